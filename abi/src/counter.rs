@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Counters, per CPU, by hook: a row per hook, a column per counter or drop reason.
+
+use crate::drop_reason::DropReason;
+
+macro_rules! hooks {
+    ($($(#[$meta:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// Where a program is attached.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Hook { $($(#[$meta])* $name = $number,)* }
+
+        impl Hook {
+            /// Every hook, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Its name, also the program's.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+hooks! {
+    /// Packets that leave a local pod: tc ingress of the host side of its veth.
+    FromPod = 0, "from_pod";
+    /// Packets for a local pod that come through the host's stack: tc egress of the same device.
+    ToPod = 1, "to_pod";
+}
+
+macro_rules! counters {
+    ($($(#[$meta:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// What a hook counts beside drops.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Counter { $($(#[$meta])* $name = $number,)* }
+
+        impl Counter {
+            /// Every counter, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The words shown to people.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Packets that are none of our business.
+    Passed = 0, "passed";
+    /// Packets translated from a service address to a backend.
+    Forward = 1, "to a service";
+    /// Packets translated from a backend to the service address.
+    Reply = 2, "from a service";
+    /// ICMP errors translated.
+    IcmpError = 3, "icmp errors";
+    /// Translated packets that were redirected past the host's stack (a part of the above).
+    Redirected = 4, "redirected";
+    /// Connections for which a backend was chosen.
+    NewFlow = 5, "new flows";
+    /// Flow entries that went to the overflow map because the flow map was full.
+    Overflow = 6, "overflow flows";
+    /// Flows found in part and completed again.
+    Restored = 7, "restored flows";
+    /// Fragments held until their first fragment arrived.
+    Held = 8, "held fragments";
+    /// Source ports changed to keep two connections to one backend apart.
+    PortMoved = 9, "moved source ports";
+}
+
+/// Columns of a hook's row: the counters, then the drop reasons.
+pub const COLUMNS: u32 = 32;
+
+const _: () = assert!(Counter::ALL.len() + DropReason::ALL.len() <= COLUMNS as usize);
+
+/// Index in `COUNTERS` of a hook's counter.
+#[inline(always)]
+pub const fn counter_index(hook: Hook, counter: Counter) -> u32 {
+    hook as u32 * COLUMNS + counter as u32
+}
+
+/// Index in `COUNTERS` of a hook's drop reason.
+#[inline(always)]
+pub const fn drop_index(hook: Hook, reason: DropReason) -> u32 {
+    hook as u32 * COLUMNS + Counter::ALL.len() as u32 + reason as u32
+}
+
+/// Entries of `COUNTERS`.
+pub const COUNTER_ENTRIES: u32 = Hook::ALL.len() as u32 * COLUMNS;

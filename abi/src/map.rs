@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Names of the maps, which are also the names of their pins, and their default sizes.
+
+/// A map: its name in the object and as a pin, and how many entries it has by default.
+#[derive(Clone, Copy, Debug)]
+pub struct MapSpec {
+    /// Name in the object file and in the pin directory.
+    pub name: &'static str,
+    /// Default number of entries.
+    pub entries: u32,
+}
+
+macro_rules! maps {
+    ($($(#[$meta:meta])* $name:ident = $entries:expr;)*) => {
+        $(
+            $(#[$meta])*
+            pub const $name: MapSpec = MapSpec { name: stringify!($name), entries: $entries };
+        )*
+        /// Every map.
+        pub const ALL: &[MapSpec] = &[$($name,)*];
+    };
+}
+
+maps! {
+    /// Hash: service address → slots (`FrontendKey` → `Frontend`).
+    FRONTENDS_V4 = 65_536;
+    /// The same for IPv6.
+    FRONTENDS_V6 = 65_536;
+    /// Array: slot → backend id of IPv4.
+    SLOTS_V4 = 262_144;
+    /// Array: slot → backend id of IPv6.
+    SLOTS_V6 = 262_144;
+    /// Array: backend id → `Backend`.
+    BACKENDS_V4 = 131_072;
+    /// The same for IPv6.
+    BACKENDS_V6 = 131_072;
+    /// Hash: canonical tuple → `Flow`. Never evicts.
+    TCP_FLOWS_V4 = 524_288;
+    /// The same for IPv6.
+    TCP_FLOWS_V6 = 524_288;
+    /// Hash: canonical tuple → `Flow`. Never evicts.
+    UDP_FLOWS_V4 = 262_144;
+    /// The same for IPv6.
+    UDP_FLOWS_V6 = 262_144;
+    /// LRU hash: flows for which the flow map had no room.
+    TCP_OVERFLOW_V4 = 8_192;
+    /// The same for IPv6.
+    TCP_OVERFLOW_V6 = 8_192;
+    /// LRU hash: flows for which the flow map had no room.
+    UDP_OVERFLOW_V4 = 8_192;
+    /// The same for IPv6.
+    UDP_OVERFLOW_V6 = 8_192;
+    /// LRU hash: fragmented datagram → its ports.
+    FRAGMENTS_V4 = 4_096;
+    /// The same for IPv6.
+    FRAGMENTS_V6 = 4_096;
+    /// Hash: ifindex → `Device`.
+    DEVICES = 4_096;
+    /// Per-CPU array of u64: hook and counter → count.
+    COUNTERS = crate::counter::COUNTER_ENTRIES;
+    /// Array of one: `Settings`.
+    SETTINGS = 1;
+}
