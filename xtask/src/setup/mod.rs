@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `cargo xtask setup`: look at the machine, decide what is missing, bring it.
+//!
+//! Only [`facts`] looks and only [`steps`] changes anything; [`plan`] is a pure function between the
+//! two. When nothing is missing, no step runs and the network is not touched.
+
+mod facts;
+mod plan;
+mod steps;
+
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+
+/// How much a verb needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// What `cargo build` needs.
+    Build,
+    /// That, and what the tests and the demonstration need.
+    Everything,
+}
+
+/// Arguments of `setup`: none.
+#[derive(clap::Args)]
+pub struct Setup {}
+
+impl Setup {
+    /// Brings everything that can be brought; fails when the build would still not work.
+    pub fn run(self) -> Result<ExitCode> {
+        ensure(Extent::Everything)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Brings what `extent` needs, a line for each thing; fails only when the build cannot work.
+pub fn ensure(extent: Extent) -> Result<()> {
+    let facts = facts::look(extent);
+    let steps = plan::plan(&facts);
+    let mut blocked = false;
+    for step in &steps {
+        let result = steps::take(step);
+        blocked |= result.is_err() && step.is_needed_to_build();
+    }
+    if blocked {
+        bail!("the set-up is not complete: the build needs what could not be installed");
+    }
+    if steps.is_empty() {
+        println!("set-up: nothing is missing");
+    }
+    Ok(())
+}
