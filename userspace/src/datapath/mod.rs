@@ -1,2 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-//! (in preparation)
+//! The kernel side as user space sees it: load, attach, write and read maps. The only user of aya.
+
+pub mod object;

@@ -46,7 +46,9 @@ fn advice(step: &Step) -> String {
         Step::Packages { needed_to_build: false, .. } => {
             "the kernel tests need these; building does not".into()
         }
-        Step::GuestTarget => "`cargo xtask test vm` links with the C library of Debian instead".into(),
+        Step::GuestTarget => {
+            "`cargo xtask test vm` links with the C library of Debian instead".into()
+        }
         Step::Bpffs => "the kernel tests and the agent need it; building does not".into(),
         _ => "repeat by hand what failed, then run `cargo xtask setup` again".into(),
     }
