@@ -146,10 +146,8 @@ fn is_own(state: &State, selection: &Selection, address: &Address) -> bool {
     if !address.global || link_local {
         return false;
     }
-    let shared = state
-        .addresses
-        .iter()
-        .any(|other| other.ip == address.ip && other.index != address.index);
+    let shared =
+        state.addresses.iter().any(|other| other.ip == address.ip && other.index != address.index);
     if shared {
         return false;
     }
@@ -177,9 +175,7 @@ fn ineligible(link: &Link) -> Option<Ineligible> {
 fn matches(pattern: &str, name: &str) -> bool {
     let Some((head, tail)) = pattern.split_once('*') else { return pattern == name };
     let Some(rest) = name.strip_prefix(head) else { return false };
-    (0..=rest.len())
-        .filter(|at| rest.is_char_boundary(*at))
-        .any(|at| matches(tail, &rest[at..]))
+    (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| matches(tail, &rest[at..]))
 }
 
 #[cfg(test)]
@@ -214,8 +210,7 @@ mod tests {
             Event::Link(Link { peer_elsewhere: false, ..veth(8, "local") }),
             Event::Link(veth(9, "up1")),
         ]);
-        let selection =
-            Selection { uplinks: ["up1".to_owned()].into(), ..Selection::default() };
+        let selection = Selection { uplinks: ["up1".to_owned()].into(), ..Selection::default() };
         assert_eq!(names(&state, &selection), ["bridged", "ptp1", "ptp2"]);
         assert_eq!(pod_interfaces(&state, &selection)[0].master, Some(IfIndex(3)));
     }

@@ -52,7 +52,8 @@ impl Snapshot {
     /// Names of the interfaces that carry a default route.
     pub fn default_route_interfaces(&self) -> Vec<String> {
         let routes = self.state.routes.values().flatten().filter(|route| route.prefix.len == 0);
-        let links = routes.flat_map(|route| &route.oifs).filter_map(|oif| self.state.links.get(oif));
+        let links =
+            routes.flat_map(|route| &route.oifs).filter_map(|oif| self.state.links.get(oif));
         let mut names: Vec<String> = links.map(|link| link.name.clone()).collect();
         names.sort();
         names.dedup();

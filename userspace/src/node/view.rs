@@ -57,7 +57,9 @@ impl NodeView {
         let state = Arc::new(dump(&dumps)?);
         let snapshot = Snapshot::new(state.clone(), &selection);
         let (sender, receiver) = watch::channel(snapshot.clone());
-        let follower = Follower { events: AsyncFd::new(events)?, dumps, state, selection, sender };
+        // SAFETY: the socket owns its descriptor and gives out the same one as long as it lives.
+        let events = unsafe { AsyncFd::register(events) }?;
+        let follower = Follower { events, dumps, state, selection, sender };
         tokio::spawn(follower.run());
         Ok((snapshot, receiver))
     }
