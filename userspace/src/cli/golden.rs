@@ -343,7 +343,6 @@ fn flows() {
             "get flows kube-system/kube-dns -o name",
             "get flows --limit 1 # no agent",
             "get flows --state closing -o json",
-            "get flows --state dead",
         ],
     );
 }

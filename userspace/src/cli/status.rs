@@ -182,9 +182,19 @@ fn report(
     }
     match status {
         Ok(status) => take_in(&mut report, status),
-        Err(error) => report.problems.push(format!("the agent does not answer: {error}")),
+        Err(error) => report.problems.push(silence(&error)),
     }
     Ok(report)
+}
+
+/// Why the agent does not answer.
+fn silence(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            "no agent is running; traffic goes on, changes do not arrive".into()
+        }
+        _ => format!("the agent does not answer: {error}"),
+    }
 }
 
 fn take_in(report: &mut Report, status: Status) {

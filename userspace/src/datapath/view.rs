@@ -336,12 +336,11 @@ fn open(pins: &Pins, spec: MapSpec) -> Result<Opened, OpenError> {
     let data = MapData::from_pin(&path).map_err(failed)?;
     let info = data.info().map_err(failed)?;
     let found = (info.map_type().map_err(failed)?, info.key_size(), info.value_size());
-    match shape(name) {
-        Some(expected) if expected == found => {}
-        expected => {
-            let what = format!("expected {expected:?} (type, key and value size), found {found:?}");
-            return Err(OpenError::Incompatible { name, what });
-        }
+    let expected = shape(name);
+    if expected != Some(found) {
+        let words = |(kind, key, value)| format!("{kind:?} of {key} to {value} bytes");
+        let what = format!("{}, not {}", words(found), expected.map(words).unwrap_or_default());
+        return Err(OpenError::Incompatible { name, what });
     }
     let capacity = u64::from(info.max_entries());
     Ok(Opened { spec, data, capacity })

@@ -54,8 +54,8 @@ impl NodeView {
         let events = subscribe()?;
         let mut dumps = Socket::new(NETLINK_ROUTE)?;
         dumps.bind_auto()?;
-        let state = Arc::new(dump(&dumps)?);
-        let snapshot = Snapshot::new(state.clone(), &selection);
+        let state = dump(&dumps)?;
+        let snapshot = Snapshot::new(Arc::new(state.clone()), &selection);
         let (sender, receiver) = watch::channel(snapshot.clone());
         // SAFETY: the socket owns its descriptor and gives out the same one as long as it lives.
         let events = unsafe { AsyncFd::register(events) }?;
@@ -68,7 +68,7 @@ impl NodeView {
 struct Follower {
     events: AsyncFd<Socket>,
     dumps: Socket,
-    state: Arc<State>,
+    state: State,
     selection: Selection,
     sender: watch::Sender<Snapshot>,
 }
@@ -89,7 +89,7 @@ impl Follower {
                 Effect::Changed => {}
                 Effect::Resync => self.resync().await,
             }
-            let snapshot = Snapshot::new(self.state.clone(), &self.selection);
+            let snapshot = Snapshot::new(Arc::new(self.state.clone()), &self.selection);
             self.sender.send_replace(snapshot);
         }
     }
@@ -102,10 +102,9 @@ impl Follower {
             datagram.clear();
             match self.events.get_ref().recv(&mut datagram, libc::MSG_DONTWAIT) {
                 Ok(_) => {
-                    let state = Arc::make_mut(&mut self.state);
                     for (kind, flags, body) in wire::messages(&datagram) {
                         if let Some(event) = wire::decode(kind, flags, body) {
-                            effect = effect.max(state.fold(event));
+                            effect = effect.max(self.state.fold(event));
                         }
                     }
                 }
@@ -124,7 +123,7 @@ impl Follower {
         loop {
             match dump(&self.dumps) {
                 Ok(state) => {
-                    self.state = Arc::new(state);
+                    self.state = state;
                     return;
                 }
                 Err(error) => {

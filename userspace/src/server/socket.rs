@@ -19,6 +19,9 @@ use super::state::{Names, Readiness, StateSource, Status};
 /// Default of `--run-dir`.
 pub const DEFAULT_RUN_DIR: &str = "/run/pintle";
 
+/// A socket's path has at most 107 bytes; a longer name becomes its hash.
+const NAME_LIMIT: usize = 60;
+
 /// The socket of the agent that owns a `--bpf-root`; two roots never share one.
 pub fn socket_path(run_dir: &Path, bpf_root: &Path) -> PathBuf {
     let mut name = String::new();
@@ -30,7 +33,17 @@ pub fn socket_path(run_dir: &Path, bpf_root: &Path) -> PathBuf {
             other => name.push(other),
         }
     }
+    if name.len() > NAME_LIMIT {
+        name = format!("{:016x}", fnv1a(bpf_root.as_os_str().as_encoded_bytes()));
+    }
     run_dir.join(format!("{name}.sock"))
+}
+
+/// Fowler-Noll-Vo 1a: the same in every build, which std's hashers do not promise.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Listens on the socket, in place of one that a dead agent left behind, and serves until the
@@ -91,6 +104,9 @@ mod tests {
         let path = |root: &str| socket_path(Path::new("/run/pintle"), Path::new(root));
         assert_eq!(path("/sys/fs/bpf/pintle"), Path::new("/run/pintle/sys-fs-bpf-pintle.sock"));
         assert_ne!(path("/a/b-c"), path("/a-b/c"));
+        let long = |end: &str| path(&("/very-long".repeat(20) + end));
+        assert!(long("x").as_os_str().len() < 107);
+        assert_ne!(long("x"), long("y"));
     }
 
     #[tokio::test]

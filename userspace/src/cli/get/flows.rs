@@ -9,22 +9,23 @@ use crate::{
     cli::{
         env::Env,
         names::Directory,
-        output::{Cell, Column, Row, Tone, hint::CommandError, human, print},
+        output::{Cell, Column, Row, Tone, human, print},
     },
     datapath::entry::{FlowEntry, FlowState},
     model::addr::Protocol,
 };
 
-const STATES: &str =
-    "syn-sent, syn-received, established, closing, closed (TCP), unanswered, answered (UDP)";
+/// Words of `--state`: of TCP, then of UDP.
+const STATES: [&str; 7] =
+    ["syn-sent", "syn-received", "established", "closing", "closed", "unanswered", "answered"];
 
 /// Flags of `get flows`.
 #[derive(Clone, Debug, Args)]
 pub struct FlowsArgs {
     /// Either end: an address, a pod or a service, as `namespace/name`.
     pub name: Option<String>,
-    /// `tcp` or `udp` only.
-    #[arg(long)]
+    /// One protocol only.
+    #[arg(long, value_parser = ["tcp", "udp"], ignore_case = true)]
     pub proto: Option<String>,
     /// From this client only: `IP`, `IP:PORT` or a pod.
     #[arg(long)]
@@ -33,7 +34,7 @@ pub struct FlowsArgs {
     #[arg(long)]
     pub to: Option<String>,
     /// In this state only.
-    #[arg(long)]
+    #[arg(long, value_parser = STATES)]
     pub state: Option<String>,
     /// At most so many; 0 for all.
     #[arg(long, default_value_t = 1000)]
@@ -104,7 +105,6 @@ fn tone(state: FlowState) -> Tone {
 
 /// Prints the connections.
 pub fn run(args: &FlowsArgs, env: &mut Env<'_>) -> anyhow::Result<()> {
-    check(args)?;
     let maps = (env.maps)()?;
     let names = Directory::ask(env)?;
     let now = (env.now_ns)();
@@ -138,21 +138,6 @@ fn row(flow: FlowEntry, names: &Directory, now_ns: u64) -> FlowRow {
     }
 }
 
-fn check(args: &FlowsArgs) -> Result<(), CommandError> {
-    let bad = |flag, word: &str, takes| CommandError::BadFilter { flag, word: word.into(), takes };
-    if let Some(word) = &args.proto
-        && !["tcp", "udp"].contains(&word.to_lowercase().as_str())
-    {
-        return Err(bad("proto", word, "tcp or udp"));
-    }
-    if let Some(word) = &args.state
-        && !STATES.split([',', ' ']).any(|state| state == word)
-    {
-        return Err(bad("state", word, STATES));
-    }
-    Ok(())
-}
-
 fn is_wanted(flow: &FlowEntry, names: &Directory, args: &FlowsArgs) -> bool {
     let pod = |address: SocketAddr| names.pod_always(address.ip());
     let from = |word: &String| is_end(word, flow.client, pod(flow.client));
@@ -173,8 +158,30 @@ fn is_wanted(flow: &FlowEntry, names: &Directory, args: &FlowsArgs) -> bool {
         && args.name.as_ref().is_none_or(|word| from(word) || to(word))
 }
 
+/// The word names this end: its address with or without port, or its name.
 fn is_end(word: &str, address: SocketAddr, name: Option<&str>) -> bool {
     name == Some(word)
         || word.parse::<SocketAddr>().is_ok_and(|wanted| wanted == address)
         || word.parse::<std::net::IpAddr>().is_ok_and(|wanted| wanted == address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use pintle_abi::flow::TcpState;
+
+    use super::*;
+
+    #[test]
+    fn every_state_can_be_asked_for() {
+        let tcp = [
+            TcpState::SynSent,
+            TcpState::SynReceived,
+            TcpState::Established,
+            TcpState::Closing,
+            TcpState::Closed,
+        ];
+        let udp = [FlowState::Unanswered, FlowState::Answered];
+        let states = tcp.into_iter().map(FlowState::Tcp).chain(udp);
+        assert!(states.map(FlowState::as_str).eq(STATES));
+    }
 }

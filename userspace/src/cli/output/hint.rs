@@ -21,16 +21,6 @@ pub enum CommandError {
         /// The name that is most like it.
         nearest: Option<String>,
     },
-    /// A word of a filter that means nothing.
-    #[error("--{flag} {word}: no such value")]
-    BadFilter {
-        /// The flag.
-        flag: &'static str,
-        /// The word.
-        word: String,
-        /// What it takes.
-        takes: &'static str,
-    },
 }
 
 /// Prints an error, and its hint if there is one.
@@ -72,7 +62,6 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
                 CommandError::NoSuch { nearest, .. } => {
                     nearest.as_ref().map(|nearest| format!("did you mean {nearest}?"))
                 }
-                CommandError::BadFilter { takes, .. } => Some(format!("it takes {takes}")),
             };
         }
         let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
