@@ -381,10 +381,14 @@ fn not_loaded(pins: &Pins) -> OpenError {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             OpenError::Denied { path: pins.root().to_owned() }
         }
-        Ok(found) if found.iter().any(|version| *version != ABI_VERSION) => {
-            OpenError::OtherVersion { found }
+        Ok(mut found) => {
+            found.retain(|version| *version != ABI_VERSION);
+            match found.is_empty() {
+                true => OpenError::NothingLoaded,
+                false => OpenError::OtherVersion { found },
+            }
         }
-        _ => OpenError::NothingLoaded,
+        Err(_) => OpenError::NothingLoaded,
     }
 }
 
