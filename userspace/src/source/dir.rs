@@ -154,7 +154,9 @@ impl Watcher {
 
     /// Delivers changes until the directory or the receiver goes away.
     async fn follow(&mut self, inotify: Inotify) -> io::Result<Stop> {
-        let mut inotify = AsyncFd::register_with_interest(inotify, Interest::READABLE)?;
+        // SAFETY: the descriptor belongs to the `Inotify` that the `AsyncFd` owns, which neither
+        // changes nor closes it before it is dropped.
+        let mut inotify = unsafe { AsyncFd::register_with_interest(inotify, Interest::READABLE) }?;
         let mut buffer = vec![0; EVENT_BUFFER];
         loop {
             let mut ready = select! {
