@@ -6,6 +6,7 @@
 
 pub mod addr;
 pub mod cluster;
+pub mod event;
 pub mod intern;
 pub mod ip;
 pub mod name;

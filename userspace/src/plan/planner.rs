@@ -16,18 +16,16 @@ use super::{
     known::{self, Services},
     selection::{self, Place},
 };
-use crate::{
-    model::{
-        addr::FrontendAddr,
-        cluster::Node,
-        ip::Family,
-        name::{Kind, ObjectRef, ServiceName},
-        object::Object,
-        rejection::{RejectReason, Rejection},
-        service::{Service, ServicePort},
-        slice::EndpointSlice,
-    },
-    source::event::Event,
+use crate::model::{
+    addr::FrontendAddr,
+    cluster::Node,
+    event::Event,
+    ip::Family,
+    name::{Kind, ObjectRef, ServiceName},
+    object::Object,
+    rejection::{RejectReason, Rejection},
+    service::{Service, ServicePort},
+    slice::EndpointSlice,
 };
 
 /// Turns what is known into desired frontends.

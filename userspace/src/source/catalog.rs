@@ -26,7 +26,12 @@ pub(super) struct Catalog {
     files: BTreeMap<Arc<str>, Box<[ObjectRef]>>,
     /// Versions by file name; nearly always one.
     objects: HashMap<ObjectRef, Vec<Version>>,
+    /// What was told of the objects that were touched since the last batch.
+    touched: BTreeMap<ObjectRef, Told>,
 }
+
+/// What is in force for an object and what is wrong with it.
+type Told = (Option<Object>, Vec<RejectReason>);
 
 /// What one file says about an object.
 #[derive(Clone, Debug)]
@@ -45,7 +50,7 @@ impl Catalog {
     }
 
     /// Takes the new content of a file.
-    pub fn update(&mut self, file: &Arc<str>, documents: Vec<Parsed>, events: &mut Batch) {
+    pub fn update(&mut self, file: &Arc<str>, documents: Vec<Parsed>) {
         let before = self.files.remove(file).unwrap_or_default();
         let is_whole = !documents.iter().any(|parsed| matches!(parsed, Parsed::Nameless(_)));
         let mut fresh = self.read(file, documents);
@@ -54,10 +59,10 @@ impl Catalog {
         }
         let after: Box<[ObjectRef]> = fresh.keys().cloned().collect();
         for object in before.iter().filter(|object| !fresh.contains_key(object)) {
-            self.replace(object, file, None, events);
+            self.replace(object, file, None);
         }
         for (object, version) in fresh {
-            self.replace(&object, file, Some(version), events);
+            self.replace(&object, file, Some(version));
         }
         if !after.is_empty() {
             self.files.insert(file.clone(), after);
@@ -65,9 +70,29 @@ impl Catalog {
     }
 
     /// Notes that a file is there but cannot be read; what it said stays in force.
-    pub fn unreadable(&mut self, file: &Arc<str>, message: String, events: &mut Batch) {
+    pub fn unreadable(&mut self, file: &Arc<str>, message: String) {
         let reason = RejectReason::Unreadable { file: file.clone(), message };
-        self.update(file, vec![Parsed::Nameless(reason)], events);
+        self.update(file, vec![Parsed::Nameless(reason)]);
+    }
+
+    /// The difference that all updates since the last call made, ordered by object. An object that
+    /// moved from one file to another is as it was.
+    pub fn events(&mut self) -> Batch {
+        let mut events = Batch::new();
+        for (object, (old_value, old_reasons)) in std::mem::take(&mut self.touched) {
+            let versions = self.objects.get(&object).map(Vec::as_slice).unwrap_or_default();
+            let (value, reasons) = in_force(versions);
+            if value != old_value {
+                events.push(match value {
+                    Some(value) => Event::Apply(value),
+                    None => Event::Delete(object.clone()),
+                });
+            }
+            if reasons != old_reasons {
+                events.push(Event::Rejected(object, reasons.into()));
+            }
+        }
+        events
     }
 
     fn read(&self, file: &Arc<str>, documents: Vec<Parsed>) -> Fresh {
@@ -119,40 +144,25 @@ impl Catalog {
         self.version(file, object)?.value.clone()
     }
 
-    fn replace(
-        &mut self,
-        object: &ObjectRef,
-        file: &Arc<str>,
-        version: Option<Version>,
-        events: &mut Batch,
-    ) {
+    fn replace(&mut self, object: &ObjectRef, file: &Arc<str>, version: Option<Version>) {
         let versions = self.objects.entry(object.clone()).or_insert_with(|| Vec::with_capacity(1));
-        let (old_value, old_reasons) = in_force(versions);
+        if !self.touched.contains_key(object) {
+            self.touched.insert(object.clone(), in_force(versions));
+        }
         match (versions.binary_search_by(|version| version.file.cmp(file)), version) {
             (Ok(index), Some(version)) => versions[index] = version,
             (Ok(index), None) => drop(versions.remove(index)),
             (Err(index), Some(version)) => versions.insert(index, version),
             (Err(_), None) => {}
         }
-        let (value, reasons) = in_force(versions);
         if versions.is_empty() {
             self.objects.remove(object);
-        }
-
-        if value != old_value {
-            events.push(match value {
-                Some(value) => Event::Apply(value),
-                None => Event::Delete(object.clone()),
-            });
-        }
-        if reasons != old_reasons {
-            events.push(Event::Rejected(object.clone(), reasons.into()));
         }
     }
 }
 
 /// The version that counts, and everything that is wrong with the object.
-fn in_force(versions: &[Version]) -> (Option<Object>, Vec<RejectReason>) {
+fn in_force(versions: &[Version]) -> Told {
     let Some((first, others)) = versions.split_first() else { return (None, Vec::new()) };
     let mut reasons = first.reasons.clone();
     reasons.extend(others.iter().map(|other| RejectReason::DefinedTwice {

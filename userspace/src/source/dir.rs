@@ -130,10 +130,8 @@ struct Watcher {
 
 impl Watcher {
     async fn run(mut self, inotify: Inotify) {
-        let mut batch = Batch::new();
-        if let Err(error) = self.read_everything(&mut batch) {
-            warn!(path = %self.path.display(), %error, "reading the directory");
-        }
+        let everything = Touched { everything: true, ..Touched::default() };
+        let mut batch = self.read(everything);
         batch.push(Event::Synced);
         let mut inotify = inotify;
         loop {
@@ -185,37 +183,36 @@ impl Watcher {
     }
 
     fn read(&mut self, touched: Touched) -> Batch {
-        let mut batch = Batch::new();
-        if touched.everything {
-            if let Err(error) = self.read_everything(&mut batch) {
-                warn!(path = %self.path.display(), %error, "reading the directory");
-            }
-            return batch;
+        if touched.everything
+            && let Err(error) = self.read_everything()
+        {
+            warn!(path = %self.path.display(), %error, "reading the directory");
         }
-        for file in touched.files {
+        // A full look has seen these already.
+        for file in touched.files.into_iter().filter(|_| !touched.everything) {
             let content = load::file(&self.path, &file, &self.converter);
-            self.take(&file, content, &mut batch);
+            self.take(&file, content);
         }
-        batch
+        self.catalog.events()
     }
 
-    fn read_everything(&mut self, batch: &mut Batch) -> io::Result<()> {
+    fn read_everything(&mut self) -> io::Result<()> {
         let contents = load::directory(&self.path, &self.converter)?;
         let mut gone: BTreeSet<Arc<str>> = self.catalog.files().cloned().collect();
         for (file, content) in contents {
             gone.remove(&file);
-            self.take(&file, content, batch);
+            self.take(&file, content);
         }
         for file in gone {
-            self.take(&file, Content::Gone, batch);
+            self.take(&file, Content::Gone);
         }
         Ok(())
     }
 
-    fn take(&mut self, file: &Arc<str>, content: Content, batch: &mut Batch) {
+    fn take(&mut self, file: &Arc<str>, content: Content) {
         match content {
-            Content::Gone => self.catalog.update(file, Vec::new(), batch),
-            Content::Unreadable(error) => self.catalog.unreadable(file, error.to_string(), batch),
+            Content::Gone => self.catalog.update(file, Vec::new()),
+            Content::Unreadable(error) => self.catalog.unreadable(file, error.to_string()),
             Content::Documents(documents) => {
                 for parsed in &documents {
                     if let Parsed::Unused(kind) = parsed
@@ -224,7 +221,7 @@ impl Watcher {
                         info!(kind = kind.as_str(), "accepted, without effect in this version");
                     }
                 }
-                self.catalog.update(file, documents, batch);
+                self.catalog.update(file, documents);
             }
         }
     }
@@ -235,10 +232,10 @@ impl Watcher {
         let directory = ObjectRef::new(Kind::Directory, ObjectName::cluster(&path));
         let mut is_told = false;
         loop {
-            let mut batch = Batch::new();
             if let Ok(inotify) = watch(&self.path)
-                && self.read_everything(&mut batch).is_ok()
+                && self.read_everything().is_ok()
             {
+                let mut batch = self.catalog.events();
                 if is_told {
                     batch.push(Event::Rejected(directory, [].into()));
                 }

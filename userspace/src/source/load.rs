@@ -83,7 +83,7 @@ fn open(directory: &Path, name: &str) -> io::Result<Option<(File, u64)>> {
         Err(error) => return Err(error),
     };
     let metadata = file.metadata()?;
-    Ok(metadata.is_file().then(|| (file, metadata.len())))
+    Ok(metadata.is_file().then_some((file, metadata.len())))
 }
 
 fn read(

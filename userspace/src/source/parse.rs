@@ -96,15 +96,16 @@ fn decode(
     kind: DocumentKind,
     converter: &Converter,
 ) -> Result<Decoded, SplitError> {
+    let text = piece.document();
     match piece.syntax {
         Syntax::Json => {
-            let mut document = serde_json::Deserializer::from_str(&piece.text);
+            let mut document = serde_json::Deserializer::from_str(&text);
             converter
                 .decode(kind, &mut document)
                 .map_err(|error| split::json_error(piece.line, &error))
         }
         Syntax::Yaml => converter
-            .decode(kind, serde_yaml_ng::Deserializer::from_str(&piece.text))
+            .decode(kind, serde_yaml_ng::Deserializer::from_str(&text))
             .map_err(|error| split::yaml_error(piece.line, &error)),
     }
 }
@@ -134,8 +135,8 @@ struct Metadata {
 /// Names a document that its own decoder refused, if at least its metadata can be read.
 fn name_of(piece: &Piece<'_>, kind: Kind) -> Option<ObjectRef> {
     let named: Named = match piece.syntax {
-        Syntax::Json => serde_json::from_str(&piece.text).ok()?,
-        Syntax::Yaml => serde_yaml_ng::from_str(&piece.text).ok()?,
+        Syntax::Json => serde_json::from_str(&piece.document()).ok()?,
+        Syntax::Yaml => serde_yaml_ng::from_str(&piece.document()).ok()?,
     };
     let name = named.metadata.name;
     let name = if kind.is_cluster_scoped() {

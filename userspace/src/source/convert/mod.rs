@@ -12,3 +12,6 @@ pub use kind::{Converter, DocumentKind};
 pub use metadata::{Converted, NameError};
 pub use service::service;
 pub use slice::endpoint_slice;
+
+#[cfg(test)]
+mod tests;
