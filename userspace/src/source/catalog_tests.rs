@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Files against objects: what a new content of a file means.
 
+use proptest::{prelude::*, sample::select};
+
 use super::*;
 use crate::source::{convert::Converter, load, parse, split};
 
@@ -144,7 +146,8 @@ fn every_kind_of_mistake_is_named() {
         ),
         (
             "apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {name: web}\n",
-            "EndpointSlice default/web: x.yaml:1: kind discovery.k8s.io/v1beta1 EndpointSlice is unknown",
+            "EndpointSlice default/web: x.yaml:1: kind discovery.k8s.io/v1beta1 EndpointSlice \
+             is unknown",
         ),
         (
             "\n\napiVersion: v1\nkind: Mystery\n",
@@ -152,7 +155,8 @@ fn every_kind_of_mistake_is_named() {
         ),
         (
             "metadata: {name: web}\n",
-            "File x.yaml: x.yaml:1: the document has no apiVersion or no kind; what was read before stays in force",
+            "File x.yaml: x.yaml:1: the document has no apiVersion or no kind; what was read \
+             before stays in force",
         ),
         (
             "apiVersion: v1\nkind: Service\nmetadata: {namespace: shop}\n",
@@ -163,7 +167,8 @@ fn every_kind_of_mistake_is_named() {
             "Service default/web: x.yaml:4: ",
         ),
         (
-            "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: None, ports: [{port: 99999999999}]}\n",
+            "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n\
+             spec: {clusterIP: None, ports: [{port: 99999999999}]}\n",
             "Service default/web: x.yaml:4: ",
         ),
         ("apiVersion: v1\nkind: Service\n\tmetadata: {}\n", "File x.yaml: x.yaml:3: "),
@@ -204,4 +209,68 @@ fn an_unreadable_file_keeps_what_it_held() {
         events,
         ["File x.yaml: x.yaml: permission denied; what was read before stays in force"]
     );
+}
+
+/// Text made of the pieces that files are made of, in any order.
+fn any_text() -> impl Strategy<Value = String> {
+    let words = vec![
+        "---",
+        "\n",
+        "\n---\n",
+        "- ",
+        "  ",
+        "\t",
+        "kind: List",
+        "kind: Service",
+        "kind: ",
+        "items:",
+        "apiVersion: v1",
+        "metadata: {name: web}",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "'",
+        "\\",
+        "\"items\"",
+        "\"kind\":\"List\"",
+        "\"apiVersion\":\"v1\"",
+        "|",
+        "&a",
+        "*a",
+        "#",
+        "\u{e9}",
+        "...",
+        "%YAML 1.2",
+        "\r\n",
+        "80",
+    ];
+    prop::collection::vec(select(words), 0..40).prop_map(|words| words.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(
+        text in any_text(),
+        file in select(vec!["x.yaml", "x.json"]),
+    ) {
+        let mut directory = Directory::new();
+        directory.write(file, &text);
+        // Whatever it was, the next good content puts it right.
+        let json = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop"}}"#;
+        directory.write(file, json);
+        prop_assert_eq!(directory.catalog.objects.len(), 1);
+    }
+
+    #[test]
+    fn a_document_does_not_affect_its_neighbours(text in any_text()) {
+        let text = text.replace("---", "");
+        let (a, b) = (service("a", "10.96.0.1"), service("b", "10.96.0.2"));
+        let events = Directory::new().write("x.yaml", &format!("{a}---\n{text}\n{b}"));
+        prop_assert!(events.contains(&"apply default/a 10.96.0.1".to_owned()), "{:?}", events);
+        prop_assert!(events.contains(&"apply default/b 10.96.0.2".to_owned()), "{:?}", events);
+    }
 }

@@ -132,6 +132,7 @@ impl Watcher {
     async fn run(mut self, inotify: Inotify) {
         let everything = Touched { everything: true, ..Touched::default() };
         let mut batch = self.read(everything);
+        info!(path = %self.path.display(), events = batch.len(), "read the directory");
         batch.push(Event::Synced);
         let mut inotify = inotify;
         loop {

@@ -65,7 +65,8 @@ fn say(event: &Event) -> String {
 
 fn service(name: &str, ip: &str) -> String {
     format!(
-        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: {ip}}}\n"
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+         spec: {{clusterIP: {ip}}}\n"
     )
 }
 
@@ -89,7 +90,8 @@ async fn what_exists_comes_in_one_batch() {
     write("a.json", r#"{"kind":"Node","apiVersion":"v1","metadata":{"name":"n1"}}"#);
     write(
         "l.yaml",
-        "kind: List\napiVersion: v1\nitems:\n- kind: Namespace\n  apiVersion: v1\n  metadata: {name: shop}\n",
+        "kind: List\napiVersion: v1\nitems:\n\
+         - kind: Namespace\n  apiVersion: v1\n  metadata: {name: shop}\n",
     );
     write(".hidden.yaml", &service("hidden", "10.96.0.4"));
     write("README.md", "not read");

@@ -34,7 +34,7 @@ pub enum SourceError {
         /// What the operating system said.
         error: io::Error,
     },
-    /// No inotify instance or thread could be had.
+    /// No thread or event loop could be had.
     #[error("starting the directory watcher: {0}")]
     Watcher(io::Error),
 }

@@ -32,7 +32,8 @@ fn yaml_documents_end_at_their_markers() {
         ("apiVersion: v1\nkind: A\nname: a", &["1 v1 A a"]),
         ("\u{feff}kind: 'A' # comment\napiVersion: \"v1\"\nname: a\n", &["1 v1 A a"]),
         (
-            "---\nkind: A\napiVersion: v1\nname: a\n--- # two\nkind: B\napiVersion: v1\nname: b\n...\n---\n",
+            "---\nkind: A\napiVersion: v1\nname: a\n--- # two\nkind: B\napiVersion: v1\nname: b\n\
+             ...\n---\n",
             &["1 v1 A a", "5 v1 B b"],
         ),
         (
@@ -56,10 +57,15 @@ fn yaml_documents_end_at_their_markers() {
 fn lists_are_replaced_by_their_items() {
     let items = ["3 v1 A a", "7 v1 B b"];
     for text in [
-        "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: A\n  name: a\n  x: [1]\n- apiVersion: v1\n  kind: B\n  name: b\nkind: List\nmetadata: {}\n",
-        "kind: List\nitems:\n  - kind: A\n    apiVersion: v1\n    name: a\n    x:\n  -\n    kind: B\n    apiVersion: v1\n    name: b\napiVersion: v1\n",
+        "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: A\n  name: a\n  x: [1]\n\
+         - apiVersion: v1\n  kind: B\n  name: b\nkind: List\nmetadata: {}\n",
+        "kind: List\n\
+         items:\n  - kind: A\n    apiVersion: v1\n    name: a\n    x:\n  -\n    kind: B\n    \
+         apiVersion: v1\n    name: b\napiVersion: v1\n",
         // Dashes deeper or in text are no items.
-        "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: A\n  name: a\n  x: [1, 2]\n- x:\n  - 1\n  - kind: C\n  y: |\n    - z\n  apiVersion: v1\n  kind: B\n  name: b\nkind: List",
+        "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: A\n  name: a\n  x: [1, 2]\n\
+         - x:\n  - 1\n  - kind: C\n  y: |\n    - z\n  apiVersion: v1\n  kind: B\n  name: b\n\
+         kind: List",
     ] {
         assert_eq!(cut(text, Syntax::Yaml), items, "{text}");
     }
@@ -86,7 +92,8 @@ fn json_documents_and_lists_are_cut_too() {
     assert_eq!(cut(object, Syntax::Json), [format!("1 {name}")]);
     assert_eq!(cut(&format!("{object}\n{object}\n"), Syntax::Json).len(), 2);
     let list = format!(
-        "{{\"apiVersion\":\"v1\",\n\"x\":[\"items\",{{\"items\":[1]}}],\"items\":[\n{object},\n {object} ],\n\"kind\":\"List\"}}"
+        "{{\"apiVersion\":\"v1\",\n\"x\":[\"items\",{{\"items\":[1]}}],\"items\":[\n\
+         {object},\n {object} ],\n\"kind\":\"List\"}}"
     );
     let expected = [format!("3 {name}"), format!("4 {name}")];
     assert_eq!(cut(&list, Syntax::Json), expected);

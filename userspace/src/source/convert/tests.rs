@@ -154,7 +154,8 @@ fn a_bad_port_costs_that_port_only() {
 fn affinity_and_traffic_policy_have_the_defaults_of_the_api() {
     let timeout = |seconds: &str| {
         format!(
-            "sessionAffinity: ClientIP, sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}"
+            "sessionAffinity: ClientIP, sessionAffinityConfig: {{clientIP: {{timeoutSeconds: \
+             {seconds}}}}}"
         )
     };
     for (spec, affinity, told) in [
@@ -200,7 +201,8 @@ fn affinity_and_traffic_policy_have_the_defaults_of_the_api() {
 fn creation_time_is_kept_and_the_namespace_defaults() {
     let converted = decode(
         DocumentKind::Service,
-        "metadata: {name: web, creationTimestamp: 2024-01-02T03:04:05Z}\nspec: {clusterIP: 10.96.0.1}",
+        "metadata: {name: web, creationTimestamp: 2024-01-02T03:04:05Z}\n\
+         spec: {clusterIP: 10.96.0.1}",
     );
     assert_eq!(parsed_service(&converted).created, Some(1_704_164_645));
     assert_eq!(converted.object.to_string(), "Service default/web");
@@ -273,7 +275,8 @@ fn a_bad_address_costs_that_endpoint_only() {
     ] {
         let good = if family == "IPv4" { "10.1.0.9" } else { "fd01::9" };
         let converted = slice_of(&format!(
-            "addressType: {family}\nendpoints: [{{addresses: [{addresses}]}}, {{addresses: ['{good}']}}]"
+            "addressType: {family}\n\
+             endpoints: [{{addresses: [{addresses}]}}, {{addresses: ['{good}']}}]"
         ));
         let found: Vec<_> =
             parsed_slice(&converted).endpoints.iter().map(|e| e.ip.to_string()).collect();
@@ -337,7 +340,8 @@ fn nodes_namespaces_and_pods_keep_what_is_needed() {
     let node = decode(
         DocumentKind::Node,
         "metadata: {name: n1, labels: {topology.kubernetes.io/zone: a}}
-status: {addresses: [{type: InternalIP, address: 192.168.0.1}, {type: Hostname, address: n1}, {type: InternalIP, address: bad}]}",
+status: {addresses: [{type: InternalIP, address: 192.168.0.1}, {type: Hostname, address: n1},
+  {type: InternalIP, address: bad}]}",
     );
     assert_eq!(reasons(&node), ["status.addresses: 'bad' is not an IP address"]);
     let Some(Object::Node(node)) = node.value else { panic!() };
