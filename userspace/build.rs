@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 #[path = "../xtask/src/linker.rs"]
 mod linker;
@@ -20,13 +20,12 @@ const HINT: &str = "run `cargo xtask setup`";
 /// Section type of a string table's owner in ELF: the symbol table.
 const SHT_SYMTAB: u32 = 2;
 
-fn main() {
-    if let Err(message) = build() {
-        for line in message.lines() {
-            println!("cargo::error={line}");
-        }
-        std::process::exit(1);
+fn main() -> ExitCode {
+    let Err(message) = build() else { return ExitCode::SUCCESS };
+    for line in message.lines() {
+        println!("cargo::error={line}");
     }
+    ExitCode::FAILURE
 }
 
 fn build() -> Result<(), String> {

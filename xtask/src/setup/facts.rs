@@ -79,10 +79,8 @@ pub fn look(extent: Extent) -> Facts {
 
 /// The folder of the pinned toolchain; empty when there is no compiler.
 fn sysroot() -> String {
-    let output = Command::new("rustc")
-        .args(["--print", "sysroot"])
-        .current_dir(workspace::root())
-        .output();
+    let output =
+        Command::new("rustc").args(["--print", "sysroot"]).current_dir(workspace::root()).output();
     output.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
@@ -98,7 +96,8 @@ fn missing_packages(wanted: &[&'static str]) -> Vec<&'static str> {
         .output();
     let text = output.map_or(Vec::new(), |output| output.stdout);
     let text = String::from_utf8_lossy(&text);
-    let installed = |package: &&str| text.lines().any(|line| line == format!("{package} installed"));
+    let installed =
+        |package: &&str| text.lines().any(|line| line == format!("{package} installed"));
     wanted.iter().filter(|package| !installed(package)).copied().collect()
 }
 

@@ -64,11 +64,7 @@ pub fn plan(facts: &Facts) -> Vec<Step> {
     steps
 }
 
-fn packages(
-    facts: &Facts,
-    groups: [&[&'static str]; 2],
-    needed_to_build: bool,
-) -> Option<Step> {
+fn packages(facts: &Facts, groups: [&[&'static str]; 2], needed_to_build: bool) -> Option<Step> {
     let names = groups.concat();
     if names.is_empty() {
         return None;

@@ -10,7 +10,8 @@ use std::process::Command;
 use std::sync::Once;
 use std::time::Instant;
 
-/// Where Debian puts the LLVM that bpf-linker is built with.
+/// Where Debian puts the LLVM that bpf-linker is built with. Two build scripts ask for it under two
+/// names; without them they take the `llvm-config` in `PATH`, which is often an older LLVM's.
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 
 /// Takes a step. What it could not do is printed with what the user can do about it.
@@ -46,7 +47,9 @@ fn advice(step: &Step) -> String {
         Step::Packages { needed_to_build: false, .. } => {
             "the kernel tests need these; building does not".into()
         }
-        Step::GuestTarget => "`cargo xtask test vm` links with the C library of Debian instead".into(),
+        Step::GuestTarget => {
+            "`cargo xtask test vm` links with the C library of Debian instead".into()
+        }
         Step::Bpffs => "the kernel tests and the agent need it; building does not".into(),
         _ => "repeat by hand what failed, then run `cargo xtask setup` again".into(),
     }
@@ -97,6 +100,7 @@ fn install_linker(private: bool) -> Command {
     let mut command = workspace::cargo(["install", "bpf-linker", "--locked", "--quiet"]);
     command
         .args(["--version", linker::VERSION, "--no-default-features", "--features", "llvm-22"])
+        .env("LLVM_PREFIX", LLVM_PREFIX)
         .env("LLVM_SYS_221_PREFIX", LLVM_PREFIX);
     if private {
         command.arg("--root").arg(workspace::target_dir().join("tools"));
