@@ -11,8 +11,8 @@ mod steps;
 use anyhow::{Result, bail};
 use std::process::ExitCode;
 
-/// How much a verb needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much a verb needs; a later one covers the earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Extent {
     /// What `cargo build` needs.
     Build,
