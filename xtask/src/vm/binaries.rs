@@ -4,6 +4,7 @@
 use super::Task;
 use crate::workspace::{self, cargo, run_quietly};
 use anyhow::{Context, Result};
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,18 +24,19 @@ pub struct Binaries {
 
 /// Builds and strips them.
 pub fn build(task: Task) -> Result<Binaries> {
-    let verify = static_program(["build", "--bin", "verify"])?;
+    let verify = static_program("verify", ["build", "--bin=verify"])?;
     let datapath = match task {
-        Task::Test => {
-            Some(static_program(["test", "--no-run", "--features=kernel", "--test=datapath"])?)
-        }
+        Task::Test => Some(static_program(
+            "datapath",
+            ["test", "--no-run", "--features=kernel", "--test=datapath"],
+        )?),
         Task::Verify => None,
     };
     Ok(Binaries { datapath, verify, object: workspace::object() })
 }
 
 /// Builds one program of the tests crate and returns a stripped copy.
-fn static_program<const N: usize>(arguments: [&str; N]) -> Result<PathBuf> {
+fn static_program<const N: usize>(name: &str, arguments: [&str; N]) -> Result<PathBuf> {
     let target = if has_musl() { MUSL } else { GLIBC };
     let mut command = cargo(arguments);
     command.args(["--package", "pintle-tests", "--target", target, "--message-format=json"]);
@@ -44,18 +46,18 @@ fn static_program<const N: usize>(arguments: [&str; N]) -> Result<PathBuf> {
     let output = command.output().context("cannot start cargo")?;
     anyhow::ensure!(output.status.success(), "`{}` failed", workspace::shown(&command));
     let messages = String::from_utf8_lossy(&output.stdout);
-    let program = executable(&messages).context("cargo reported no executable")?;
+    let program = executable(&messages, name).context("cargo reported no executable")?;
     stripped(Path::new(&program))
 }
 
-/// The last executable that cargo reported.
-fn executable(messages: &str) -> Option<String> {
-    let mut values = messages.lines().filter_map(|line| {
-        serde_json::from_str::<serde_json::Value>(line).ok()?["executable"]
-            .as_str()
-            .map(str::to_owned)
+/// The executable that cargo reported for the target of that name.
+fn executable(messages: &str, name: &str) -> Option<String> {
+    let mut found = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let wanted = message["target"]["name"] == name;
+        message["executable"].as_str().filter(|_| wanted).map(str::to_owned)
     });
-    values.next_back()
+    found.next()
 }
 
 fn stripped(program: &Path) -> Result<PathBuf> {
@@ -83,8 +85,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_and_noise_are_passed_over() {
-        let messages = "{\"executable\":null}\nnoise\n{\"executable\":\"a/datapath-1\"}\n{\"x\":1}";
-        assert_eq!(executable(messages).as_deref(), Some("a/datapath-1"));
+    fn only_the_target_asked_for_is_taken() {
+        let messages = r#"{"target":{"name":"datapath"},"executable":null}
+            noise
+            {"target":{"name":"verify"},"executable":"debug/verify"}
+            {"target":{"name":"datapath"},"executable":"deps/datapath-1"}"#;
+        assert_eq!(executable(messages, "datapath").as_deref(), Some("deps/datapath-1"));
+        assert_eq!(executable(messages, "netns"), None);
     }
 }

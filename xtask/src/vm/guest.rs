@@ -62,6 +62,11 @@ pub fn verify_line(console: &str) -> Option<String> {
     console.lines().find_map(|line| line.trim().strip_prefix(&mark)).map(str::to_owned)
 }
 
+/// The line in which the test harness counted its tests.
+pub fn result_line(console: &str) -> Option<String> {
+    console.lines().find(|line| line.starts_with("test result: ")).map(str::to_owned)
+}
+
 /// What went wrong, with the end of the console; every program of the task must have ended well.
 pub fn failure(console: &str, task: Task) -> Option<String> {
     let programs: &[&str] = match task {
@@ -93,6 +98,7 @@ mod tests {
     #[test]
     fn a_guest_is_well_when_both_programs_ended_with_zero() {
         assert_eq!(failure(GOOD, Task::Test), None);
+        assert_eq!(result_line(GOOD).as_deref(), Some("test result: ok"));
         assert_eq!(verify_line(GOOD).as_deref(), Some("{\"kernel\":\"6.1\"}"));
     }
 

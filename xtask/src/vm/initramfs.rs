@@ -14,6 +14,9 @@ use std::process::{Command, Stdio};
 /// What the tests use of the kernel that Debian builds as modules.
 const MODULES: &[&str] = &["veth", "dummy", "sch_ingress", "cls_bpf"];
 
+/// What the init script and the tests use of busybox.
+const APPLETS: &[&str] = &["sh", "mount", "insmod", "ip", "sed", "cat", "ls", "dmesg", "poweroff"];
+
 /// What the init script says when a program ended; followed by its name and exit code.
 pub const ENDED: &str = "pintle-ended";
 
@@ -31,7 +34,9 @@ pub fn build(image: &Image, binaries: &Binaries, task: Task) -> Result<PathBuf> 
     }
     let busybox = find_program("busybox").context("busybox is missing")?;
     copy(&busybox, &tree.join("bin/busybox"))?;
-    symlink("busybox", tree.join("bin/sh"))?;
+    for applet in APPLETS {
+        symlink("busybox", tree.join("bin").join(applet))?;
+    }
     copy(&binaries.verify, &tree.join("bin/verify"))?;
     copy(&binaries.object, &tree.join("object"))?;
     if let Some(datapath) = &binaries.datapath {
@@ -100,7 +105,6 @@ fn write_init(tree: &Path, modules: &[String], task: Task) -> Result<()> {
     let mut script = String::from(
         "#!/bin/sh\n\
          export PATH=/bin\n\
-         busybox --install -s /bin\n\
          mount -t proc proc /proc\n\
          mount -t sysfs sysfs /sys\n\
          mount -t devtmpfs devtmpfs /dev\n\

@@ -34,6 +34,8 @@ pub struct Report {
     pub series: &'static str,
     /// The line of JSON that the verify binary printed.
     pub verify: String,
+    /// The line in which the datapath tests counted themselves.
+    pub tests: String,
     /// What is wrong, when something is.
     pub failure: Option<String>,
     /// From power-on to power-off.
@@ -54,9 +56,9 @@ pub fn obstacle() -> Option<String> {
 /// Runs the datapath tests on every kernel and prints what each said.
 pub fn test() -> Result<()> {
     let reports = boot_all(Task::Test)?;
-    for Report { series, verify, failure, seconds } in &reports {
+    for Report { series, verify, tests, failure, seconds } in &reports {
         match failure {
-            None => println!("kernel {series}: passed in {seconds:.0} s; verifier: {verify}"),
+            None => println!("kernel {series} in {seconds:.0} s: {tests}\n    {verify}"),
             Some(failure) => println!("kernel {series}: failed in {seconds:.0} s\n{failure}"),
         }
     }
@@ -91,6 +93,7 @@ fn boot(image: &image::Image, binaries: &Binaries, task: Task) -> Result<Report>
     Ok(Report {
         series: image.series,
         verify: guest::verify_line(&console).unwrap_or_default(),
+        tests: guest::result_line(&console).unwrap_or_default(),
         failure: guest::failure(&console, task),
         seconds: start.elapsed().as_secs_f64(),
     })
