@@ -47,10 +47,12 @@ impl Verify {
     }
 
     fn print(&self, report: &Report) {
-        match (&report.failure, self.json) {
-            (Some(failure), _) => println!("kernel {}: {failure}", report.series),
-            (None, true) => println!("{}", report.verify),
-            (None, false) => rows(&report.verify).iter().for_each(|row| println!("{row}")),
+        match self.json {
+            true => println!("{}", report.verify),
+            false => rows(&report.verify).iter().for_each(|row| println!("{row}")),
+        }
+        if let Some(failure) = &report.failure {
+            eprintln!("kernel {}: {failure}", report.series);
         }
     }
 }
@@ -63,10 +65,12 @@ fn rows(line: &str) -> Vec<String> {
     let programs = report["programs"].as_array().cloned().unwrap_or_default();
     let row = |program: &Value| {
         let (kernel, name) = (text(&report["kernel"]), text(&program["name"]));
-        let verified = program["verified"].as_u64().unwrap_or_default();
+        let Some(verified) = program["verified"].as_u64() else {
+            return format!("{kernel:<28} {name:<20} {:>9}", "refused");
+        };
         let translated = program["translated"].as_u64().unwrap_or_default();
         let share = verified * 100 / budget;
-        format!("{kernel:<24} {name:<20} {verified:>9} {translated:>11} {share:>6}%")
+        format!("{kernel:<28} {name:<20} {verified:>9} {translated:>11} {share:>6}%")
     };
     programs.iter().map(row).collect()
 }

@@ -4,8 +4,8 @@
 //! `cargo xtask verify` runs it on this machine and, with `--vm`, inside the guests.
 
 use anyhow::{Context, Result, bail};
+use aya::EbpfLoader;
 use aya::programs::Program;
-use aya::{Ebpf, EbpfLoader};
 use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,53 +26,85 @@ struct Arguments {
     budget: u32,
 }
 
-/// One loaded program.
-struct Cost {
+/// How much of the verifier's log is shown; the reason is at its end.
+const LOG_TAIL: usize = 24;
+
+/// What the verifier said about one program.
+struct Verdict {
     name: String,
+    cost: Result<Cost>,
+}
+
+/// One loaded program's size.
+struct Cost {
     verified: u32,
     translated: u32,
 }
 
-fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
-    let costs = measure(&arguments.object)?;
-    match arguments.json {
-        true => println!("{}", json(&kernel, arguments.budget, &costs)),
-        false => table(&kernel, arguments.budget, &costs),
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-    let within = costs.iter().all(|cost| cost.verified <= arguments.budget);
-    Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn measure(object: &Path) -> Result<Vec<Cost>> {
+/// Whether every program loads and is within the budget.
+fn run(arguments: &Arguments) -> Result<bool> {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("osrelease")?;
+    let (kernel, budget) = (kernel.trim(), arguments.budget);
+    let verdicts = load_all(&arguments.object)?;
+    match arguments.json {
+        true => println!("{}", json(kernel, budget, &verdicts)),
+        false => table(kernel, budget, &verdicts),
+    }
+    for Verdict { name, cost } in &verdicts {
+        match cost {
+            Ok(cost) if cost.verified > budget => {
+                eprintln!("{name}: {} verified instructions, {budget} allowed", cost.verified);
+            }
+            Ok(_) => {}
+            Err(error) => eprintln!("{name} is refused:\n{}", tail(&format!("{error:#}"))),
+        }
+    }
+    let within = |verdict: &Verdict| matches!(&verdict.cost, Ok(cost) if cost.verified <= budget);
+    Ok(verdicts.iter().all(within))
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n")
+}
+
+fn load_all(object: &Path) -> Result<Vec<Verdict>> {
     let bytes = std::fs::read(object).with_context(|| object.display().to_string())?;
     let mut loader = EbpfLoader::new();
     for map in pintle_abi::map::ALL {
         loader.map_max_entries(map.name, map.entries.min(ENTRIES));
     }
     let mut ebpf = loader.load(&bytes).context("the object cannot be loaded")?;
-    let mut costs = load_programs(&mut ebpf)?;
-    if costs.is_empty() {
+    let programs = ebpf.programs_mut();
+    let mut verdicts: Vec<_> = programs
+        .map(|(name, program)| Verdict { name: name.to_owned(), cost: cost(program) })
+        .collect();
+    if verdicts.is_empty() {
         bail!("{} has no programs", object.display());
     }
-    costs.sort_by(|left, right| left.name.cmp(&right.name));
-    Ok(costs)
+    verdicts.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(verdicts)
 }
 
-fn load_programs(ebpf: &mut Ebpf) -> Result<Vec<Cost>> {
-    let mut costs = Vec::new();
-    for (name, program) in ebpf.programs_mut() {
-        load(program).with_context(|| format!("program {name}"))?;
-        let info = program.info().with_context(|| format!("program {name}"))?;
-        let verified = info.verified_instruction_count();
-        costs.push(Cost {
-            name: name.to_owned(),
-            verified: verified.context("this kernel does not report the verifier's work")?,
-            translated: info.size_translated().unwrap_or_default() / 8,
-        });
-    }
-    Ok(costs)
+fn cost(program: &mut Program) -> Result<Cost> {
+    load(program)?;
+    let info = program.info()?;
+    let verified = info.verified_instruction_count();
+    Ok(Cost {
+        verified: verified.context("this kernel does not report the verifier's work")?,
+        translated: info.size_translated().unwrap_or_default() / 8,
+    })
 }
 
 /// The kinds of program that load without anything but the object.
@@ -89,27 +121,29 @@ fn load(program: &mut Program) -> Result<()> {
     Ok(())
 }
 
-fn json(kernel: &str, budget: u32, costs: &[Cost]) -> serde_json::Value {
-    let programs: Vec<_> = costs
-        .iter()
-        .map(|cost| {
-            serde_json::json!({
-                "name": cost.name,
-                "verified": cost.verified,
-                "translated": cost.translated,
-            })
-        })
-        .collect();
+fn json(kernel: &str, budget: u32, verdicts: &[Verdict]) -> serde_json::Value {
+    let program = |Verdict { name, cost }: &Verdict| match cost {
+        Ok(Cost { verified, translated }) => {
+            serde_json::json!({ "name": name, "verified": verified, "translated": translated })
+        }
+        Err(_) => serde_json::json!({ "name": name, "refused": true }),
+    };
+    let programs: Vec<_> = verdicts.iter().map(program).collect();
     serde_json::json!({ "kernel": kernel, "budget": budget, "programs": programs })
 }
 
-fn table(kernel: &str, budget: u32, costs: &[Cost]) {
+fn table(kernel: &str, budget: u32, verdicts: &[Verdict]) {
+    let header = ["VERIFIED", "TRANSLATED", "BUDGET"];
     println!(
-        "{:<24} {:<20} {:>9} {:>11} {:>7}",
-        "KERNEL", "PROGRAM", "VERIFIED", "TRANSLATED", "BUDGET"
+        "{:<28} {:<20} {:>9} {:>11} {:>7}",
+        "KERNEL", "PROGRAM", header[0], header[1], header[2]
     );
-    for Cost { name, verified, translated } in costs {
+    for Verdict { name, cost } in verdicts {
+        let Ok(Cost { verified, translated }) = cost else {
+            println!("{kernel:<28} {name:<20} {:>9}", "refused");
+            continue;
+        };
         let share = u64::from(*verified) * 100 / u64::from(budget.max(1));
-        println!("{kernel:<24} {name:<20} {verified:>9} {translated:>11} {share:>6}%");
+        println!("{kernel:<28} {name:<20} {verified:>9} {translated:>11} {share:>6}%");
     }
 }
