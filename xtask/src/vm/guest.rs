@@ -35,11 +35,17 @@ pub fn run(image: &Image, initramfs: &Path) -> Result<String> {
         .context("cannot start qemu-system-x86_64")?;
     let in_time = wait(&mut qemu)?;
     let bytes = fs::read(&log).with_context(|| log.display().to_string())?;
-    let mut text = String::from_utf8_lossy(&bytes).replace('\r', "");
+    let mut text = printable(&String::from_utf8_lossy(&bytes));
     if !in_time {
         text += &format!("\nno power-off after {} s\n", TIME_OUT.as_secs());
     }
     Ok(text)
+}
+
+/// The console without the firmware's part, and without what would clear the user's terminal.
+fn printable(console: &str) -> String {
+    let kernel = console.rsplit_once("\x1b[2J").map_or(console, |(_, rest)| rest);
+    kernel.chars().filter(|letter| !letter.is_control() || *letter == '\n').collect()
 }
 
 /// Waits for the child and no longer than the time-out; only this child is ever killed.
@@ -100,6 +106,11 @@ mod tests {
         assert_eq!(failure(GOOD, Task::Test), None);
         assert_eq!(result_line(GOOD).as_deref(), Some("test result: ok"));
         assert_eq!(verify_line(GOOD).as_deref(), Some("{\"kernel\":\"6.1\"}"));
+    }
+
+    #[test]
+    fn a_console_cannot_clear_the_terminal() {
+        assert_eq!(printable("BIOS\x1b[2J\r\nboot\x07\r\n"), "\nboot\n");
     }
 
     #[test]
