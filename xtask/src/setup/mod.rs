@@ -41,6 +41,9 @@ pub fn ensure(extent: Extent) -> Result<usize> {
     let steps = plan::plan(&facts);
     let mut blocked = false;
     for step in &steps {
+        if blocked && matches!(step, plan::Step::Linker { .. }) {
+            continue;
+        }
         let result = steps::take(step);
         blocked |= result.is_err() && step.is_needed_to_build();
     }

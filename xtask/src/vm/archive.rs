@@ -78,7 +78,7 @@ fn private_lists() -> Result<Lists> {
     fs::write(own.join("sources.list"), lines.join("\n") + "\n")?;
     let lists = Lists::Private(own);
     if let Err(error) = run_quietly(lists.command("apt-get").args(["update", "-qq"])) {
-        println!("some apt sources did not answer: {error:#}");
+        eprintln!("some apt sources did not answer: {error:#}");
     }
     Ok(lists)
 }

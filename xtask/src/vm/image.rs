@@ -27,7 +27,7 @@ pub fn obtain(series: &&'static str) -> Result<Image> {
     if let Some(image) = unpacked(series, &root) {
         return Ok(image);
     }
-    println!("downloading Debian's kernel {series} ...");
+    eprintln!("downloading Debian's kernel {series} ...");
     fs::create_dir_all(&root).with_context(|| root.display().to_string())?;
     let package = archive::download(series, &folder)?;
     run_quietly(Command::new("dpkg").arg("-x").arg(&package).arg(&root))?;
