@@ -20,12 +20,13 @@ const HINT: &str = "run `cargo xtask setup`";
 /// Section type of a string table's owner in ELF: the symbol table.
 const SHT_SYMTAB: u32 = 2;
 
+/// Cargo fails the build for `cargo::error`; ending in success keeps it from printing the rest of
+/// our output around the message.
 fn main() {
     if let Err(message) = build() {
         for line in message.lines() {
             println!("cargo::error={line}");
         }
-        std::process::exit(1);
     }
 }
 
@@ -110,13 +111,14 @@ fn run_cargo(root: &Path, bpf_dir: &Path, linker: &Path) -> Result<(), String> {
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
         .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
     let output = cargo.output().map_err(|error| format!("cannot start cargo: {error}"))?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(format!(
-            "building the kernel programs failed\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        )),
+    let messages = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("building the kernel programs failed\n{messages}"));
     }
+    if messages.contains("warning:") {
+        messages.lines().for_each(|line| println!("cargo::warning={line}"));
+    }
+    Ok(())
 }
 
 /// `--btf` describes maps and functions to the kernel. Without the second argument bpf-linker turns

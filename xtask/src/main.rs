@@ -4,9 +4,17 @@
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+mod bench;
 mod build;
+mod demo;
+mod format;
 mod linker;
+mod programs;
 mod setup;
+mod test;
+mod tidy;
+mod verify;
+mod vm;
 mod workspace;
 
 /// Everything around the build: set-up, demonstration, tests, measurements.
@@ -23,12 +31,36 @@ enum Verb {
     Setup(setup::Setup),
     /// Sets up, then builds the release binary.
     Build(build::Build),
+    /// Sets up, builds and shows what the project does, on this machine.
+    Demo(demo::Demo),
+    /// Runs the tests: all that this machine can run, or the tiers named.
+    Test(test::Test),
+    /// Formats the workspace.
+    Fmt(format::Fmt),
+    /// Checks the project's own rules.
+    Tidy(tidy::Tidy),
+    /// Loads every program and prints what the kernel's verifier spent on it.
+    Verify(verify::Verify),
+    /// Measures the control plane: changes, cold load, memory.
+    BenchControl(bench::Bench),
+    /// Measures latency against the alternatives.
+    BenchLatency(bench::Bench),
+    /// Measures the programs alone.
+    BenchProgram(bench::Bench),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Setup(verb) => verb.run(),
         Verb::Build(verb) => verb.run(),
+        Verb::Demo(verb) => verb.run(),
+        Verb::Test(verb) => verb.run(),
+        Verb::Fmt(verb) => verb.run(),
+        Verb::Tidy(verb) => verb.run(),
+        Verb::Verify(verb) => verb.run(),
+        Verb::BenchControl(verb) => verb.run("bench_control"),
+        Verb::BenchLatency(verb) => verb.run("bench_latency"),
+        Verb::BenchProgram(verb) => verb.run("bench_program"),
     };
     match outcome {
         Ok(code) => code,

@@ -11,8 +11,8 @@ mod steps;
 use anyhow::{Result, bail};
 use std::process::ExitCode;
 
-/// How much a verb needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much a verb needs; a later one covers the earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Extent {
     /// What `cargo build` needs.
     Build,
@@ -27,25 +27,28 @@ pub struct Setup {}
 impl Setup {
     /// Brings everything that can be brought; fails when the build would still not work.
     pub fn run(self) -> Result<ExitCode> {
-        ensure(Extent::Everything)?;
+        if ensure(Extent::Everything)? == 0 {
+            println!("set-up: nothing is missing");
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Brings what `extent` needs, a line for each thing; fails only when the build cannot work.
-pub fn ensure(extent: Extent) -> Result<()> {
+/// Brings what `extent` needs and returns how many things that were; fails only when the build
+/// cannot work. Prints a line for each thing, to standard error: verbs answer on standard output.
+pub fn ensure(extent: Extent) -> Result<usize> {
     let facts = facts::look(extent);
     let steps = plan::plan(&facts);
     let mut blocked = false;
     for step in &steps {
+        if blocked && matches!(step, plan::Step::Linker { .. }) {
+            continue;
+        }
         let result = steps::take(step);
         blocked |= result.is_err() && step.is_needed_to_build();
     }
     if blocked {
         bail!("the set-up is not complete: the build needs what could not be installed");
     }
-    if steps.is_empty() {
-        println!("set-up: nothing is missing");
-    }
-    Ok(())
+    Ok(steps.len())
 }

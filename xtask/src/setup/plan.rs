@@ -52,11 +52,7 @@ pub fn plan(facts: &Facts) -> Vec<Step> {
     let mut steps = Vec::new();
     steps.extend(packages(facts, [&facts.build_packages[..], &facts.linker_packages], true));
     steps.extend(rust_parts(facts));
-    match &facts.linker {
-        linker::Found::Ready(_) => {}
-        linker::Found::Missing => steps.push(Step::Linker { private: false }),
-        linker::Found::Other(_) => steps.push(Step::Linker { private: true }),
-    }
+    steps.extend(linker(facts));
     steps.extend(packages(facts, [&facts.test_packages[..], &[]], false));
     if !facts.bpffs {
         steps.push(if facts.root { Step::Bpffs } else { ask_for_root("mount bpffs", false) });
@@ -78,6 +74,17 @@ fn packages(facts: &Facts, groups: [&[&'static str]; 2], needed_to_build: bool) 
             needed_to_build,
         },
     })
+}
+
+/// Without its packages the linker cannot be built; the user was told about those.
+fn linker(facts: &Facts) -> Option<Step> {
+    let has_packages = facts.linker_packages.is_empty() || (facts.apt && facts.root);
+    match &facts.linker {
+        linker::Found::Ready(_) => None,
+        _ if !has_packages => None,
+        linker::Found::Missing => Some(Step::Linker { private: false }),
+        linker::Found::Other(_) => Some(Step::Linker { private: true }),
+    }
 }
 
 fn rust_parts(facts: &Facts) -> Vec<Step> {
@@ -165,8 +172,11 @@ mod tests {
         let steps = plan(&Facts { root: false, ..bare() });
         let told = steps.iter().filter(|step| matches!(step, Step::Tell { .. })).count();
         assert_eq!(told, 3);
-        assert!(steps[0].is_needed_to_build() && steps.contains(&Step::Linker { private: false }));
+        assert!(steps[0].is_needed_to_build());
         assert!(!steps.iter().any(|step| matches!(step, Step::Packages { .. } | Step::Bpffs)));
+        assert!(!steps.contains(&Step::Linker { private: false }));
+        let with_packages = Facts { root: false, linker_packages: vec![], ..bare() };
+        assert!(plan(&with_packages).contains(&Step::Linker { private: false }));
     }
 
     #[test]

@@ -5,27 +5,26 @@ use super::facts::GUEST_TARGET;
 use super::plan::Step;
 use crate::{linker, workspace};
 use anyhow::{Result, anyhow};
-use std::io::Write;
 use std::process::Command;
 use std::sync::Once;
 use std::time::Instant;
 
-/// Where Debian puts the LLVM that bpf-linker is built with.
+/// Where Debian puts the LLVM that bpf-linker is built with. Two build scripts ask for it under two
+/// names; without them they take the `llvm-config` in `PATH`, which is often an older LLVM's.
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 
 /// Takes a step. What it could not do is printed with what the user can do about it.
 pub fn take(step: &Step) -> Result<()> {
     if let Step::Tell { message, .. } = step {
-        println!("set-up: please {message}");
+        eprintln!("set-up: please {message}");
         return Err(anyhow!("{message}"));
     }
-    print!("set-up: {} ... ", title(step));
-    std::io::stdout().flush()?;
+    eprint!("set-up: {} ... ", title(step));
     let start = Instant::now();
     let result = perform(step);
     match &result {
-        Ok(()) => println!("{:.1} s", start.elapsed().as_secs_f64()),
-        Err(error) => println!("failed\n    {error:#}\n    {}", advice(step)),
+        Ok(()) => eprintln!("{:.1} s", start.elapsed().as_secs_f64()),
+        Err(error) => eprintln!("failed\n    {error:#}\n    {}", advice(step)),
     }
     result
 }
@@ -99,6 +98,7 @@ fn install_linker(private: bool) -> Command {
     let mut command = workspace::cargo(["install", "bpf-linker", "--locked", "--quiet"]);
     command
         .args(["--version", linker::VERSION, "--no-default-features", "--features", "llvm-22"])
+        .env("LLVM_PREFIX", LLVM_PREFIX)
         .env("LLVM_SYS_221_PREFIX", LLVM_PREFIX);
     if private {
         command.arg("--root").arg(workspace::target_dir().join("tools"));
