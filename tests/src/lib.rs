@@ -2,6 +2,7 @@
 //! What the test tiers share.
 
 pub mod frame;
+pub mod host_world;
 pub mod kernel_world;
 pub mod vectors;
 pub mod world;
