@@ -25,8 +25,8 @@ rare_steps! {
     FromPodIcmp = 0, "from_pod_icmp";
     /// ICMP that is about to enter a pod.
     ToPodIcmp = 1, "to_pod_icmp";
-    /// A new connection whose source port has to move.
-    FromPodMovePort = 2, "from_pod_move_port";
+    /// A new connection of unusual shape, or whose source port has to move.
+    FromPodConnect = 2, "from_pod_connect";
     /// A packet whose sender is told that it is dropped.
     FromPodRefuse = 3, "from_pod_refuse";
     /// A fragment, or IP options or extension headers, from a pod.

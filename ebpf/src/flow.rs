@@ -31,6 +31,7 @@ const MOVED_PORT_BASE: u16 = 61_000;
 const MOVED_PORTS: u32 = 4_500;
 
 /// Whether a connection keeps its source port on the backend's side.
+#[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourcePort {
     /// It does, unless a live connection of the same client has it.

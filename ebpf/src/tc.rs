@@ -65,17 +65,22 @@ programs! {
     from_pod_icmp = Hook::FromPod, from_pod::icmp;
     /// ICMP behind `to_pod`.
     to_pod_icmp = Hook::ToPod, to_pod::icmp;
-    /// A connection behind `from_pod` whose source port moves.
-    from_pod_move_port = Hook::FromPod, from_pod::move_port;
+    /// A new connection behind `from_pod` of unusual shape, or whose source port moves.
+    from_pod_connect = Hook::FromPod, connect;
     /// A refusal behind `from_pod`.
     from_pod_refuse = Hook::FromPod, refuse;
 }
 
 #[inline(always)]
 fn refuse<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
-    // SAFETY: the context is the one the kernel handed to the program.
-    let reason = unsafe { (&raw const (*skb.0).cb[0]).read_volatile() };
+    let reason = skb.argument();
     reject::refuse::<F, _>(skb, reason)
+}
+
+#[inline(always)]
+fn connect<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
+    let source_port = skb.argument();
+    from_pod::connect::<F, _>(skb, source_port)
 }
 
 /// The step's number, or the program that takes it. The kernel bounds the chain of programs.
@@ -89,15 +94,12 @@ fn finish(skb: &Skb, hook: Hook, step: Step) -> i32 {
         (Next::Unusual, Hook::ToPod) => RareStep::ToPodUnusual,
         (Next::Icmp, Hook::FromPod) => RareStep::FromPodIcmp,
         (Next::Icmp, Hook::ToPod) => RareStep::ToPodIcmp,
-        (Next::MovePort, _) => RareStep::FromPodMovePort,
-        (Next::Refuse, _) => {
-            // SAFETY: the context is the one the kernel handed to the program.
-            unsafe { (&raw mut (*skb.0).cb[0]).write_volatile(step.argument) };
-            RareStep::FromPodRefuse
-        }
+        (Next::Connect, _) => RareStep::FromPodConnect,
+        (Next::Refuse, _) => RareStep::FromPodRefuse,
     };
+    skb.set_argument(step.argument);
     maps::RARE_STEPS.call(skb.0.cast(), rare as u32);
-    report::dropped(hook, step.next.failure());
+    report::dropped(hook, step.failure());
     TC_ACT_SHOT as i32
 }
 
@@ -135,6 +137,22 @@ macro_rules! load_pointer {
 
 /// The kernel's packet buffer.
 struct Skb(*mut __sk_buff);
+
+impl Skb {
+    /// The argument of the step that this program takes.
+    #[inline(always)]
+    fn argument(&self) -> u32 {
+        // SAFETY: the context is the one the kernel handed to the program.
+        unsafe { (&raw const (*self.0).cb[0]).read_volatile() }
+    }
+
+    /// Leaves an argument to the program of the next step.
+    #[inline(always)]
+    fn set_argument(&self, argument: u32) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.0).cb[0]).write_volatile(argument) };
+    }
+}
 
 impl Packet for Skb {
     #[inline(always)]

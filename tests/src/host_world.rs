@@ -12,7 +12,7 @@ use pintle_abi::{
 };
 use pintle_ebpf::{
     family::{Family, Version},
-    hooks::{Next, Step, from_pod, to_pod},
+    hooks::{Next, from_pod, to_pod},
     kernel::{self, Hash, IfPresent},
     maps,
     packet::{ChecksumKind, Covered, Packet, Refused},
@@ -175,16 +175,12 @@ fn run<F: Family>(buffer: &mut Buffer, hook: Hook) -> Verdict {
             (Next::Unusual, Hook::ToPod) => to_pod::unusual(buffer, family),
             (Next::Icmp, Hook::FromPod) => from_pod::icmp(buffer, family),
             (Next::Icmp, Hook::ToPod) => to_pod::icmp(buffer, family),
-            (Next::MovePort, _) => from_pod::move_port(buffer, family),
-            (Next::Refuse, _) => refuse::<F>(buffer, step),
+            (Next::Connect, _) => from_pod::connect::<F, _>(buffer, step.argument),
+            (Next::Refuse, _) => reject::refuse::<F, _>(buffer, step.argument),
         };
     }
-    report::dropped(hook, step.next.failure());
+    report::dropped(hook, step.failure());
     Verdict::Drop
-}
-
-fn refuse<F: Family>(buffer: &mut Buffer, step: Step) -> Step {
-    reject::refuse::<F, _>(buffer, step.argument)
 }
 
 fn flow_map<F: Family>(protocol: u8, table: Table) -> &'static Hash<Tuple<F>, Flow<F>> {

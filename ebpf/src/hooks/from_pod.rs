@@ -25,62 +25,70 @@ use crate::{
 /// A packet that leaves a pod.
 #[inline(always)]
 pub fn handle<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
-    begin::<F, P>(packet, Shape::Plain)
-}
-
-/// The same for fragments, IP options and extension headers.
-#[inline(always)]
-pub fn unusual<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
-    begin::<F, P>(packet, Shape::Any)
-}
-
-#[inline(always)]
-fn begin<F: Family, P: Packet>(packet: &mut P, shape: Shape) -> Step {
-    match F::parse(packet, ethernet::LEN, shape) {
+    match F::parse(packet, ethernet::LEN, Shape::Plain) {
         Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
-        Parsed::Headers(mut headers) => conclude(steer(packet, &mut headers)),
+        Parsed::Headers(headers) => conclude(match known(packet, &headers) {
+            Some(result) => result,
+            None => dial(packet, &headers, SourcePort::Kept),
+        }),
         Parsed::Unusual => Step::UNUSUAL,
         Parsed::Foreign => pass(),
     }
 }
 
+/// The same for fragments, IP options and extension headers; new connections are a step of their own.
 #[inline(always)]
-fn steer<F: Family, P: Packet>(
-    packet: &mut P,
-    headers: &mut Headers<F>,
-) -> Result<Step, DropReason> {
-    let ports_known = fragment::resolve(headers);
-    let flows = F::flows(headers.proto).filter(|_| ports_known && !headers.malformed);
-    if let Some(flows) = flows {
-        match flow::find(flows, &headers.tuple) {
-            Found::FromBackend(main) => return reply(packet, headers, main),
-            Found::FromClient(alias) => {
-                if let Some(main) = flow::resume(flows, headers, alias) {
-                    flow::seen_forward(main, headers, packet);
-                    return forward(packet, headers, main, &alias.other);
-                }
-            }
-            Found::Nothing => {}
-        }
-    }
-    connect(packet, headers, SourcePort::Kept)
-}
-
-/// A new connection whose source port has to move: another of the same client has the same tuple on
-/// the backend's side (one client port, two services, one backend). Tries one port at random; the
-/// step is repeated, up to the kernel's limit of tail calls, until one is free.
-#[inline(always)]
-pub fn move_port<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+pub fn unusual<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
     let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
         return pass();
     };
-    conclude(connect(packet, &mut headers, SourcePort::Moved))
+    if headers.proto == F::ICMP {
+        return Step::ICMP;
+    }
+    if !fragment::resolve(&mut headers) {
+        return Step::CONNECT;
+    }
+    known(packet, &headers).map_or(Step::CONNECT, conclude)
+}
+
+/// A packet of a tracked connection; `None` if it is none.
+#[inline(always)]
+fn known<F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<F>,
+) -> Option<Result<Step, DropReason>> {
+    let flows = F::flows(headers.proto).filter(|_| !headers.malformed)?;
+    match flow::find(flows, &headers.tuple) {
+        Found::FromBackend(main) => Some(reply(packet, headers, main)),
+        Found::FromClient(alias) => {
+            let main = flow::resume(flows, headers, alias)?;
+            flow::seen_forward(main, headers, packet);
+            Some(forward(packet, headers, main, &alias.other))
+        }
+        Found::Nothing => None,
+    }
+}
+
+/// A new connection of unusual shape, or one whose source port has to move: another of the same
+/// client has the same tuple on the backend's side (one client port, two services, one backend).
+/// Tries one port at random; the step is repeated, up to the kernel's limit of tail calls, until one
+/// is free. The argument of the step that led here is a number of [`SourcePort`].
+#[inline(always)]
+pub fn connect<F: Family, P: Packet>(packet: &mut P, source_port: u32) -> Step {
+    let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+        return pass();
+    };
+    let source_port = match source_port == SourcePort::Moved as u32 {
+        true => SourcePort::Moved,
+        false => SourcePort::Kept,
+    };
+    conclude(dial(packet, &headers, source_port))
 }
 
 #[inline(always)]
-fn connect<F: Family, P: Packet>(
+fn dial<F: Family, P: Packet>(
     packet: &mut P,
-    headers: &mut Headers<F>,
+    headers: &Headers<F>,
     source_port: SourcePort,
 ) -> Result<Step, DropReason> {
     let Some(frontend) = lb::find_frontend(headers) else { return Ok(pass()) };

@@ -3,6 +3,8 @@
 
 use pintle_abi::drop_reason::DropReason;
 
+use crate::flow::SourcePort;
+
 pub mod from_pod;
 pub mod to_pod;
 
@@ -36,23 +38,11 @@ pub enum Next {
     Unusual,
     /// The packet is ICMP: it may quote a packet of ours.
     Icmp,
-    /// A new connection has the tuple of a live one on the backend's side.
-    MovePort,
+    /// A new connection is not of the common kind; the argument says what becomes of its source
+    /// port, see [`crate::flow::SourcePort`].
+    Connect,
     /// The client is to be told that its packet is dropped, for the reason in the argument.
     Refuse,
-}
-
-impl Next {
-    /// Why the packet is dropped when the step cannot be taken: its program is not there, or the
-    /// chain of programs is as long as the kernel allows.
-    #[inline(always)]
-    pub fn failure(self) -> DropReason {
-        match self {
-            Self::MovePort => DropReason::NoSourcePort,
-            Self::Pass | Self::Drop | Self::Deliver => DropReason::StepMissing,
-            Self::Unusual | Self::Icmp | Self::Refuse => DropReason::StepMissing,
-        }
-    }
 }
 
 impl Step {
@@ -64,8 +54,10 @@ impl Step {
     pub const UNUSUAL: Self = Self { next: Next::Unusual, argument: 0 };
     /// The packet is ICMP.
     pub const ICMP: Self = Self { next: Next::Icmp, argument: 0 };
-    /// Another source port is needed.
-    pub const MOVE_PORT: Self = Self { next: Next::MovePort, argument: 0 };
+    /// A new connection of unusual shape.
+    pub const CONNECT: Self = Self { next: Next::Connect, argument: SourcePort::Kept as u32 };
+    /// A new connection has the tuple of a live one on the backend's side: it needs another port.
+    pub const MOVE_PORT: Self = Self { next: Next::Connect, argument: SourcePort::Moved as u32 };
 
     /// Straight into the pod behind a host-side interface.
     #[inline(always)]
@@ -77,5 +69,12 @@ impl Step {
     #[inline(always)]
     pub fn refuse(reason: DropReason) -> Self {
         Self { next: Next::Refuse, argument: reason as u32 }
+    }
+
+    /// Why the packet is dropped when the step cannot be taken: its program is not there, or the
+    /// chain of programs is as long as the kernel allows.
+    #[inline(always)]
+    pub fn failure(self) -> DropReason {
+        if self == Self::MOVE_PORT { DropReason::NoSourcePort } else { DropReason::StepMissing }
     }
 }
