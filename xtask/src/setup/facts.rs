@@ -16,6 +16,9 @@ pub const LINKER_PACKAGES: &[&str] =
 /// Programs that a build needs, with the package that brings each.
 const BUILD_PROGRAMS: &[(&str, &str)] = &[("cc", "gcc"), ("pkg-config", "pkg-config")];
 
+/// Programs of the toolchain that the checks need, with the component that brings each.
+const CHECKERS: &[(&str, &str)] = &[("bin/rustfmt", "rustfmt"), ("bin/cargo-clippy", "clippy")];
+
 /// Programs that the kernel tests need, with the package that brings each.
 const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
@@ -39,6 +42,8 @@ pub struct Facts {
     pub rustup: bool,
     /// The source of the standard library is here.
     pub rust_src: bool,
+    /// Missing parts of the toolchain that only the checks need.
+    pub checkers: Vec<&'static str>,
     /// The standard library for the guest is here, or is not wanted.
     pub guest_target: bool,
     /// bpf-linker.
@@ -68,6 +73,7 @@ pub fn look(extent: Extent) -> Facts {
         apt: workspace::find_program("apt-get").is_some(),
         rustup: workspace::find_program("rustup").is_some(),
         rust_src: library.join("src/rust/library/core/Cargo.toml").is_file(),
+        checkers: missing_checkers(Path::new(&sysroot)),
         guest_target: !everything || library.join(GUEST_TARGET).join("lib").is_dir(),
         linker,
         linker_packages,
@@ -82,6 +88,11 @@ fn sysroot() -> String {
     let output =
         Command::new("rustc").args(["--print", "sysroot"]).current_dir(workspace::root()).output();
     output.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn missing_checkers(sysroot: &Path) -> Vec<&'static str> {
+    let missing = CHECKERS.iter().filter(|(program, _)| !sysroot.join(program).is_file());
+    missing.map(|(_, component)| *component).collect()
 }
 
 fn missing_programs(wanted: &[(&str, &'static str)]) -> Vec<&'static str> {

@@ -16,6 +16,8 @@ pub enum Step {
     },
     /// `rustup component add rust-src`.
     RustSrc,
+    /// `rustup component add` for what the checks need.
+    Checkers(Vec<&'static str>),
     /// Build and install bpf-linker.
     Linker {
         /// Into our own target directory, because another version lives in the ordinary place.
@@ -39,7 +41,7 @@ impl Step {
     pub fn is_needed_to_build(&self) -> bool {
         match self {
             Self::RustSrc | Self::Linker { .. } => true,
-            Self::GuestTarget | Self::Bpffs => false,
+            Self::Checkers(_) | Self::GuestTarget | Self::Bpffs => false,
             Self::Packages { needed_to_build, .. } | Self::Tell { needed_to_build, .. } => {
                 *needed_to_build
             }
@@ -96,6 +98,9 @@ fn rust_parts(facts: &Facts) -> Vec<Step> {
         let message = "install rustup, or the source of the standard library (rust-src)".into();
         steps.push(Step::Tell { message, needed_to_build: true });
     }
+    if !facts.checkers.is_empty() && facts.rustup {
+        steps.push(Step::Checkers(facts.checkers.clone()));
+    }
     if !facts.guest_target && facts.rustup {
         steps.push(Step::GuestTarget);
     }
@@ -121,6 +126,7 @@ mod tests {
             apt: true,
             rustup: true,
             rust_src: true,
+            checkers: vec![],
             guest_target: true,
             linker: linker::Found::Ready(PathBuf::from("bpf-linker")),
             linker_packages: vec![],
@@ -133,6 +139,7 @@ mod tests {
     fn bare() -> Facts {
         Facts {
             rust_src: false,
+            checkers: vec!["clippy"],
             guest_target: false,
             linker: linker::Found::Missing,
             linker_packages: vec!["llvm-22-dev"],
@@ -153,6 +160,7 @@ mod tests {
         let expected = [
             Step::Packages { names: vec!["gcc", "llvm-22-dev"], needed_to_build: true },
             Step::RustSrc,
+            Step::Checkers(vec!["clippy"]),
             Step::GuestTarget,
             Step::Linker { private: false },
             Step::Packages { names: vec!["cpio"], needed_to_build: false },

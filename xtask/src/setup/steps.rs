@@ -33,6 +33,7 @@ fn title(step: &Step) -> String {
     match step {
         Step::Packages { names, .. } => format!("install {}", names.join(" ")),
         Step::RustSrc => "add rust-src to the toolchain".into(),
+        Step::Checkers(names) => format!("add {} to the toolchain", names.join(" ")),
         Step::Linker { .. } => format!("build bpf-linker {} (about a minute)", linker::VERSION),
         Step::GuestTarget => format!("add {GUEST_TARGET} to the toolchain"),
         Step::Bpffs => "mount /sys/fs/bpf".into(),
@@ -42,6 +43,7 @@ fn title(step: &Step) -> String {
 
 fn advice(step: &Step) -> String {
     match step {
+        Step::Checkers(_) => "`cargo xtask test fmt lint` needs these; building does not".into(),
         Step::Packages { needed_to_build: false, .. } => {
             "the kernel tests need these; building does not".into()
         }
@@ -57,8 +59,9 @@ fn perform(step: &Step) -> Result<()> {
     let mut command = match step {
         Step::Packages { names, .. } => return install_packages(names),
         Step::Tell { .. } => return Ok(()),
-        Step::RustSrc => rustup("component", "rust-src"),
-        Step::GuestTarget => rustup("target", GUEST_TARGET),
+        Step::RustSrc => rustup("component", &["rust-src"]),
+        Step::Checkers(names) => rustup("component", names),
+        Step::GuestTarget => rustup("target", &[GUEST_TARGET]),
         Step::Linker { private } => install_linker(*private),
         Step::Bpffs => {
             let mut mount = Command::new("mount");
@@ -69,9 +72,9 @@ fn perform(step: &Step) -> Result<()> {
     workspace::run_quietly(&mut command).map(|_| ())
 }
 
-fn rustup(kind: &str, name: &str) -> Command {
+fn rustup(kind: &str, names: &[&str]) -> Command {
     let mut command = Command::new("rustup");
-    command.args([kind, "add", name]).current_dir(workspace::root());
+    command.args([kind, "add"]).args(names).current_dir(workspace::root());
     command
 }
 
