@@ -45,4 +45,6 @@ drop_reasons! {
     MissingBackend = 10, "missing backend";
     /// An ICMP error to a service address about a connection that is not tracked.
     IcmpUnknownFlow = 11, "icmp error of no flow";
+    /// A rare step's program is not in its place. Never happens; counted to prove it.
+    StepMissing = 12, "step missing";
 }

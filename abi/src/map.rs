@@ -64,4 +64,6 @@ maps! {
     OVERFLOW_SEEN = 1;
     /// Per-CPU array of one: how many refusals were answered in the current window.
     REFUSALS = 1;
+    /// Program array: rare step → program.
+    RARE_STEPS = crate::step::RareStep::ALL.len() as u32;
 }

@@ -15,12 +15,22 @@ use pintle_abi::{
 use crate::{
     checksum::Difference,
     kernel::{Array, Hash, LruHash},
-    packet::{Headers, Packet, Refused, at, field, read},
+    packet::{Headers, Packet, Parsed, Refused, Shape, at, field},
     wire::{tcp, udp},
 };
 
+pub mod extensions;
 mod v4;
 mod v6;
+
+/// Names a family where a value is needed and the packet has not been read yet.
+#[derive(Clone, Copy)]
+pub struct Version<F>(core::marker::PhantomData<F>);
+
+impl<F> Version<F> {
+    /// The only value.
+    pub const THIS: Self = Self(core::marker::PhantomData);
+}
 
 /// The maps of a transport protocol: where its flows live, and where they go when that is full.
 #[derive(Clone, Copy)]
@@ -52,9 +62,7 @@ pub trait Family: Copy + Default + Eq + KeyHash + Plain {
     fn hairpin_address(settings: &Settings) -> Self;
 
     /// Reads the headers of a packet whose network header starts at `network`.
-    ///
-    /// `None` if it is not a packet of this family, or too short to have addresses.
-    fn parse<P: Packet>(packet: &mut P, network: u32) -> Option<Headers<Self>>;
+    fn parse<P: Packet>(packet: &mut P, network: u32, shape: Shape) -> Parsed<Self>;
     /// Difference of the addresses for a checksum that covers them.
     fn difference(self, new: Self) -> Difference;
     /// Whether the first endpoint stands first in a canonical key: some total order.
@@ -90,24 +98,41 @@ pub trait Family: Copy + Default + Eq + KeyHash + Plain {
 /// Reads ports and flags of the transport header; `len` is what the network header leaves for it.
 #[inline(always)]
 fn read_transport<A, P: Packet>(packet: &P, headers: &mut Headers<A>, len: u32) {
-    let shortest = match headers.proto {
-        proto::TCP => tcp::MIN_LEN,
-        proto::UDP => udp::LEN,
+    let read = match headers.proto {
+        proto::TCP => read_tcp(packet, headers),
+        proto::UDP => read_udp(packet, headers),
         _ => return,
     };
-    let Some(ports) = at::<[u16; 2]>(packet, headers.transport) else {
-        headers.malformed = true;
-        return;
-    };
-    headers.tuple.src_port = field(ports.cast(), 0);
-    headers.tuple.dst_port = field(ports.cast(), 2);
-    if headers.proto == proto::TCP {
-        match read(packet, headers.transport + tcp::FLAGS) {
-            Some(flags) => headers.tcp_flags = flags,
-            None => headers.malformed = true,
-        }
+    match read {
+        Some(shortest) if len >= shortest => {}
+        _ => headers.malformed = true,
     }
-    headers.malformed |= len < shortest;
+}
+
+#[inline(always)]
+fn read_tcp<A, P: Packet>(packet: &P, headers: &mut Headers<A>) -> Option<u32> {
+    let header = at::<[u8; tcp::MIN_LEN as usize]>(packet, headers.transport)?.cast::<u8>();
+    headers.tuple.src_port = field(header, 0);
+    headers.tuple.dst_port = field(header, 2);
+    headers.tcp_flags = field(header, tcp::FLAGS);
+    Some(tcp::MIN_LEN)
+}
+
+#[inline(always)]
+fn read_udp<A, P: Packet>(packet: &P, headers: &mut Headers<A>) -> Option<u32> {
+    let header = at::<[u8; udp::LEN as usize]>(packet, headers.transport)?.cast::<u8>();
+    headers.tuple.src_port = field(header, 0);
+    headers.tuple.dst_port = field(header, 2);
+    Some(udp::LEN)
+}
+
+/// Reads the ports of a packet quoted by an ICMP error, which is cut off anywhere behind them.
+#[inline(always)]
+pub fn read_quoted_ports<A, P: Packet>(packet: &P, headers: &mut Headers<A>) -> Option<()> {
+    let header = at::<[u16; 2]>(packet, headers.transport)?.cast::<u8>();
+    headers.tuple.src_port = field(header, 0);
+    headers.tuple.dst_port = field(header, 2);
+    Some(())
 }
 
 const _: () = {

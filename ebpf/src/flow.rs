@@ -17,7 +17,7 @@ use pintle_abi::{
 
 use crate::{
     family::{Family, FlowMaps},
-    kernel::{IfPresent, InsertError, now_ns},
+    kernel::{IfPresent, InsertError, now_ns, random},
     lb::{self, Choice},
     maps,
     packet::{Headers, Packet},
@@ -29,7 +29,15 @@ use crate::{
 /// above Linux's ephemeral ports (`ip_local_port_range` ends at 60,999), which clients use themselves.
 const MOVED_PORT_BASE: u16 = 61_000;
 const MOVED_PORTS: u32 = 4_500;
-const MOVED_PORT_ATTEMPTS: u32 = 8;
+
+/// Whether a connection keeps its source port on the backend's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourcePort {
+    /// It does, unless a live connection of the same client has it.
+    Kept,
+    /// It gets another one, at random.
+    Moved,
+}
 
 /// A flow entry in a map, shared with other CPUs.
 pub type Entry<A> = &'static mut Flow<A>;
@@ -204,26 +212,30 @@ fn observed<A>(headers: &Headers<A>) -> u8 {
         | bit(flags & flag::RST != 0, seen::RST)
 }
 
-/// Tracks a new connection to the chosen backend; returns its main entry and the backend's tuple.
+/// Tracks a new connection to the chosen backend; returns its main entry and the backend's tuple,
+/// or `None` if the source port has to move.
 #[inline(always)]
 pub fn create<F: Family, P: Packet>(
     flows: FlowMaps<F>,
     headers: &Headers<F>,
     packet: &P,
     choice: &Choice<F>,
-) -> Result<(Entry<F>, Tuple<F>), DropReason> {
+    source_port: SourcePort,
+) -> Result<Option<(Entry<F>, Tuple<F>)>, DropReason> {
     let client = headers.tuple;
-    let hairpin = choice.backend.addr == client.src;
     let mut server = Tuple {
         src: client.src,
         dst: choice.backend.addr,
         src_port: client.src_port,
         dst_port: choice.backend.port,
     };
-    if hairpin {
+    let path = if server.dst == client.src {
         let settings = maps::settings().ok_or(DropReason::MissingBackend)?;
         server.src = F::hairpin_address(settings);
-    }
+        flow_flags::HAIRPIN
+    } else {
+        route_flags(packet, choice)
+    };
     let mut flow = Flow {
         last_seen_ns: now_ns(),
         packets: 1,
@@ -233,20 +245,25 @@ pub fn create<F: Family, P: Packet>(
         backend: choice.id,
         generation: choice.backend.generation,
         client_ifindex: packet.ifindex(),
-        flags: if hairpin { flow_flags::HAIRPIN } else { route_flags(packet, choice) },
+        flags: path,
         forward: observed(headers),
         reply: 0,
         pad: [0; 8],
     };
-    let path = flow.flags;
-    let key = insert_main(flows, &mut server, &mut flow)?;
+    if source_port == SourcePort::Moved {
+        let offset = lb::scale(u64::from(random()) << 32, MOVED_PORTS) as u16;
+        server.src_port = (MOVED_PORT_BASE + offset).to_be();
+    }
+    let Some(main) = insert_main(flows, &server, &mut flow, path)? else { return Ok(None) };
+    if source_port == SourcePort::Moved {
+        report::count(Hook::FromPod, Counter::PortMoved);
+    }
     let (alias_key, client_first) = canonical(&client);
     flow.other = server;
     flow.flags = path | flow_flags::ALIAS | first_flag(client_first);
     insert(flows, &alias_key, &flow, IfPresent::Replace)?;
     report::count(Hook::FromPod, Counter::NewFlow);
-    let main = get(flows, &key).ok_or(DropReason::FlowTableFull)?;
-    Ok((main, server))
+    Ok(Some((main, server)))
 }
 
 #[inline(always)]
@@ -268,38 +285,28 @@ fn route_flags<F: Family>(packet: &impl Packet, choice: &Choice<F>) -> u16 {
     if device.flags & device_flags::FAST != 0 && same_mtu { flow_flags::FAST } else { 0 }
 }
 
-/// Writes the main entry; the source port moves if another live connection has the same tuple on
-/// the backend's side (one client port, two services, one backend).
+/// Writes the main entry; `None` if another live connection has its key.
 #[inline(always)]
 fn insert_main<F: Family>(
     flows: FlowMaps<F>,
-    server: &mut Tuple<F>,
+    server: &Tuple<F>,
     flow: &mut Flow<F>,
-) -> Result<Tuple<F>, DropReason> {
-    let path = flow.flags;
-    let mut random = 0;
-    for attempt in 0..=MOVED_PORT_ATTEMPTS {
-        let (key, client_first) = canonical(server);
-        flow.flags = path | first_flag(client_first);
-        match insert(flows, &key, flow, IfPresent::Refuse) {
-            Ok(()) => return Ok(key),
-            Err(InsertError::NoRoom) => return Err(DropReason::FlowTableFull),
-            Err(InsertError::Exists) => {}
-        }
-        if let Some(existing) = get(flows, &key) {
-            if replaceable(existing, flow) {
-                *existing = *flow;
-                return Ok(key);
-            }
-        }
-        if attempt == 0 {
-            random = lb::hash(&flow.other);
-            report::count(Hook::FromPod, Counter::PortMoved);
-        }
-        random = lb::mix(random);
-        server.src_port = (MOVED_PORT_BASE + lb::scale(random, MOVED_PORTS) as u16).to_be();
+    path: u16,
+) -> Result<Option<Entry<F>>, DropReason> {
+    let (key, client_first) = canonical(server);
+    flow.flags = path | first_flag(client_first);
+    let inserted = insert(flows, &key, flow, IfPresent::Refuse);
+    if inserted == Err(InsertError::NoRoom) {
+        return Err(DropReason::FlowTableFull);
     }
-    Err(DropReason::NoSourcePort)
+    let main = get(flows, &key).ok_or(DropReason::FlowTableFull)?;
+    if inserted == Err(InsertError::Exists) {
+        if !replaceable(main, flow) {
+            return Ok(None);
+        }
+        *main = *flow;
+    }
+    Ok(Some(main))
 }
 
 /// Whether an entry belongs to the same client tuple, or to a connection that is over.

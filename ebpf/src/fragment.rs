@@ -6,7 +6,7 @@ use pintle_abi::fragment::{FRAGMENT_TIMEOUT_NS, Fragment, FragmentKey};
 use crate::{
     family::Family,
     kernel::{IfPresent, now_ns},
-    packet::{Fragmentation, Headers},
+    packet::Headers,
 };
 
 /// Notes the ports of a first fragment, or completes the tuple of a later one from that note.
@@ -14,7 +14,7 @@ use crate::{
 /// `false` if the first fragment of a later one was not seen.
 #[inline(always)]
 pub fn resolve<F: Family>(headers: &mut Headers<F>) -> bool {
-    if headers.fragmentation == Fragmentation::Whole {
+    if headers.fragmentation.is_whole() {
         return true;
     }
     let key = FragmentKey {
@@ -24,7 +24,7 @@ pub fn resolve<F: Family>(headers: &mut Headers<F>) -> bool {
         proto: headers.proto,
         pad: [0; 3],
     };
-    if headers.fragmentation == Fragmentation::First {
+    if !headers.fragmentation.is_later() {
         let ports = Fragment {
             seen_ns: now_ns(),
             src_port: headers.tuple.src_port,

@@ -11,16 +11,14 @@ use pintle_abi::{
 
 use crate::{
     checksum::Difference,
-    family::Family,
+    family::{Family, read_quoted_ports},
     flow::{self, Found},
     hooks::{
-        Action,
+        Step,
         from_pod::{backend_ifindex, route},
     },
     nat::Hop,
-    packet::{
-        ChecksumKind, Covered, Fragmentation, Headers, Packet, Refused, ensure, read, set_at,
-    },
+    packet::{ChecksumKind, Covered, Headers, Packet, Refused, Shape, ensure, read, set_at},
     report,
     wire::{ethernet, icmp, tcp, udp},
 };
@@ -37,12 +35,12 @@ struct Translation<A> {
     quoted: Tuple<A>,
 }
 
-/// An error that leaves a pod. `None` if it is no error about a tracked connection.
+/// An error that leaves a pod. `None` if it is none about a tracked connection.
 #[inline(always)]
 pub fn from_pod<F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
-) -> Result<Option<Action>, DropReason> {
+) -> Result<Option<Step>, DropReason> {
     let Some((quoted, found)) = find(packet, headers) else { return Ok(None) };
     let (flow, to, ifindex) = match found {
         // The client complains about a reply.
@@ -62,9 +60,9 @@ pub fn from_pod<F: Family, P: Packet>(
     };
     let (action, hop) = route(headers, flow, ifindex);
     let is_alias = flow.flags & flow_flags::ALIAS != 0;
-    if action == Action::Pass && !is_alias {
+    if action == Step::PASS && !is_alias {
         // Through the stack it stays as it is until `to_pod`, like a reply.
-        return Ok(Some(Action::Pass));
+        return Ok(Some(Step::PASS));
     }
     rewrite(packet, headers, &quoted, &to, hop)?;
     report::count(Hook::FromPod, Counter::IcmpError);
@@ -100,6 +98,14 @@ fn towards_client<F: Family>(
     }
 }
 
+/// Whether an ICMP packet is an error.
+#[inline(always)]
+pub fn is_error<F: Family, P: Packet>(packet: &P, headers: &Headers<F>) -> bool {
+    // One byte cannot be read alone: the verifier learns nothing from a check for one.
+    read::<[u8; 2]>(packet, headers.transport + icmp::TYPE)
+        .is_some_and(|[icmp_type, _code]| F::is_error(icmp_type))
+}
+
 /// The quoted packet and what is known of it.
 ///
 /// [`Found::FromClient`] then means a packet from client to backend as the backend's side saw it
@@ -109,15 +115,19 @@ fn find<F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
 ) -> Option<(Headers<F>, Found<F>)> {
-    if headers.fragmentation != Fragmentation::Whole {
+    // Nobody sends errors behind extension headers; each way through them is a path for the verifier.
+    let plain = F::ICMP == proto::ICMP || headers.transport == ethernet::LEN + F::MIN_HEADER_LEN;
+    if !headers.fragmentation.is_whole() || !plain {
         return None;
     }
     ensure(packet, headers.transport + icmp::LEN + QUOTE_LEN);
-    if !F::is_error(read(packet, headers.transport + icmp::TYPE)?) {
+    if !is_error::<F, P>(packet, headers) {
         return None;
     }
-    let quoted = F::parse(packet, headers.transport + icmp::LEN)?;
-    if quoted.fragmentation == Fragmentation::Later {
+    let mut quoted = F::parse(packet, headers.transport + icmp::LEN, Shape::Any).headers()?;
+    // Its length field speaks of more than is quoted: being malformed means nothing here.
+    read_quoted_ports(packet, &mut quoted)?;
+    if quoted.fragmentation.is_later() {
         return None;
     }
     let flows = F::flows(quoted.proto)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every program, and the one place where an action becomes a number.
 
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod tc;

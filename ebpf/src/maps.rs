@@ -12,7 +12,7 @@ use pintle_abi::{
     settings::Settings,
 };
 
-use crate::kernel::{Array, Hash, LruHash, PerCpuArray};
+use crate::kernel::{Array, Hash, LruHash, PerCpuArray, Steps};
 
 macro_rules! maps {
     ($($(#[$meta:meta])* $name:ident: $ty:ty = $entries:expr;)*) => {$(
@@ -66,6 +66,8 @@ maps! {
     OVERFLOW_SEEN: Array<u64> = map::OVERFLOW_SEEN.entries;
     /// Budget of refusals, see [`crate::reject`]. Written by the programs.
     REFUSALS: PerCpuArray<[u64; 2]> = map::REFUSALS.entries;
+    /// Rare step → program. Written by the loader.
+    RARE_STEPS: Steps = map::RARE_STEPS.entries;
 }
 
 /// The settings of the node; those of an empty map while the agent has written none.

@@ -9,7 +9,7 @@ use pintle_abi::{
 use crate::{
     checksum::Difference,
     family::Family,
-    packet::{ChecksumKind, Covered, Fragmentation, Headers, Packet, Refused, at, set},
+    packet::{ChecksumKind, Covered, Headers, Packet, Refused, at, set},
     wire::{ethernet, tcp, udp},
 };
 
@@ -41,7 +41,7 @@ fn apply<F: Family, P: Packet>(
     hop: Hop,
 ) -> Result<(), Refused> {
     let from = &headers.tuple;
-    if headers.fragmentation != Fragmentation::Later {
+    if !headers.fragmentation.is_later() {
         let (offset, kind) = checksum_field(headers);
         let addresses = from.src.difference(to.src).and(from.dst.difference(to.dst));
         packet.fix_checksum(offset, addresses.wsum(), Covered::PseudoHeader, kind)?;

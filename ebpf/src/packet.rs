@@ -3,6 +3,8 @@
 
 use pintle_abi::addr::Tuple;
 
+use crate::family::extensions::{self, Walked};
+
 /// The kernel refused to change a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
@@ -57,6 +59,13 @@ pub trait Packet {
     fn grow(&mut self, len: u32) -> Result<(), Refused>;
     /// Cuts the frame to `len` bytes.
     fn truncate(&mut self, len: u32) -> Result<(), Refused>;
+    /// Finds the transport header behind the IPv6 extension header at `offset`.
+    fn walk_extensions(&mut self, offset: u32, proto: u8) -> Walked
+    where
+        Self: Sized,
+    {
+        extensions::walk(self, offset, proto)
+    }
 }
 
 /// A pointer to a value at an offset of the frame, if it lies in the linear part.
@@ -134,15 +143,65 @@ pub fn ensure(packet: &mut impl Packet, len: u32) {
     }
 }
 
-/// Where a packet stands in a fragmented datagram.
+/// Where a packet stands in a fragmented datagram: the offset below, "more fragments" above.
+///
+/// Bits and not an enum: the verifier follows every constant through all code that depends on it,
+/// but forgets a number that it does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fragmentation {
+pub struct Fragmentation(u32);
+
+impl Fragmentation {
     /// The datagram is not fragmented.
-    Whole,
-    /// The first fragment: it has the transport header.
-    First,
-    /// A later fragment: it has none.
-    Later,
+    pub const WHOLE: Self = Self(0);
+
+    /// From a nonzero offset in whatever unit, and whether more fragments follow (0 or 1).
+    #[inline(always)]
+    pub fn new(offset: u16, more: u32) -> Self {
+        Self(u32::from(offset) | more << 16)
+    }
+
+    /// The datagram is not fragmented.
+    #[inline(always)]
+    pub fn is_whole(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Not the first fragment: it has no transport header.
+    #[inline(always)]
+    pub fn is_later(self) -> bool {
+        self.0 & 0xffff != 0
+    }
+}
+
+/// What a reader of headers is ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Whole datagrams without IP options or extension headers, as nearly all are.
+    Plain,
+    /// Anything.
+    Any,
+}
+
+/// Result of reading the headers.
+#[derive(Clone, Copy, Debug)]
+pub enum Parsed<A> {
+    /// What they say.
+    Headers(Headers<A>),
+    /// They are not of the shape the reader is ready for.
+    Unusual,
+    /// Not a packet of this family, or too short to have addresses.
+    Foreign,
+}
+
+impl<A> Parsed<A> {
+    /// The headers, if they could be read.
+    #[inline(always)]
+    pub fn headers(self) -> Option<Headers<A>> {
+        match self {
+            Self::Headers(headers) => Some(headers),
+            Self::Unusual | Self::Foreign => None,
+        }
+    }
 }
 
 /// What the headers say. Offsets are from the start of the frame.

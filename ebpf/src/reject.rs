@@ -7,10 +7,11 @@ use pintle_abi::{counter::Hook, drop_reason::DropReason};
 use crate::{
     checksum::Difference,
     family::Family,
-    hooks::Action,
+    hooks::Step,
+    icmp::is_error,
     kernel::now_ns,
     maps::REFUSALS,
-    packet::{Fragmentation, Headers, Packet, Refused, at, field, read, set_at},
+    packet::{Headers, Packet, Refused, Shape, at, field, set_at},
     report,
     wire::{ethernet, icmp},
 };
@@ -24,42 +25,38 @@ const QUOTED_TRANSPORT: u32 = 8;
 /// Longest quote, in words of 4 bytes: what bounds the loop over it.
 const MAX_QUOTED_WORDS: u32 = 32;
 
-/// Drops a packet for a reason, and answers it if the reason asks for that and the budget allows.
+/// Whether the client is told that its packet was dropped for this reason.
 #[inline(always)]
-pub fn conclude<F: Family, P: Packet>(
-    packet: &mut P,
-    headers: &Headers<F>,
-    reason: DropReason,
-) -> Action {
-    let answered = match reason {
-        DropReason::Refused | DropReason::UnknownPort | DropReason::UnsupportedProtocol => {
-            answer(packet, headers)
-        }
-        _ => {
-            report::dropped(Hook::FromPod, reason);
-            return Action::Drop;
-        }
+pub fn is_answered(reason: DropReason) -> bool {
+    matches!(
+        reason,
+        DropReason::Refused | DropReason::UnknownPort | DropReason::UnsupportedProtocol
+    )
+}
+
+/// Answers a packet that is dropped for a reason, if the budget allows.
+#[inline(always)]
+pub fn refuse<F: Family, P: Packet>(packet: &mut P, reason: DropReason) -> Step {
+    let answered = F::parse(packet, ethernet::LEN, Shape::Any)
+        .headers()
+        .ok_or(Refused)
+        .and_then(|headers| answer(packet, &headers));
+    let (reason, action) = match answered {
+        Ok(()) => (reason, Step::deliver(packet.ifindex())),
+        Err(Refused) => (DropReason::RefusedSilently, Step::DROP),
     };
-    match answered {
-        Ok(()) => {
-            report::dropped(Hook::FromPod, reason);
-            Action::Deliver(packet.ifindex())
-        }
-        Err(Refused) => {
-            report::dropped(Hook::FromPod, DropReason::RefusedSilently);
-            Action::Drop
-        }
-    }
+    report::dropped(Hook::FromPod, reason);
+    action
 }
 
 /// Turns the packet into the answer to it.
 #[inline(always)]
 fn answer<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Result<(), Refused> {
-    if headers.fragmentation == Fragmentation::Later || !within_budget() {
+    if headers.fragmentation.is_later() || !within_budget() {
         return Err(Refused);
     }
     // An error about an error would never end (RFC 1122 3.2.2).
-    if headers.proto == F::ICMP && F::is_error(read(packet, headers.transport).ok_or(Refused)?) {
+    if headers.proto == F::ICMP && is_error(packet, headers) {
         return Err(Refused);
     }
     let end = headers.transport + QUOTED_TRANSPORT;

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Packets through the loaded programs: packet in, packet out, what moved.
+//! The loaded programs: packets through `BPF_PROG_TEST_RUN` on the running kernel.
+
+use pintle::datapath::object::Sizes;
+use pintle_tests::{kernel_world::KernelWorld, vectors};
 
 #[test]
-fn the_kernel_publishes_its_types() {
-    assert!(std::path::Path::new("/sys/kernel/btf/vmlinux").is_file());
+fn every_vector_holds_in_the_kernel() {
+    for (name, vector) in vectors::ALL {
+        println!("{name}");
+        let mut world = KernelWorld::load(&Sizes::new()).unwrap_or_else(|e| panic!("{e:#}"));
+        vector(&mut world);
+    }
 }

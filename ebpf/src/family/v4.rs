@@ -13,7 +13,7 @@ use crate::{
     checksum::{Difference, fold},
     kernel::{Array, Hash, LruHash},
     lb, maps,
-    packet::{Fragmentation, Headers, Packet, Refused, at, ensure, field, read, set},
+    packet::{Fragmentation, Headers, Packet, Parsed, Refused, Shape, at, ensure, field, set},
     wire::{ethernet, icmp, ipv4, tcp},
 };
 
@@ -60,20 +60,29 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn parse<P: Packet>(packet: &mut P, network: u32) -> Option<Headers<Self>> {
+    fn parse<P: Packet>(packet: &mut P, network: u32, shape: Shape) -> Parsed<Self> {
         ensure(packet, network + ipv4::MIN_LEN + tcp::MIN_LEN);
-        let version_ihl: u8 = read(packet, network + ipv4::VERSION_IHL)?;
-        let header_len = u32::from(version_ihl & 0x0f) * 4;
+        let Some(mut base) = header(packet, network) else { return Parsed::Foreign };
+        let version_ihl: u8 = field(base, ipv4::VERSION_IHL);
+        let fragment = u16::from_be(field(base, ipv4::FRAGMENT));
+        let whole = fragment & (ipv4::OFFSET_MASK | ipv4::MORE) == 0;
+        if shape == Shape::Plain && !(whole && version_ihl == ipv4::PLAIN) {
+            return Parsed::Unusual;
+        }
+        let header_len = match shape {
+            Shape::Plain => ipv4::MIN_LEN,
+            Shape::Any => u32::from(version_ihl & 0x0f) * 4,
+        };
         if header_len > ipv4::MIN_LEN {
             ensure(packet, network + header_len + tcp::MIN_LEN);
+            let Some(again) = header(packet, network) else { return Parsed::Foreign };
+            base = again;
         }
-        let base = at::<[u8; ipv4::MIN_LEN as usize]>(packet, network)?.cast::<u8>();
         let total_len = match u16::from_be(field(base, ipv4::TOTAL_LEN)) {
             // Segmentation offload beyond 64 KiB ("BIG TCP") leaves the field empty.
             0 => packet.len().wrapping_sub(network),
             len => u32::from(len),
         };
-        let fragment = u16::from_be(field(base, ipv4::FRAGMENT));
         let mut headers = Headers {
             tuple: Tuple {
                 src: V4(field(base, ipv4::SRC)),
@@ -86,21 +95,22 @@ impl Family for V4 {
             proto: field(base, ipv4::PROTOCOL),
             ttl: field(base, ipv4::TTL),
             tcp_flags: 0,
-            fragmentation: Fragmentation::Whole,
+            fragmentation: match shape {
+                Shape::Plain => Fragmentation::WHOLE,
+                Shape::Any => Fragmentation::new(
+                    fragment & ipv4::OFFSET_MASK,
+                    u32::from(fragment & ipv4::MORE) >> ipv4::MORE_SHIFT,
+                ),
+            },
             malformed: version_ihl >> 4 != 4
                 || header_len < ipv4::MIN_LEN
                 || total_len < header_len
                 || network + total_len > packet.len(),
         };
-        if fragment & ipv4::OFFSET_MASK != 0 {
-            headers.fragmentation = Fragmentation::Later;
-            return Some(headers);
+        if !headers.fragmentation.is_later() {
+            super::read_transport(packet, &mut headers, total_len.wrapping_sub(header_len));
         }
-        if fragment & ipv4::MORE != 0 {
-            headers.fragmentation = Fragmentation::First;
-        }
-        super::read_transport(packet, &mut headers, total_len.wrapping_sub(header_len));
-        Some(headers)
+        Parsed::Headers(headers)
     }
 
     #[inline(always)]
@@ -181,4 +191,10 @@ impl Family for V4 {
         set(base, ipv4::DST, dst.0);
         Ok(Difference::NONE)
     }
+}
+
+/// The part of the header that every packet has.
+#[inline(always)]
+fn header<P: Packet>(packet: &P, network: u32) -> Option<*mut u8> {
+    at::<[u8; ipv4::MIN_LEN as usize]>(packet, network).map(|header| header.cast())
 }

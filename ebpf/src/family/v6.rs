@@ -13,10 +13,10 @@ use crate::{
     checksum::Difference,
     kernel::{Array, Hash, LruHash},
     lb, maps,
-    packet::{Fragmentation, Headers, Packet, Refused, at, ensure, field, set},
+    packet::{Fragmentation, Headers, Packet, Parsed, Refused, Shape, at, ensure, field, set},
     wire::{
         ethernet, icmp,
-        ipv6::{self, extension},
+        ipv6::{self, extension::is_extension},
         tcp,
     },
 };
@@ -64,9 +64,13 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn parse<P: Packet>(packet: &mut P, network: u32) -> Option<Headers<Self>> {
+    fn parse<P: Packet>(packet: &mut P, network: u32, shape: Shape) -> Parsed<Self> {
         ensure(packet, network + ipv6::LEN + tcp::MIN_LEN);
-        let base = at::<[u8; ipv6::LEN as usize]>(packet, network)?.cast::<u8>();
+        let Some(base) = header(packet, network) else { return Parsed::Foreign };
+        let next_header: u8 = field(base, ipv6::NEXT_HEADER);
+        if shape == Shape::Plain && is_extension(next_header) {
+            return Parsed::Unusual;
+        }
         let payload_len = match u16::from_be(field(base, ipv6::PAYLOAD_LEN)) {
             // A jumbogram, or segmentation offload beyond 64 KiB ("BIG TCP").
             0 => packet.len().wrapping_sub(network + ipv6::LEN),
@@ -82,21 +86,26 @@ impl Family for V6 {
             },
             transport: network + ipv6::LEN,
             id: 0,
-            proto: field(base, ipv6::NEXT_HEADER),
+            proto: next_header,
             ttl: field(base, ipv6::HOP_LIMIT),
             tcp_flags: 0,
-            fragmentation: Fragmentation::Whole,
+            fragmentation: Fragmentation::WHOLE,
             malformed: field::<u8>(base, ipv6::VERSION) >> 4 != 6 || end > packet.len(),
         };
-        if is_extension(headers.proto) {
-            walk_extensions(packet, &mut headers);
+        if shape == Shape::Any && is_extension(next_header) {
+            let walked = packet.walk_extensions(headers.transport, headers.proto);
+            headers.transport = walked.transport();
+            headers.proto = walked.proto();
+            headers.fragmentation = walked.fragmentation();
+            headers.id = walked.id();
+            headers.malformed |= walked.is_malformed();
             ensure(packet, headers.transport + tcp::MIN_LEN);
         }
-        if headers.fragmentation != Fragmentation::Later {
+        if !headers.fragmentation.is_later() {
             let len = end.wrapping_sub(headers.transport);
             super::read_transport(packet, &mut headers, len);
         }
-        Some(headers)
+        Parsed::Headers(headers)
     }
 
     #[inline(always)]
@@ -129,7 +138,7 @@ impl Family for V6 {
         dst: Self,
         hop: bool,
     ) -> Result<(), Refused> {
-        let base = at::<[u8; ipv6::LEN as usize]>(packet, network).ok_or(Refused)?.cast::<u8>();
+        let base = header(packet, network).ok_or(Refused)?;
         if hop {
             set(base, ipv6::HOP_LIMIT, field::<u8>(base, ipv6::HOP_LIMIT).wrapping_sub(1));
         }
@@ -179,50 +188,8 @@ fn pair(high: u32, low: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// The fixed header.
 #[inline(always)]
-fn is_extension(next_header: u8) -> bool {
-    matches!(
-        next_header,
-        extension::HOP_BY_HOP
-            | extension::ROUTING
-            | extension::FRAGMENT
-            | extension::AUTHENTICATION
-            | extension::DESTINATION
-    )
-}
-
-/// Finds the transport header behind the extension headers (RFC 8200 4).
-///
-/// A chain longer than we walk leaves the last extension as the protocol, which no service has.
-#[inline(always)]
-fn walk_extensions<P: Packet>(packet: &mut P, headers: &mut Headers<V6>) {
-    for _ in 0..extension::MAX {
-        if !is_extension(headers.proto) || headers.fragmentation == Fragmentation::Later {
-            return;
-        }
-        ensure(packet, headers.transport + extension::FRAGMENT_LEN);
-        let Some(header) = at::<[u8; 8]>(packet, headers.transport) else {
-            headers.malformed = true;
-            return;
-        };
-        let header = header.cast::<u8>();
-        let length: u8 = field(header, 1);
-        headers.transport += match headers.proto {
-            extension::FRAGMENT => {
-                let offset = u16::from_be(field(header, 2));
-                headers.id = field(header, 4);
-                headers.fragmentation = if offset & ipv6::OFFSET_MASK != 0 {
-                    Fragmentation::Later
-                } else if offset & ipv6::MORE != 0 {
-                    Fragmentation::First
-                } else {
-                    Fragmentation::Whole
-                };
-                extension::FRAGMENT_LEN
-            }
-            extension::AUTHENTICATION => (u32::from(length) + 2) * 4,
-            _ => (u32::from(length) + 1) * 8,
-        };
-        headers.proto = field(header, 0);
-    }
+fn header<P: Packet>(packet: &P, network: u32) -> Option<*mut u8> {
+    at::<[u8; ipv6::LEN as usize]>(packet, network).map(|header| header.cast())
 }

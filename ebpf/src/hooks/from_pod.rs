@@ -11,24 +11,36 @@ use pintle_abi::{
     flow::{Flow, flow_flags},
 };
 
-use super::Action;
+use super::Step;
 use crate::{
-    family::{Family, FlowMaps},
-    flow::{self, Found},
+    family::{Family, Version},
+    flow::{self, Found, SourcePort},
     fragment, icmp, lb, maps,
     nat::{self, Hop},
-    packet::{Headers, Packet},
+    packet::{Headers, Packet, Parsed, Shape},
     reject, report,
     wire::ethernet,
 };
 
-/// Handles a packet that leaves a pod.
+/// A packet that leaves a pod.
 #[inline(always)]
-pub fn handle<F: Family, P: Packet>(packet: &mut P) -> Action {
-    let Some(mut headers) = F::parse(packet, ethernet::LEN) else { return pass() };
-    match steer(packet, &mut headers) {
-        Ok(action) => action,
-        Err(reason) => reject::conclude(packet, &headers, reason),
+pub fn handle<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    begin::<F, P>(packet, Shape::Plain)
+}
+
+/// The same for fragments, IP options and extension headers.
+#[inline(always)]
+pub fn unusual<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    begin::<F, P>(packet, Shape::Any)
+}
+
+#[inline(always)]
+fn begin<F: Family, P: Packet>(packet: &mut P, shape: Shape) -> Step {
+    match F::parse(packet, ethernet::LEN, shape) {
+        Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
+        Parsed::Headers(mut headers) => conclude(steer(packet, &mut headers)),
+        Parsed::Unusual => Step::UNUSUAL,
+        Parsed::Foreign => pass(),
     }
 }
 
@@ -36,12 +48,7 @@ pub fn handle<F: Family, P: Packet>(packet: &mut P) -> Action {
 fn steer<F: Family, P: Packet>(
     packet: &mut P,
     headers: &mut Headers<F>,
-) -> Result<Action, DropReason> {
-    if headers.proto == F::ICMP && !headers.malformed {
-        if let Some(action) = icmp::from_pod(packet, headers)? {
-            return Ok(action);
-        }
-    }
+) -> Result<Step, DropReason> {
     let ports_known = fragment::resolve(headers);
     let flows = F::flows(headers.proto).filter(|_| ports_known && !headers.malformed);
     if let Some(flows) = flows {
@@ -56,22 +63,66 @@ fn steer<F: Family, P: Packet>(
             Found::Nothing => {}
         }
     }
-    let Some(frontend) = lb::find_frontend(headers) else { return Ok(pass()) };
-    let frontend = frontend?;
-    let Some(flows) = flows else { return Err(DropReason::FragmentUnknown) };
-    connect(packet, headers, flows, lb::select(&headers.tuple, frontend)?)
+    connect(packet, headers, SourcePort::Kept)
 }
 
-/// The first packet of a connection.
+/// A new connection whose source port has to move: another of the same client has the same tuple on
+/// the backend's side (one client port, two services, one backend). Tries one port at random; the
+/// step is repeated, up to the kernel's limit of tail calls, until one is free.
+#[inline(always)]
+pub fn move_port<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+        return pass();
+    };
+    conclude(connect(packet, &mut headers, SourcePort::Moved))
+}
+
 #[inline(always)]
 fn connect<F: Family, P: Packet>(
     packet: &mut P,
-    headers: &Headers<F>,
-    flows: FlowMaps<F>,
-    choice: lb::Choice<F>,
-) -> Result<Action, DropReason> {
-    let (main, server) = flow::create(flows, headers, packet, &choice)?;
-    forward(packet, headers, main, &server)
+    headers: &mut Headers<F>,
+    source_port: SourcePort,
+) -> Result<Step, DropReason> {
+    let Some(frontend) = lb::find_frontend(headers) else { return Ok(pass()) };
+    let frontend = frontend?;
+    let Some(flows) = F::flows(headers.proto) else { return Err(DropReason::UnsupportedProtocol) };
+    if headers.fragmentation.is_later() {
+        return Err(DropReason::FragmentUnknown);
+    }
+    let choice = lb::select(&headers.tuple, frontend)?;
+    match flow::create(flows, headers, packet, &choice, source_port)? {
+        Some((main, server)) => forward(packet, headers, main, &server),
+        None => Ok(Step::MOVE_PORT),
+    }
+}
+
+/// ICMP that leaves a pod: an error about a tracked connection, or anything else.
+#[inline(always)]
+pub fn icmp<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+        return pass();
+    };
+    let handled = icmp::from_pod(packet, &headers).and_then(|action| match action {
+        Some(action) => Ok(action),
+        None => match lb::find_frontend(&headers) {
+            None => Ok(pass()),
+            Some(_) if icmp::is_error(packet, &headers) => Err(DropReason::IcmpUnknownFlow),
+            Some(_) => Err(DropReason::UnsupportedProtocol),
+        },
+    });
+    conclude(handled)
+}
+
+#[inline(always)]
+fn conclude(result: Result<Step, DropReason>) -> Step {
+    match result {
+        Ok(step) => step,
+        Err(reason) if reject::is_answered(reason) => Step::refuse(reason),
+        Err(reason) => {
+            report::dropped(Hook::FromPod, reason);
+            Step::DROP
+        }
+    }
 }
 
 /// From the client to the backend.
@@ -81,7 +132,7 @@ fn forward<F: Family, P: Packet>(
     headers: &Headers<F>,
     main: &Flow<F>,
     server: &Tuple<F>,
-) -> Result<Action, DropReason> {
+) -> Result<Step, DropReason> {
     let (action, hop) = route(headers, main, backend_ifindex(packet, main));
     nat::rewrite(packet, headers, server, hop)?;
     report::count(Hook::FromPod, Counter::Forward);
@@ -95,9 +146,9 @@ fn reply<F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
     main: &mut Flow<F>,
-) -> Result<Action, DropReason> {
+) -> Result<Step, DropReason> {
     let (action, hop) = route(headers, main, main.client_ifindex);
-    if action == Action::Pass {
+    if action == Step::PASS {
         return Ok(pass());
     }
     let client = main.other.reverse();
@@ -111,16 +162,16 @@ fn reply<F: Family, P: Packet>(
 ///
 /// A packet at the end of its life goes through the stack, which tells its sender.
 #[inline(always)]
-pub fn route<F: Family>(headers: &Headers<F>, flow: &Flow<F>, ifindex: u32) -> (Action, Hop) {
+pub fn route<F: Family>(headers: &Headers<F>, flow: &Flow<F>, ifindex: u32) -> (Step, Hop) {
     let fast = flow.flags & flow_flags::HAIRPIN != 0
         || (flow.flags & flow_flags::FAST != 0
             && headers.ttl > 1
             && maps::settings().is_some_and(|settings| settings.fast_path != 0));
     if !fast || ifindex == 0 {
-        return (Action::Pass, Hop::InStack);
+        return (Step::PASS, Hop::InStack);
     }
     report::count(Hook::FromPod, Counter::Redirected);
-    (Action::Deliver(ifindex), Hop::Here)
+    (Step::deliver(ifindex), Hop::Here)
 }
 
 /// The interface of a flow's backend; 0 if it has none or is gone.
@@ -135,7 +186,7 @@ pub fn backend_ifindex<F: Family>(packet: &impl Packet, flow: &Flow<F>) -> u32 {
 }
 
 #[inline(always)]
-fn pass() -> Action {
+fn pass() -> Step {
     report::count(Hook::FromPod, Counter::Passed);
-    Action::Pass
+    Step::PASS
 }

@@ -8,27 +8,36 @@ use pintle_abi::{
     drop_reason::DropReason,
 };
 
-use super::Action;
+use super::Step;
 use crate::{
-    family::Family,
+    family::{Family, Version},
     flow::{self, Found},
     fragment, icmp,
     nat::{self, Hop},
-    packet::{Headers, Packet},
+    packet::{Headers, Packet, Parsed, Shape},
     report,
     wire::ethernet,
 };
 
-/// Handles a packet that is about to enter a pod.
+/// A packet that is about to enter a pod.
 #[inline(always)]
-pub fn handle<F: Family, P: Packet>(packet: &mut P) -> Action {
-    let Some(mut headers) = F::parse(packet, ethernet::LEN) else { return pass() };
-    match translate(packet, &mut headers) {
-        Ok(action) => action,
-        Err(reason) => {
-            report::dropped(Hook::ToPod, reason);
-            Action::Drop
-        }
+pub fn handle<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    begin::<F, P>(packet, Shape::Plain)
+}
+
+/// The same for fragments, IP options and extension headers.
+#[inline(always)]
+pub fn unusual<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    begin::<F, P>(packet, Shape::Any)
+}
+
+#[inline(always)]
+fn begin<F: Family, P: Packet>(packet: &mut P, shape: Shape) -> Step {
+    match F::parse(packet, ethernet::LEN, shape) {
+        Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
+        Parsed::Headers(mut headers) => conclude(translate(packet, &mut headers)),
+        Parsed::Unusual => Step::UNUSUAL,
+        Parsed::Foreign => pass(),
     }
 }
 
@@ -36,15 +45,9 @@ pub fn handle<F: Family, P: Packet>(packet: &mut P) -> Action {
 fn translate<F: Family, P: Packet>(
     packet: &mut P,
     headers: &mut Headers<F>,
-) -> Result<Action, DropReason> {
-    if headers.malformed {
-        return Ok(pass());
-    }
-    if headers.proto == F::ICMP {
-        return Ok(if icmp::to_pod(packet, headers)? { Action::Pass } else { pass() });
-    }
+) -> Result<Step, DropReason> {
     let Some(flows) = F::flows(headers.proto) else { return Ok(pass()) };
-    if !fragment::resolve(headers) {
+    if headers.malformed || !fragment::resolve(headers) {
         return Ok(pass());
     }
     let Found::FromBackend(main) = flow::find(flows, &headers.tuple) else { return Ok(pass()) };
@@ -52,11 +55,28 @@ fn translate<F: Family, P: Packet>(
     flow::seen_reply(main, headers, packet);
     nat::rewrite(packet, headers, &client, Hop::InStack)?;
     report::count(Hook::ToPod, Counter::Reply);
-    Ok(Action::Pass)
+    Ok(Step::PASS)
+}
+
+/// ICMP that is about to enter a pod.
+#[inline(always)]
+pub fn icmp<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+        return pass();
+    };
+    conclude(icmp::to_pod(packet, &headers).map(|done| if done { Step::PASS } else { pass() }))
 }
 
 #[inline(always)]
-fn pass() -> Action {
+fn conclude(result: Result<Step, DropReason>) -> Step {
+    result.unwrap_or_else(|reason| {
+        report::dropped(Hook::ToPod, reason);
+        Step::DROP
+    })
+}
+
+#[inline(always)]
+fn pass() -> Step {
     report::count(Hook::ToPod, Counter::Passed);
-    Action::Pass
+    Step::PASS
 }

@@ -92,9 +92,40 @@ impl<V> PerCpuArray<V> {
     }
 }
 
+/// Programs that another program continues with.
+#[repr(transparent)]
+pub struct Steps(maps::ProgramArray);
+
+impl Steps {
+    /// An array of `entries` empty places.
+    pub const fn new(entries: u32) -> Self {
+        Self(maps::ProgramArray::with_max_entries(entries, 0))
+    }
+
+    /// Continues with a program; returns only if its place is empty.
+    #[inline(always)]
+    pub fn call(&self, context: *mut core::ffi::c_void, index: u32) {
+        struct Context(*mut core::ffi::c_void);
+        impl aya_ebpf::EbpfContext for Context {
+            fn as_ptr(&self) -> *mut core::ffi::c_void {
+                self.0
+            }
+        }
+        // SAFETY: nothing is on the stack that would have to be dropped.
+        unsafe { self.0.tail_call(&Context(context), index) };
+    }
+}
+
 /// `CLOCK_MONOTONIC_COARSE` in ns: a tick old at most, and seven times cheaper than the exact clock.
 #[inline(always)]
 pub fn now_ns() -> u64 {
     // SAFETY: the helper has no arguments and no precondition.
     unsafe { helpers::generated::bpf_ktime_get_coarse_ns() }
+}
+
+/// A pseudo-random number.
+#[inline(always)]
+pub fn random() -> u32 {
+    // SAFETY: the helper has no arguments and no precondition.
+    unsafe { helpers::generated::bpf_get_prandom_u32() }
 }

@@ -32,6 +32,12 @@ pub fn now_ns() -> u64 {
     NOW_NS.get()
 }
 
+/// A pseudo-random number; the same sequence after each [`reset`].
+pub fn random() -> u32 {
+    NOW_NS.set(NOW_NS.get() + 1);
+    (NOW_NS.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
+
 /// World and key bytes; the value's address must not change, hence the box.
 type Elements<V> = Mutex<BTreeMap<(u64, Vec<u8>), Box<Slot<V>>>>;
 
@@ -133,5 +139,15 @@ impl<V: Copy + Default> Array<V> {
         }
         let _ = self.0.insert(&index, &V::default(), IfPresent::Refuse);
         self.0.get(&index)
+    }
+}
+
+/// On the host a step is called, not jumped to.
+pub struct Steps;
+
+impl Steps {
+    /// Nothing to hold.
+    pub const fn new(_entries: u32) -> Self {
+        Self
     }
 }

@@ -7,6 +7,8 @@ pub const MIN_LEN: u32 = 20;
 pub const MAX_LEN: u32 = 60;
 /// Version and header length.
 pub const VERSION_IHL: u32 = 0;
+/// Value of [`VERSION_IHL`] in a header without options.
+pub const PLAIN: u8 = 0x45;
 /// Total length.
 pub const TOTAL_LEN: u32 = 2;
 /// Identification.
@@ -27,4 +29,6 @@ pub const DST: u32 = 16;
 /// Mask of the fragment offset, host byte order.
 pub const OFFSET_MASK: u16 = 0x1fff;
 /// "More fragments", host byte order.
-pub const MORE: u16 = 0x2000;
+pub const MORE: u16 = 1 << MORE_SHIFT;
+/// Place of that bit.
+pub const MORE_SHIFT: u32 = 13;

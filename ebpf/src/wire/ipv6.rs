@@ -30,8 +30,14 @@ pub mod extension {
     pub const DESTINATION: u8 = 60;
     /// How many of them we walk.
     pub const MAX: u32 = 8;
-    /// Length of a fragment header.
+    /// Length of a fragment header, and the shortest of any.
     pub const FRAGMENT_LEN: u32 = 8;
+
+    /// Whether a "next header" is one of them.
+    #[inline(always)]
+    pub fn is_extension(next_header: u8) -> bool {
+        matches!(next_header, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION)
+    }
 }
 
 /// Mask of the fragment offset in the fragment header, host byte order.
