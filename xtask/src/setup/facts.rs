@@ -6,9 +6,6 @@ use crate::{linker, workspace};
 use std::path::Path;
 use std::process::Command;
 
-/// Static target for the tests that run inside a virtual machine.
-pub const GUEST_TARGET: &str = "x86_64-unknown-linux-musl";
-
 /// Packages that bpf-linker is built from, and their only purpose.
 pub const LINKER_PACKAGES: &[&str] =
     &["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev", "libxml2-dev"];
@@ -44,8 +41,6 @@ pub struct Facts {
     pub rust_src: bool,
     /// Missing parts of the toolchain that only the checks need.
     pub checkers: Vec<&'static str>,
-    /// The standard library for the guest is here, or is not wanted.
-    pub guest_target: bool,
     /// bpf-linker.
     pub linker: linker::Found,
     /// Missing packages that bpf-linker is built from.
@@ -74,7 +69,6 @@ pub fn look(extent: Extent) -> Facts {
         rustup: workspace::find_program("rustup").is_some(),
         rust_src: library.join("src/rust/library/core/Cargo.toml").is_file(),
         checkers: missing_checkers(Path::new(&sysroot)),
-        guest_target: !everything || library.join(GUEST_TARGET).join("lib").is_dir(),
         linker,
         linker_packages,
         build_packages: missing_programs(BUILD_PROGRAMS),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From the state of the machine to a list of steps; pure.
 
-use super::facts::{Facts, GUEST_TARGET};
+use super::facts::Facts;
 use crate::linker;
 
 /// One thing to do, or one thing to tell because we cannot do it.
@@ -23,8 +23,6 @@ pub enum Step {
         /// Into our own target directory, because another version lives in the ordinary place.
         private: bool,
     },
-    /// `rustup target add` for the guests' static binary.
-    GuestTarget,
     /// Mount the bpf file system.
     Bpffs,
     /// Something only the user can do.
@@ -41,7 +39,7 @@ impl Step {
     pub fn is_needed_to_build(&self) -> bool {
         match self {
             Self::RustSrc | Self::Linker { .. } => true,
-            Self::Checkers(_) | Self::GuestTarget | Self::Bpffs => false,
+            Self::Checkers(_) | Self::Bpffs => false,
             Self::Packages { needed_to_build, .. } | Self::Tell { needed_to_build, .. } => {
                 *needed_to_build
             }
@@ -101,13 +99,6 @@ fn rust_parts(facts: &Facts) -> Vec<Step> {
     if !facts.checkers.is_empty() && facts.rustup {
         steps.push(Step::Checkers(facts.checkers.clone()));
     }
-    if !facts.guest_target && facts.rustup {
-        steps.push(Step::GuestTarget);
-    }
-    if !facts.guest_target && !facts.rustup {
-        let message = format!("install Rust's {GUEST_TARGET} target; only `test vm` needs it");
-        steps.push(Step::Tell { message, needed_to_build: false });
-    }
     steps
 }
 
@@ -127,7 +118,6 @@ mod tests {
             rustup: true,
             rust_src: true,
             checkers: vec![],
-            guest_target: true,
             linker: linker::Found::Ready(PathBuf::from("bpf-linker")),
             linker_packages: vec![],
             build_packages: vec![],
@@ -140,7 +130,6 @@ mod tests {
         Facts {
             rust_src: false,
             checkers: vec!["clippy"],
-            guest_target: false,
             linker: linker::Found::Missing,
             linker_packages: vec!["llvm-22-dev"],
             build_packages: vec!["gcc"],
@@ -161,7 +150,6 @@ mod tests {
             Step::Packages { names: vec!["gcc", "llvm-22-dev"], needed_to_build: true },
             Step::RustSrc,
             Step::Checkers(vec!["clippy"]),
-            Step::GuestTarget,
             Step::Linker { private: false },
             Step::Packages { names: vec!["cpio"], needed_to_build: false },
             Step::Bpffs,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Takes one step of the set-up and prints one line about it.
 
-use super::facts::GUEST_TARGET;
 use super::plan::Step;
 use crate::{linker, workspace};
 use anyhow::{Result, anyhow};
@@ -35,7 +34,6 @@ fn title(step: &Step) -> String {
         Step::RustSrc => "add rust-src to the toolchain".into(),
         Step::Checkers(names) => format!("add {} to the toolchain", names.join(" ")),
         Step::Linker { .. } => format!("build bpf-linker {} (about a minute)", linker::VERSION),
-        Step::GuestTarget => format!("add {GUEST_TARGET} to the toolchain"),
         Step::Bpffs => "mount /sys/fs/bpf".into(),
         Step::Tell { message, .. } => message.clone(),
     }
@@ -46,9 +44,6 @@ fn advice(step: &Step) -> String {
         Step::Checkers(_) => "`cargo xtask test fmt lint` needs these; building does not".into(),
         Step::Packages { needed_to_build: false, .. } => {
             "the kernel tests need these; building does not".into()
-        }
-        Step::GuestTarget => {
-            "`cargo xtask test vm` links with the C library of Debian instead".into()
         }
         Step::Bpffs => "the kernel tests and the agent need it; building does not".into(),
         _ => "repeat by hand what failed, then run `cargo xtask setup` again".into(),
@@ -61,7 +56,6 @@ fn perform(step: &Step) -> Result<()> {
         Step::Tell { .. } => return Ok(()),
         Step::RustSrc => rustup("component", &["rust-src"]),
         Step::Checkers(names) => rustup("component", names),
-        Step::GuestTarget => rustup("target", &[GUEST_TARGET]),
         Step::Linker { private } => install_linker(*private),
         Step::Bpffs => {
             let mut mount = Command::new("mount");
