@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Real sockets across network namespaces, against the agent as a black box.
+//!
+//! Each file tests one behaviour in a world of its own. Identifiers such as S5 name the cases of
+//! the project's catalogue.
+
+mod backend_removed;
+mod big_datagrams;
+mod cleanup;
+mod clusterip;
+mod cross_node;
+mod hairpin;
+mod icmp_errors;
+mod pmtu;
+mod pod_churn;
+mod refused;
+mod restart;
+mod same_source_port;
+mod scene;
+mod shared_backend;
+mod transfer;
