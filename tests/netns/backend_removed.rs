@@ -49,9 +49,9 @@ fn tcp_stays_and_udp_moves(cni: Cni, fast_path: FastPath) {
 fn a_terminating_backend_keeps_its_connections_and_gets_no_new_ones() {
     let mut scene = Scene::new(Cni::Ptp, FastPath::Auto);
     let http = scene.vip(Family::V4, &HTTP);
-    let mut old: Vec<HttpConnection> = scene.client.run(|| {
-        (0..30).map(|_| HttpConnection::open(http).expect("connect")).collect()
-    });
+    let mut old: Vec<HttpConnection> = scene
+        .client
+        .run(|| (0..30).map(|_| HttpConnection::open(http).expect("connect")).collect());
     let pods: Vec<String> = old.iter_mut().map(|open| open.get().expect("answer").pod).collect();
     assert!(pods.iter().any(|pod| pod == "web-1"), "none of 30 connections reached web-1");
 

@@ -19,3 +19,4 @@ mod same_source_port;
 mod scene;
 mod shared_backend;
 mod transfer;
+mod worlds;

@@ -258,9 +258,8 @@ fn mount_bpffs() -> Result<()> {
     }
     let kind = c"bpf";
     // SAFETY: all strings end in NUL and the data pointer may be null.
-    let rc = unsafe {
-        libc::mount(kind.as_ptr(), path.as_ptr(), kind.as_ptr(), 0, std::ptr::null())
-    };
+    let rc =
+        unsafe { libc::mount(kind.as_ptr(), path.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) };
     ensure!(rc == 0, "mount bpffs on {BPFFS} (needs root): {}", io::Error::last_os_error());
     Ok(())
 }

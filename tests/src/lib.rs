@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod client;
 pub mod kernel_state;
+pub mod latency;
 pub mod load;
 pub mod manifest;
 pub mod netns;

@@ -42,15 +42,33 @@ impl Server {
         Server::tcp(pod, port, serve_echo)
     }
 
+    /// Echoes like `tcp_echo`, one connection after the other on one thread, for measurements.
+    pub fn tcp_one_by_one(pod: &Pod, port: u16) -> Result<Server> {
+        let listener = listen(pod, port)?;
+        Server::spawn(pod, move |shared| {
+            while !shared.stopped() {
+                let Ok((stream, _)) = listener.accept() else { continue };
+                let _ = serve_echo(stream, shared);
+            }
+        })
+    }
+
+    /// Sends back every datagram as it is, for measurements.
+    pub fn udp_mirror(pod: &Pod, port: u16) -> Result<Server> {
+        let socket = datagram_socket(pod, port)?;
+        Server::spawn(pod, move |shared| {
+            let mut buffer = vec![0; 2048];
+            while !shared.stopped() {
+                let Ok((n, from)) = socket.recv_from(&mut buffer) else { continue };
+                let _ = socket.send_to(&buffer[..n], from);
+            }
+        })
+    }
+
     /// Sends back every datagram, with `NAME ` in front of it when that is short.
     pub fn udp_echo(pod: &Pod, port: u16) -> Result<Server> {
-        let socket = pod.run(|| bind(port, Type::DGRAM))?;
-        let socket = UdpSocket::from(socket);
-        socket.set_read_timeout(Some(POLL))?;
-        let shared = Shared::new(&pod.name);
-        let for_thread = Arc::clone(&shared);
-        let thread = pod.spawn(move || echo_datagrams(&socket, &for_thread));
-        Ok(Server { shared, thread: Some(thread) })
+        let socket = datagram_socket(pod, port)?;
+        Server::spawn(pod, move |shared| echo_datagrams(&socket, shared))
     }
 
     /// Requests answered so far.
@@ -64,17 +82,14 @@ impl Server {
     }
 
     fn tcp(pod: &Pod, port: u16, serve: fn(TcpStream, &Shared) -> Result<()>) -> Result<Server> {
-        let socket = pod.run(|| -> Result<Socket> {
-            let socket = bind(port, Type::STREAM)?;
-            socket.listen(4096)?;
-            Ok(socket)
-        })?;
-        let listener = TcpListener::from(socket);
-        // Accept wakes with an error at this interval, to look at the stop flag.
-        socket2::SockRef::from(&listener).set_read_timeout(Some(POLL))?;
+        let listener = listen(pod, port)?;
+        Server::spawn(pod, move |shared| accept(&listener, shared, serve))
+    }
+
+    fn spawn(pod: &Pod, work: impl FnOnce(&Arc<Shared>) + Send + 'static) -> Result<Server> {
         let shared = Shared::new(&pod.name);
         let for_thread = Arc::clone(&shared);
-        let thread = pod.spawn(move || accept(&listener, &for_thread, serve));
+        let thread = pod.spawn(move || work(&for_thread));
         Ok(Server { shared, thread: Some(thread) })
     }
 }
@@ -118,7 +133,25 @@ fn bind(port: u16, kind: Type) -> Result<Socket> {
     Ok(socket)
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>, serve: fn(TcpStream, &Shared) -> Result<()>) {
+fn listen(pod: &Pod, port: u16) -> Result<TcpListener> {
+    let socket = pod.run(|| bind(port, Type::STREAM))?;
+    socket.listen(4096)?;
+    // Accept wakes with an error at this interval, to look at the stop flag.
+    socket.set_read_timeout(Some(POLL))?;
+    Ok(socket.into())
+}
+
+fn datagram_socket(pod: &Pod, port: u16) -> Result<UdpSocket> {
+    let socket = pod.run(|| bind(port, Type::DGRAM))?;
+    socket.set_read_timeout(Some(POLL))?;
+    Ok(socket.into())
+}
+
+fn accept(
+    listener: &TcpListener,
+    shared: &Arc<Shared>,
+    serve: fn(TcpStream, &Shared) -> Result<()>,
+) {
     while !shared.stopped() {
         let Ok((stream, _)) = listener.accept() else { continue };
         let shared = Arc::clone(shared);
@@ -160,7 +193,7 @@ fn serve_http(stream: TcpStream, shared: &Shared) -> Result<()> {
 fn serve_echo(mut stream: TcpStream, shared: &Shared) -> Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(POLL))?;
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = [0; 16 * 1024];
     while !shared.stopped() {
         match stream.read(&mut buffer) {
             Ok(0) => break,

@@ -99,7 +99,7 @@ impl Node {
         let n = other.number;
         self.ns.ip(&[
             format!("route add 10.244.{n}.0/24 via 192.168.77.{n} dev eth0"),
-            format!("-6 route add fd00:10:244:{n:x}::/64 via fd00:77::{n:x} dev eth0"),
+            format!("route add fd00:10:244:{n:x}::/64 via fd00:77::{n:x} dev eth0"),
         ])
     }
 
@@ -129,7 +129,11 @@ impl Node {
         ];
         match self.cni {
             Cni::Ptp => lines.extend(ptp_host_lines(&pod, &pod_mac)),
-            Cni::Bridge => lines.push(format!("link set {device} master cni0")),
+            // As flannel's bridge does: a pod may reach itself through its own port.
+            Cni::Bridge => lines.extend([
+                format!("link set {device} master cni0"),
+                format!("link set {device} type bridge_slave hairpin on"),
+            ]),
         }
         self.ns.ip(&lines)?;
         pod.ns.ip(&match self.cni {
@@ -221,7 +225,7 @@ fn ptp_host_lines(pod: &Pod, pod_mac: &str) -> Vec<String> {
     vec![
         format!("route add {v4}/32 dev {device} scope link"),
         format!("neigh replace {v4} lladdr {pod_mac} dev {device} nud permanent"),
-        format!("-6 route add {v6}/128 dev {device}"),
+        format!("route add {v6}/128 dev {device}"),
         format!("neigh replace {v6} lladdr {pod_mac} dev {device} nud permanent"),
     ]
 }
@@ -235,7 +239,7 @@ fn ptp_pod_lines(pod: &Pod, host_mac: &str) -> Vec<String> {
         format!("neigh replace fe80::1 lladdr {host_mac} dev eth0 nud permanent"),
         "route add 169.254.1.1 dev eth0 scope link".into(),
         "route add default via 169.254.1.1 dev eth0".into(),
-        "-6 route add default via fe80::1 dev eth0".into(),
+        "route add default via fe80::1 dev eth0".into(),
     ]
 }
 
@@ -245,7 +249,7 @@ fn bridge_pod_lines(pod: &Pod, node: u8) -> Vec<String> {
         format!("addr add {}/24 dev eth0", pod.v4),
         format!("addr add {}/64 dev eth0 nodad", pod.v6),
         format!("route add default via 10.244.{node}.1 dev eth0"),
-        format!("-6 route add default via fd00:10:244:{node:x}::1 dev eth0"),
+        format!("route add default via fd00:10:244:{node:x}::1 dev eth0"),
     ]
 }
 
