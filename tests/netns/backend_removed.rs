@@ -67,6 +67,27 @@ fn a_terminating_backend_keeps_its_connections_and_gets_no_new_ones() {
     }
 }
 
+#[test]
+fn a_udp_flow_survives_a_time_without_endpoints() {
+    let mut scene = Scene::new(Cni::Ptp, FastPath::Auto);
+    for family in Family::BOTH {
+        let dns = scene.vip(family, &DNS);
+        let socket = scene.client.run(|| udp_socket(dns)).expect("a socket");
+        socket.connect(dns).expect("connect");
+        let ask = || -> std::io::Result<()> {
+            socket.send(b"hello")?;
+            socket.recv(&mut [0; 64]).map(drop)
+        };
+        ask().expect("an answer");
+        scene.set_endpoints(&[]);
+        let refused = ask().expect_err("no endpoint is left").kind();
+        assert_eq!(refused, std::io::ErrorKind::ConnectionRefused);
+        let all = endpoints(&scene.backends);
+        scene.set_endpoints(&all);
+        ask().expect("an answer from the same port once endpoints are back");
+    }
+}
+
 /// A few unconnected sockets whose flow goes to `pod` now.
 fn sockets_answered_by(target: std::net::SocketAddr, pod: &str) -> Vec<UdpSocket> {
     let mut found = Vec::new();

@@ -2,7 +2,7 @@
 //! After `pintle cleanup` the node is as it was: programs, qdiscs, pins, sysctls, routes.
 
 use pintle_tests::agent::FastPath;
-use pintle_tests::kernel_state::NodeState;
+use pintle_tests::kernel_state::{BpfObjects, NodeState};
 use pintle_tests::load::{repeat, short_http};
 use pintle_tests::topology::{Cni, Family};
 
@@ -23,6 +23,8 @@ fn cleanup_leaves_nothing_behind() {
         let during = read(&scene);
         assert!(!during.pins.is_empty(), "nothing is pinned below {}", root.display());
         assert_ne!(before, during, "the comparison sees an attached agent");
+        let objects = BpfObjects::pinned_below(&root).expect("ids of pinned objects");
+        assert!(!objects.is_empty(), "no pin below {} is a BPF object", root.display());
 
         scene.agent.stop().expect("stop");
         let alive = scene.client.run(|| repeat(10, || short_http(http)));
@@ -31,6 +33,7 @@ fn cleanup_leaves_nothing_behind() {
         scene.agent.cleanup().expect("cleanup");
         // Detaching frees a program only after a grace period of the kernel.
         eventually("the node is as it was", || read(&scene) == before);
+        eventually("programs, maps and links are gone", || objects.still_alive().is_empty());
         scene.client.run(|| short_http(http)).expect_err("nothing serves the ClusterIP any more");
     }
 }

@@ -2,6 +2,9 @@
 //! What `pintle cleanup` must put back: attached programs, queueing disciplines, pins and sysctls.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -36,7 +39,10 @@ impl NodeState {
     pub fn read(ns: &NetNs, bpf_root: &Path) -> Result<NodeState> {
         let mut tables = BTreeMap::new();
         for line in ["tc qdisc show", "ip rule", "ip -6 rule", "ip route", "ip -6 route"] {
-            tables.insert(line.to_owned(), output(ns, line)?);
+            let text = output(ns, line)?;
+            // Link-local routes appear whenever a device notices its carrier.
+            let kept: Vec<&str> = text.lines().filter(|line| !line.contains("fe80::")).collect();
+            tables.insert(line.to_owned(), kept.join("\n"));
         }
         let devices = devices(ns)?;
         for device in devices.keys() {
@@ -55,29 +61,79 @@ impl NodeState {
     }
 }
 
-/// Ids of all BPF programs and links of the machine, which other tests may share.
-pub fn bpf_ids() -> Result<(BTreeSet<u32>, BTreeSet<u32>)> {
-    const BPF_PROG_GET_NEXT_ID: libc::c_long = 11;
-    const BPF_LINK_GET_NEXT_ID: libc::c_long = 31;
-    Ok((next_ids(BPF_PROG_GET_NEXT_ID)?, next_ids(BPF_LINK_GET_NEXT_ID)?))
+/// Kernel objects of one agent, by the ids that the kernel gave them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct BpfObjects {
+    programs: BTreeSet<u32>,
+    maps: BTreeSet<u32>,
+    links: BTreeSet<u32>,
 }
 
-fn next_ids(command: libc::c_long) -> Result<BTreeSet<u32>> {
-    let mut ids = BTreeSet::new();
-    let mut attr = [0u32; 16];
-    loop {
-        // SAFETY: the attribute is larger than the kernel reads and lives through the call.
-        let rc = unsafe {
-            libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), std::mem::size_of_val(&attr))
-        };
-        if rc != 0 {
-            let error = std::io::Error::last_os_error();
-            ensure!(error.raw_os_error() == Some(libc::ENOENT), "bpf({command}): {error}");
-            return Ok(ids);
+impl BpfObjects {
+    /// Everything pinned below `bpf_root`, and the programs of pinned links.
+    pub fn pinned_below(bpf_root: &Path) -> Result<BpfObjects> {
+        let mut pins = BTreeSet::new();
+        collect_pins(bpf_root, &mut pins);
+        let mut objects = BpfObjects::default();
+        for pin in pins.iter().filter(|pin| !Path::new(pin).is_dir()) {
+            let fd = open_pin(pin)?;
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+            for line in info.lines() {
+                let Some((field, value)) = line.split_once(':') else { continue };
+                let Ok(id) = value.trim().parse() else { continue };
+                match field {
+                    "prog_id" => objects.programs.insert(id),
+                    "map_id" => objects.maps.insert(id),
+                    "link_id" => objects.links.insert(id),
+                    _ => false,
+                };
+            }
         }
-        ids.insert(attr[1]);
-        (attr[0], attr[1]) = (attr[1], 0);
+        Ok(objects)
     }
+
+    /// Whether nothing was found.
+    pub fn is_empty(&self) -> bool {
+        *self == BpfObjects::default()
+    }
+
+    /// Those of them that the kernel still has.
+    pub fn still_alive(&self) -> BpfObjects {
+        const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+        const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
+        const BPF_LINK_GET_FD_BY_ID: libc::c_long = 30;
+        let alive = |ids: &BTreeSet<u32>, command| {
+            let lives = |id: &u32| bpf_fd(command, [*id, 0, 0, 0]).is_ok();
+            ids.iter().copied().filter(lives).collect()
+        };
+        BpfObjects {
+            programs: alive(&self.programs, BPF_PROG_GET_FD_BY_ID),
+            maps: alive(&self.maps, BPF_MAP_GET_FD_BY_ID),
+            links: alive(&self.links, BPF_LINK_GET_FD_BY_ID),
+        }
+    }
+}
+
+fn open_pin(path: &str) -> Result<OwnedFd> {
+    const BPF_OBJ_GET: libc::c_long = 7;
+    let text = CString::new(path)?;
+    let address = text.as_ptr() as u64;
+    let fd = bpf_fd(BPF_OBJ_GET, [address as u32, (address >> 32) as u32, 0, 0]);
+    fd.with_context(|| format!("open the pin {path}"))
+}
+
+/// Runs a command of the bpf system call that returns a descriptor.
+fn bpf_fd(command: libc::c_long, head: [u32; 4]) -> io::Result<OwnedFd> {
+    let mut attr = [0u32; 16];
+    attr[..4].copy_from_slice(&head);
+    // SAFETY: the attribute lives through the call, and so does what callers let it point to.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of_val(&attr)) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just returned this descriptor, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
 /// Counts the programs of each tcx hook by BPF_PROG_QUERY; zero is left out.
@@ -91,8 +147,8 @@ fn tcx_programs(ns: &NetNs, devices: &BTreeMap<String, u32>) -> Result<BTreeMap<
                 // { target, attach type, query flags, attach flags, ids (u64), count, ... }
                 let mut attr = [0u32; 16];
                 (attr[0], attr[1]) = (*index, hook);
-                let size = std::mem::size_of_val(&attr);
-                // SAFETY: as in `next_ids`; the id array is null and its length zero.
+                let size = size_of_val(&attr);
+                // SAFETY: the attribute lives through the call; the id array is null, its length zero.
                 let rc = unsafe {
                     libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, attr.as_mut_ptr(), size)
                 };
