@@ -10,7 +10,7 @@ use pintle_tests::load::{Kind, Load};
 use pintle_tests::manifest::{Condition, Endpoint};
 use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::{DNS, HTTP, Scene, endpoints, eventually, in_every_layout};
+use crate::scene::{DNS, HTTP, Scene, beside_others, endpoints, eventually, in_every_layout};
 
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -47,6 +47,7 @@ fn tcp_stays_and_udp_moves(cni: Cni, fast_path: FastPath) {
 
 #[test]
 fn a_terminating_backend_keeps_its_connections_and_gets_no_new_ones() {
+    let _company = beside_others();
     let mut scene = Scene::new(Cni::Ptp, FastPath::Auto);
     let http = scene.vip(Family::V4, &HTTP);
     let mut old: Vec<HttpConnection> = scene
@@ -69,6 +70,7 @@ fn a_terminating_backend_keeps_its_connections_and_gets_no_new_ones() {
 
 #[test]
 fn a_udp_flow_survives_a_time_without_endpoints() {
+    let _company = beside_others();
     let mut scene = Scene::new(Cni::Ptp, FastPath::Auto);
     for family in Family::BOTH {
         let dns = scene.vip(family, &DNS);

@@ -6,10 +6,11 @@ use pintle_tests::kernel_state::{BpfObjects, NodeState};
 use pintle_tests::load::{repeat, short_http};
 use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::{HTTP, Scene, eventually};
+use crate::scene::{HTTP, Scene, beside_others, eventually};
 
 #[test]
 fn cleanup_leaves_nothing_behind() {
+    let _company = beside_others();
     for cni in [Cni::Ptp, Cni::Bridge] {
         let mut scene = Scene::without_agent(cni, FastPath::Auto).expect("a scene");
         let http = scene.vip(Family::V4, &HTTP);

@@ -9,13 +9,13 @@ use pintle_tests::topology::{Cni, Family};
 
 use crate::scene::{DNS, HTTP, Scene, eventually, in_every_layout};
 
-in_every_layout!(no_operation_fails_while_the_agent_dies_and_returns);
+in_every_layout!(no_operation_fails_while_the_agent_dies_and_returns, alone);
 
 fn no_operation_fails_while_the_agent_dies_and_returns(cni: Cni, fast_path: FastPath) {
     let mut scene = Scene::new(cni, fast_path);
     let (v4, v6) = (scene.vip(Family::V4, &HTTP), scene.vip(Family::V6, &HTTP));
     let client = &scene.client;
-    let pause = Duration::from_millis(50);
+    let pause = Duration::from_millis(100);
     let loads = [
         ("100 long-lived, IPv4", Load::start(client, v4, 100, Kind::LongLived { pause })),
         ("100 long-lived, IPv6", Load::start(client, v6, 100, Kind::LongLived { pause })),

@@ -2,6 +2,7 @@
 //! The scene most tests play in: a node, a client, three backends, and the agent.
 
 use std::net::SocketAddr;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -109,23 +110,43 @@ pub fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
     }
 }
 
+/// Keeps a test that loads the machine apart from those that would time out beside it.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Waits until no loading test runs, and keeps it from starting.
+pub fn beside_others() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until no other test runs, and keeps them from starting.
+pub fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs a check in each layout of the node, with and without the fast path.
 macro_rules! in_every_layout {
     ($check:ident) => {
+        in_every_layout!($check, beside_others);
+    };
+    ($check:ident, $company:ident) => {
         #[test]
         fn with_ptp_and_fast_path() {
+            let _company = crate::scene::$company();
             $check(Cni::Ptp, FastPath::Auto);
         }
         #[test]
         fn with_ptp_through_the_stack() {
+            let _company = crate::scene::$company();
             $check(Cni::Ptp, FastPath::Off);
         }
         #[test]
         fn with_a_bridge_and_fast_path() {
+            let _company = crate::scene::$company();
             $check(Cni::Bridge, FastPath::Auto);
         }
         #[test]
         fn with_a_bridge_through_the_stack() {
+            let _company = crate::scene::$company();
             $check(Cni::Bridge, FastPath::Off);
         }
     };

@@ -8,10 +8,11 @@ use pintle_tests::client::HttpConnection;
 use pintle_tests::load::{repeat, short_http, short_udp};
 use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::{DNS, HTTP, Scene, endpoints, web};
+use crate::scene::{DNS, HTTP, Scene, beside_others, endpoints, web};
 
 #[test]
 fn deleting_one_of_two_services_leaves_the_shared_backends() {
+    let _company = beside_others();
     let mut scene = Scene::new(Cni::Ptp, FastPath::Auto);
     let second = web(13);
     let all = endpoints(&scene.backends);

@@ -10,7 +10,7 @@ use crate::scene::{ECHO, Scene, in_every_layout};
 
 const SIZE: usize = 20_000_000;
 
-in_every_layout!(bytes_survive_with_and_without_offloads);
+in_every_layout!(bytes_survive_with_and_without_offloads, alone);
 
 fn bytes_survive_with_and_without_offloads(cni: Cni, fast_path: FastPath) {
     let scene = Scene::new(cni, fast_path);

@@ -7,8 +7,11 @@ use pintle_tests::load::{repeat, short_http, short_udp};
 use pintle_tests::server::Server;
 use pintle_tests::topology::{Cni, Family, World};
 
+use crate::scene::beside_others;
+
 #[test]
 fn pods_reach_pods_without_any_agent() {
+    let _company = beside_others();
     for cni in [Cni::Ptp, Cni::Bridge] {
         let start = Instant::now();
         let mut world = World::new(2, cni).expect("two nodes");

@@ -13,8 +13,7 @@ use anyhow::Result;
 use crate::netns::NetNs;
 
 /// The port range of pods' clients: wide, so that many short connections do not run out.
-const POD_SYSCTLS: [(&str, &str); 2] =
-    [("net/ipv4/ip_local_port_range", "10240 65535"), ("net/ipv4/tcp_tw_reuse", "1")];
+const POD_SYSCTLS: [(&str, &str); 1] = [("net/ipv4/ip_local_port_range", "10240 65535")];
 
 const NODE_SYSCTLS: [(&str, &str); 2] =
     [("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")];
@@ -91,6 +90,9 @@ impl Node {
             ]);
         }
         ns.ip(&lines)?;
+        underlay.ns.wait_running(&format!("node{n}"))?;
+        underlay.ns.wait_running("switch")?;
+        ns.wait_running("eth0")?;
         Ok(Node { ns, number, name: format!("node-{n}"), cni, next_host: 10 })
     }
 
@@ -140,6 +142,11 @@ impl Node {
             Cni::Ptp => ptp_pod_lines(&pod, &host_mac),
             Cni::Bridge => bridge_pod_lines(&pod, node),
         })?;
+        pod.ns.wait_running("eth0")?;
+        self.ns.wait_running(&pod.host_device)?;
+        if self.cni == Cni::Bridge {
+            self.ns.wait_running("cni0")?;
+        }
         Ok(pod)
     }
 

@@ -112,6 +112,10 @@ impl Worlds {
             pods.push(world.nodes[0].add_pod("client")?);
             pods.push(world.nodes[0].add_pod("server")?);
         }
+        for client in [&pods[0], &pods[2]] {
+            // More short connections than ports: closed ones are used again after a second.
+            client.set_sysctls(&[("net/ipv4/tcp_tw_reuse", "1")])?;
+        }
         let mut servers = Vec::new();
         for pod in [&pods[1], &pods[3]] {
             servers.push(Server::tcp_one_by_one(pod, TCP_PORT)?);
