@@ -65,10 +65,8 @@ counters! {
     Overflow = 6, "overflow flows";
     /// Flows found in part and completed again.
     Restored = 7, "restored flows";
-    /// Fragments held until their first fragment arrived.
-    Held = 8, "held fragments";
     /// Source ports changed to keep two connections to one backend apart.
-    PortMoved = 9, "moved source ports";
+    PortMoved = 8, "moved source ports";
 }
 
 /// Columns of a hook's row: the counters, then the drop reasons.

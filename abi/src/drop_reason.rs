@@ -43,6 +43,8 @@ drop_reasons! {
     RewriteFailed = 9, "rewrite failed";
     /// A slot or backend that a frontend leads to is not there. Never happens; counted to prove it.
     MissingBackend = 10, "missing backend";
-    /// No room to hold a fragment that arrived before its first one.
-    FragmentHeld = 11, "fragment not held";
+    /// An ICMP error to a service address about a connection that is not tracked.
+    IcmpUnknownFlow = 11, "icmp error of no flow";
+    /// A rare step's program is not in its place. Never happens; counted to prove it.
+    StepMissing = 12, "step missing";
 }

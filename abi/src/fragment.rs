@@ -21,10 +21,17 @@ abi_struct! {
 
 abi_struct! {
     /// The ports of the datagram, with which its other fragments find the flow.
-    pub struct Fragment = 4 {
+    pub struct Fragment = 16 {
+        /// When the first fragment was seen, `CLOCK_MONOTONIC` in ns.
+        pub seen_ns: u64,
         /// Source port, network byte order.
         pub src_port: u16,
         /// Destination port, network byte order.
         pub dst_port: u16,
+        /// Reserved; 0.
+        pub pad: u32,
     }
 }
+
+/// How long later fragments may follow their first one: Linux's `ipfrag_time`, in ns.
+pub const FRAGMENT_TIMEOUT_NS: u64 = 30_000_000_000;

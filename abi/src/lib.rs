@@ -22,6 +22,7 @@ pub mod map;
 pub mod plain;
 pub mod service;
 pub mod settings;
+pub mod step;
 
 /// Version of every layout in this crate; part of the directory name of the pins, so that a binary
 /// never opens maps that another layout wrote.

@@ -60,4 +60,10 @@ maps! {
     COUNTERS = crate::counter::COUNTER_ENTRIES;
     /// Array of one: `Settings`.
     SETTINGS = 1;
+    /// Array of one u64: when an overflow map was last written.
+    OVERFLOW_SEEN = 1;
+    /// Per-CPU array of one: how many refusals were answered in the current window.
+    REFUSALS = 1;
+    /// Program array: rare step → program.
+    RARE_STEPS = crate::step::RareStep::ALL.len() as u32;
 }

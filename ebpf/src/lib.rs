@@ -1,1 +1,31 @@
-//! x
+// SPDX-License-Identifier: Apache-2.0
+//! The data path: what happens to a packet at each hook.
+//!
+//! The same code is compiled for the kernel (`target_arch = "bpf"`) and for the host, where packet
+//! vectors run as ordinary unit tests. It is generic over the address family ([`family::Family`])
+//! and over packet access ([`packet::Packet`]); [`kernel`] hides what differs between the kernel
+//! and its stand-in on the host.
+//!
+//! A packet's way: [`hooks`] tells the story, [`wire`] reads the headers, [`flow`] finds or creates
+//! the connection, [`lb`] chooses a backend, [`nat`] rewrites, [`icmp`] does the same inside ICMP
+//! errors, [`reject`] answers, [`report`] counts.
+
+#![no_std]
+
+#[cfg(not(target_arch = "bpf"))]
+extern crate std;
+
+pub mod checksum;
+pub mod family;
+pub mod flow;
+pub mod fragment;
+pub mod hooks;
+pub mod icmp;
+pub mod kernel;
+pub mod lb;
+pub mod maps;
+pub mod nat;
+pub mod packet;
+pub mod reject;
+pub mod report;
+pub mod wire;

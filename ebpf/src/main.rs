@@ -1,2 +1,11 @@
-//! x
+// SPDX-License-Identifier: Apache-2.0
+//! Every program, and the one place where an action becomes a number.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+
+#[cfg(target_arch = "bpf")]
+mod tc;
+
+/// The kernel programs exist for the `bpf` target only; the host builds this crate for its library.
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}

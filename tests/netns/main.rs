@@ -11,6 +11,7 @@ mod clusterip;
 mod cross_node;
 mod hairpin;
 mod icmp_errors;
+mod node_view;
 mod pmtu;
 mod pod_churn;
 mod refused;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the kernel tests, the demo and the benchmarks share: worlds of network namespaces, real
-//! servers and clients in them, and the agent as a process.
+//! What the test tiers, the demo and the benchmarks share: packet vectors and simulated worlds,
+//! and worlds of network namespaces with real servers, clients and the agent as a process.
 
 pub mod agent;
 pub mod client;
+pub mod frame;
 pub mod kernel_state;
+pub mod kernel_world;
 pub mod latency;
 pub mod load;
 pub mod manifest;
@@ -12,3 +14,5 @@ pub mod netns;
 pub mod offload;
 pub mod server;
 pub mod topology;
+pub mod vectors;
+pub mod world;

@@ -142,12 +142,17 @@ impl Node {
             Cni::Ptp => ptp_pod_lines(&pod, &host_mac),
             Cni::Bridge => bridge_pod_lines(&pod, node),
         })?;
+        self.wait_wired(&pod)?;
+        Ok(pod)
+    }
+
+    fn wait_wired(&self, pod: &Pod) -> Result<()> {
         pod.ns.wait_running("eth0")?;
         self.ns.wait_running(&pod.host_device)?;
-        if self.cni == Cni::Bridge {
-            self.ns.wait_running("cni0")?;
+        match self.cni {
+            Cni::Ptp => Ok(()),
+            Cni::Bridge => self.ns.wait_running("cni0"),
         }
-        Ok(pod)
     }
 
     /// Unplugs a pod, as its CNI does when the pod is deleted.

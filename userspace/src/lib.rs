@@ -5,6 +5,8 @@
 //! named rejection), [`plan`] turns what is known into desired frontends, [`reconcile`] finds the
 //! smallest safe change, [`datapath`] writes it to the maps.
 
+pub mod agent;
+pub mod cli;
 pub mod datapath;
 pub mod model;
 pub mod node;

@@ -1,2 +1,72 @@
-//! x
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0
+//! The project's verbs: `cargo xtask <verb>`, one file each.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+mod bench;
+mod build;
+mod demo;
+mod format;
+mod linker;
+mod programs;
+mod setup;
+mod test;
+mod tidy;
+mod verify;
+mod vm;
+mod workspace;
+
+/// Everything around the build: set-up, demonstration, tests, measurements.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Brings what the build and the tests need and the machine lacks.
+    Setup(setup::Setup),
+    /// Sets up, then builds the release binary.
+    Build(build::Build),
+    /// Sets up, builds and shows what the project does, on this machine.
+    Demo(demo::Demo),
+    /// Runs the tests: all that this machine can run, or the tiers named.
+    Test(test::Test),
+    /// Formats the workspace.
+    Fmt(format::Fmt),
+    /// Checks the project's own rules.
+    Tidy(tidy::Tidy),
+    /// Loads every program and prints what the kernel's verifier spent on it.
+    Verify(verify::Verify),
+    /// Measures the control plane: changes, cold load, memory.
+    BenchControl(bench::Bench),
+    /// Measures latency against the alternatives.
+    BenchLatency(bench::Bench),
+    /// Measures the programs alone.
+    BenchProgram(bench::Bench),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Setup(verb) => verb.run(),
+        Verb::Build(verb) => verb.run(),
+        Verb::Demo(verb) => verb.run(),
+        Verb::Test(verb) => verb.run(),
+        Verb::Fmt(verb) => verb.run(),
+        Verb::Tidy(verb) => verb.run(),
+        Verb::Verify(verb) => verb.run(),
+        Verb::BenchControl(verb) => verb.run("bench_control"),
+        Verb::BenchLatency(verb) => verb.run("bench_latency"),
+        Verb::BenchProgram(verb) => verb.run("bench_program"),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -53,18 +53,7 @@ fn run(screen: &mut Screen) -> Result<()> {
     screen.step("Under load, the agent is killed with -9 and comes back");
     kill_agent(screen, &mut stage)?;
     screen.step("What the node knows");
-    let facts = [
-        (&["get", "services"][..], "10.96.0.10"),
-        (&["get", "flows"], "10.244.1.10"),
-        (&["counters"], ""),
-    ];
-    for (args, fact) in facts {
-        let table = stage.agent.text(args)?;
-        screen.table(&args.join(" "), &table);
-        let held = !table.trim().is_empty() && table.contains(fact);
-        let what = if fact.is_empty() { "its counters" } else { fact };
-        screen.claim(held, format!("pintle {} shows {what}", args.join(" ")));
-    }
+    show_tables(screen, &stage)?;
     screen.step("Clean up");
     stage.agent.stop()?;
     stage.agent.cleanup()?;
@@ -144,6 +133,22 @@ fn show_spread(screen: &mut Screen, stage: &Stage, family: Family) {
     let even = |count: &u64| (*count as f64 - share).abs() < share * 0.15;
     let held = report.by_pod.len() == 3 && report.by_pod.values().all(even);
     screen.claim(held, format!("spread evenly ({family:?})"));
+}
+
+fn show_tables(screen: &mut Screen, stage: &Stage) -> Result<()> {
+    let facts = [
+        (&["get", "services"][..], "10.96.0.10"),
+        (&["get", "flows"], "10.244.1.10"),
+        (&["counters"], ""),
+    ];
+    for (args, fact) in facts {
+        let table = stage.agent.text(args)?;
+        screen.table(&args.join(" "), &table);
+        let held = !table.trim().is_empty() && table.contains(fact);
+        let what = if fact.is_empty() { "its counters" } else { fact };
+        screen.claim(held, format!("pintle {} shows {what}", args.join(" ")));
+    }
+    Ok(())
 }
 
 fn change_backends(screen: &mut Screen, stage: &mut Stage) -> Result<()> {

@@ -1,2 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! (in preparation)
+//! The kernel side as user space sees it: load, attach, write and read maps. The only user of aya.
+
+pub mod batch;
+pub mod cleanup;
+pub mod entry;
+pub mod object;
+pub mod pins;
+pub mod view;

@@ -1,2 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-//! (in preparation)
+//! The node's network as the agent sees it: which interfaces belong to local pods, and which of them
+//! leads to a pod address.
+//!
+//! [`wire`] turns netlink messages into events, [`state`] folds events into tables, [`select`] and
+//! [`snapshot`] answer questions from the tables, [`view`] keeps them current. All but `view` is pure.
+//!
+//! Invariants:
+//! - an address resolves to an interface only if the host's stack would deliver it there too;
+//! - when in doubt there is no answer, and the packet takes the way through the stack.
+
+use std::fmt;
+
+pub mod select;
+pub mod snapshot;
+pub mod state;
+pub mod view;
+pub mod wire;
+
+pub use select::{Ineligible, PodInterface, PodInterfaces, Selection};
+pub use snapshot::Snapshot;
+pub use view::NodeView;
+
+/// The kernel's number of a network interface, unique within the node's network namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IfIndex(pub u32);
+
+impl fmt::Display for IfIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What differs between IPv4 and IPv6, and nothing else: header layout, maps, checksum rules.
+
+use core::hash::Hash as KeyHash;
+
+use pintle_abi::{
+    addr::{Tuple, V4, V6, proto},
+    flow::Flow,
+    fragment::{Fragment, FragmentKey},
+    plain::Plain,
+    service::{Backend, Frontend, FrontendKey},
+    settings::Settings,
+};
+
+use crate::{
+    checksum::Difference,
+    kernel::{Array, Hash, LruHash},
+    packet::{Headers, Packet, Parsed, Refused, Shape, at, field},
+    wire::{tcp, udp},
+};
+
+pub mod extensions;
+mod v4;
+mod v6;
+
+/// Names a family where a value is needed and the packet has not been read yet.
+#[derive(Clone, Copy)]
+pub struct Version<F>(core::marker::PhantomData<F>);
+
+impl<F> Version<F> {
+    /// The only value.
+    pub const THIS: Self = Self(core::marker::PhantomData);
+}
+
+/// The maps of a transport protocol: where its flows live, and where they go when that is full.
+#[derive(Clone, Copy)]
+pub struct FlowMaps<A: 'static> {
+    /// Never evicts.
+    pub main: &'static Hash<Tuple<A>, Flow<A>>,
+    /// Evicts what was not used for long.
+    pub overflow: &'static LruHash<Tuple<A>, Flow<A>>,
+}
+
+/// An address family. The ABI structs that it instantiates are [`Plain`], as its bounds demand.
+pub trait Family: Copy + Default + Eq + KeyHash + Plain {
+    /// Protocol number of the family's ICMP.
+    const ICMP: u8;
+    /// Length of the shortest header, which is also where quoted packets are read from.
+    const MIN_HEADER_LEN: u32;
+
+    /// Service addresses.
+    fn frontends() -> &'static Hash<FrontendKey<Self>, Frontend>;
+    /// Slots.
+    fn slots() -> &'static Array<u32>;
+    /// Backends.
+    fn backends() -> &'static Array<Backend<Self>>;
+    /// Fragmented datagrams.
+    fn fragments() -> &'static LruHash<FragmentKey<Self>, Fragment>;
+    /// The flows of a protocol, `None` if it has none.
+    fn flows(proto: u8) -> Option<FlowMaps<Self>>;
+    /// The source that a pod sees when it reaches itself through a service.
+    fn hairpin_address(settings: &Settings) -> Self;
+
+    /// Reads the headers of a packet whose network header starts at `network`.
+    fn parse<P: Packet>(packet: &mut P, network: u32, shape: Shape) -> Parsed<Self>;
+    /// Difference of the addresses for a checksum that covers them.
+    fn difference(self, new: Self) -> Difference;
+    /// Whether the first endpoint stands first in a canonical key: some total order.
+    fn precedes(self, other: Self) -> bool;
+    /// Mixes the address into a hash.
+    fn mix(self, hash: u64) -> u64;
+
+    /// Writes both addresses into the header at `network`, and the TTL one lower if `hop`; the
+    /// header's own checksum follows.
+    fn write_addresses<P: Packet>(
+        packet: &mut P,
+        network: u32,
+        src: Self,
+        dst: Self,
+        hop: bool,
+    ) -> Result<(), Refused>;
+
+    /// Whether an ICMP type is an error that quotes a packet.
+    fn is_error(icmp_type: u8) -> bool;
+    /// Type and code of "port unreachable".
+    fn port_unreachable() -> (u8, u8);
+    /// Writes the header of an answer from `src` to `dst` at the start of the frame's network
+    /// header, for a payload of `payload` bytes; returns the part of the ICMP checksum that comes
+    /// from the pseudo-header.
+    fn write_answer_header<P: Packet>(
+        packet: &mut P,
+        src: Self,
+        dst: Self,
+        payload: u32,
+    ) -> Result<Difference, Refused>;
+}
+
+/// Reads ports and flags of the transport header; `len` is what the network header leaves for it.
+#[inline(always)]
+fn read_transport<A, P: Packet>(packet: &P, headers: &mut Headers<A>, len: u32) {
+    let read = match headers.proto {
+        proto::TCP => read_tcp(packet, headers),
+        proto::UDP => read_udp(packet, headers),
+        _ => return,
+    };
+    match read {
+        Some(shortest) if len >= shortest => {}
+        _ => headers.malformed = true,
+    }
+}
+
+#[inline(always)]
+fn read_tcp<A, P: Packet>(packet: &P, headers: &mut Headers<A>) -> Option<u32> {
+    let header = at::<[u8; tcp::MIN_LEN as usize]>(packet, headers.transport)?.cast::<u8>();
+    headers.tuple.src_port = field(header, 0);
+    headers.tuple.dst_port = field(header, 2);
+    headers.tcp_flags = field(header, tcp::FLAGS);
+    Some(tcp::MIN_LEN)
+}
+
+#[inline(always)]
+fn read_udp<A, P: Packet>(packet: &P, headers: &mut Headers<A>) -> Option<u32> {
+    let header = at::<[u8; udp::LEN as usize]>(packet, headers.transport)?.cast::<u8>();
+    headers.tuple.src_port = field(header, 0);
+    headers.tuple.dst_port = field(header, 2);
+    Some(udp::LEN)
+}
+
+/// Reads the ports of a packet quoted by an ICMP error, which is cut off anywhere behind them.
+#[inline(always)]
+pub fn read_quoted_ports<A, P: Packet>(packet: &P, headers: &mut Headers<A>) -> Option<()> {
+    let header = at::<[u16; 2]>(packet, headers.transport)?.cast::<u8>();
+    headers.tuple.src_port = field(header, 0);
+    headers.tuple.dst_port = field(header, 2);
+    Some(())
+}
+
+const _: () = {
+    const fn family<A: Family>() {}
+    family::<V4>();
+    family::<V6>();
+};

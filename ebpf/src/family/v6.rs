@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+//! IPv6, with its extension headers.
+
+use pintle_abi::{
+    addr::{Tuple, V6, proto},
+    fragment::{Fragment, FragmentKey},
+    service::{Backend, Frontend, FrontendKey},
+    settings::Settings,
+};
+
+use super::{Family, FlowMaps};
+use crate::{
+    checksum::Difference,
+    kernel::{Array, Hash, LruHash},
+    lb, maps,
+    packet::{Fragmentation, Headers, Packet, Parsed, Refused, Shape, at, ensure, field, set},
+    wire::{
+        ethernet, icmp,
+        ipv6::{self, extension::is_extension},
+        tcp,
+    },
+};
+
+impl Family for V6 {
+    const ICMP: u8 = proto::ICMPV6;
+    const MIN_HEADER_LEN: u32 = ipv6::LEN;
+
+    #[inline(always)]
+    fn frontends() -> &'static Hash<FrontendKey<Self>, Frontend> {
+        &maps::FRONTENDS_V6
+    }
+
+    #[inline(always)]
+    fn slots() -> &'static Array<u32> {
+        &maps::SLOTS_V6
+    }
+
+    #[inline(always)]
+    fn backends() -> &'static Array<Backend<Self>> {
+        &maps::BACKENDS_V6
+    }
+
+    #[inline(always)]
+    fn fragments() -> &'static LruHash<FragmentKey<Self>, Fragment> {
+        &maps::FRAGMENTS_V6
+    }
+
+    #[inline(always)]
+    fn flows(protocol: u8) -> Option<FlowMaps<Self>> {
+        match protocol {
+            proto::TCP => {
+                Some(FlowMaps { main: &maps::TCP_FLOWS_V6, overflow: &maps::TCP_OVERFLOW_V6 })
+            }
+            proto::UDP => {
+                Some(FlowMaps { main: &maps::UDP_FLOWS_V6, overflow: &maps::UDP_OVERFLOW_V6 })
+            }
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn hairpin_address(settings: &Settings) -> Self {
+        settings.hairpin_v6
+    }
+
+    #[inline(always)]
+    fn parse<P: Packet>(packet: &mut P, network: u32, shape: Shape) -> Parsed<Self> {
+        ensure(packet, network + ipv6::LEN + tcp::MIN_LEN);
+        let Some(base) = header(packet, network) else { return Parsed::Foreign };
+        let next_header: u8 = field(base, ipv6::NEXT_HEADER);
+        if shape == Shape::Plain && is_extension(next_header) {
+            return Parsed::Unusual;
+        }
+        let payload_len = match u16::from_be(field(base, ipv6::PAYLOAD_LEN)) {
+            // A jumbogram, or segmentation offload beyond 64 KiB ("BIG TCP").
+            0 => packet.len().wrapping_sub(network + ipv6::LEN),
+            len => u32::from(len),
+        };
+        let end = network + ipv6::LEN + payload_len;
+        let mut headers = Headers {
+            tuple: Tuple {
+                src: V6(field(base, ipv6::SRC)),
+                dst: V6(field(base, ipv6::DST)),
+                src_port: 0,
+                dst_port: 0,
+            },
+            transport: network + ipv6::LEN,
+            id: 0,
+            proto: next_header,
+            ttl: field(base, ipv6::HOP_LIMIT),
+            tcp_flags: 0,
+            fragmentation: Fragmentation::WHOLE,
+            malformed: field::<u8>(base, ipv6::VERSION) >> 4 != 6 || end > packet.len(),
+        };
+        if shape == Shape::Any && is_extension(next_header) {
+            let walked = packet.walk_extensions(headers.transport, headers.proto);
+            headers.transport = walked.transport();
+            headers.proto = walked.proto();
+            headers.fragmentation = walked.fragmentation();
+            headers.id = walked.id();
+            headers.malformed |= walked.is_malformed();
+            ensure(packet, headers.transport + tcp::MIN_LEN);
+        }
+        if !headers.fragmentation.is_later() {
+            let len = end.wrapping_sub(headers.transport);
+            super::read_transport(packet, &mut headers, len);
+        }
+        Parsed::Headers(headers)
+    }
+
+    #[inline(always)]
+    fn difference(self, new: Self) -> Difference {
+        Difference::NONE
+            .word32(self.0[0], new.0[0])
+            .word32(self.0[1], new.0[1])
+            .word32(self.0[2], new.0[2])
+            .word32(self.0[3], new.0[3])
+    }
+
+    #[inline(always)]
+    fn precedes(self, other: Self) -> bool {
+        let halves = |a: Self| (pair(a.0[0], a.0[1]), pair(a.0[2], a.0[3]));
+        let (mine, theirs) = (halves(self), halves(other));
+        mine.0 < theirs.0 || (mine.0 == theirs.0 && mine.1 < theirs.1)
+    }
+
+    #[inline(always)]
+    fn mix(self, hash: u64) -> u64 {
+        let hash = lb::mix(hash ^ pair(self.0[0], self.0[1]));
+        lb::mix(hash ^ pair(self.0[2], self.0[3]))
+    }
+
+    #[inline(always)]
+    fn write_addresses<P: Packet>(
+        packet: &mut P,
+        network: u32,
+        src: Self,
+        dst: Self,
+        hop: bool,
+    ) -> Result<(), Refused> {
+        let base = header(packet, network).ok_or(Refused)?;
+        if hop {
+            set(base, ipv6::HOP_LIMIT, field::<u8>(base, ipv6::HOP_LIMIT).wrapping_sub(1));
+        }
+        set(base, ipv6::SRC, src.0);
+        set(base, ipv6::DST, dst.0);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn is_error(icmp_type: u8) -> bool {
+        (icmp::v6::UNREACHABLE..=icmp::v6::PARAMETER_PROBLEM).contains(&icmp_type)
+    }
+
+    #[inline(always)]
+    fn port_unreachable() -> (u8, u8) {
+        (icmp::v4::UNREACHABLE, icmp::v4::CODE_PORT)
+    }
+
+    #[inline(always)]
+    fn write_answer_header<P: Packet>(
+        packet: &mut P,
+        src: Self,
+        dst: Self,
+        payload: u32,
+    ) -> Result<Difference, Refused> {
+        let base =
+            at::<[u8; ipv6::LEN as usize]>(packet, ethernet::LEN).ok_or(Refused)?.cast::<u8>();
+        set(base, ipv6::VERSION, 0x6000_0000_u32.to_be());
+        set(base, ipv6::PAYLOAD_LEN, (payload as u16).to_be());
+        set(base, ipv6::NEXT_HEADER, proto::ICMPV6);
+        set(base, ipv6::HOP_LIMIT, 64_u8);
+        set(base, ipv6::SRC, src.0);
+        set(base, ipv6::DST, dst.0);
+        // RFC 4443 2.3: the checksum covers a pseudo-header (RFC 8200 8.1). A word that changes
+        // from all ones is a word added, for all ones is a zero of the sum.
+        let zero = V6([u32::MAX; 4]);
+        Ok(zero
+            .difference(src)
+            .and(zero.difference(dst))
+            .word32(u32::MAX, payload.to_be())
+            .word32(u32::MAX, u32::from(proto::ICMPV6).to_be()))
+    }
+}
+
+#[inline(always)]
+fn pair(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// The fixed header.
+#[inline(always)]
+fn header<P: Packet>(packet: &P, network: u32) -> Option<*mut u8> {
+    at::<[u8; ipv6::LEN as usize]>(packet, network).map(|header| header.cast())
+}

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tracked connections: find the entries of a packet, keep them up to date, create them.
+//!
+//! Invariants:
+//! - the main entry is written before the alias, so a translated packet always has a way back;
+//! - the flow maps never evict: what is established stays, whatever else fills them. What finds no
+//!   room goes to the overflow maps, and a packet whose flow was lost there chooses the same backend
+//!   again, because the choice is a hash of its tuple.
+
+use pintle_abi::{
+    addr::{Tuple, proto},
+    counter::{Counter, Hook},
+    device::device_flags,
+    drop_reason::DropReason,
+    flow::{Flow, TcpState, flow_flags, seen},
+};
+
+use crate::{
+    family::{Family, FlowMaps},
+    kernel::{IfPresent, InsertError, now_ns, random},
+    lb::{self, Choice},
+    maps,
+    packet::{Headers, Packet},
+    report,
+    wire::tcp::flag,
+};
+
+/// First of the source ports that keep two connections of one client to one backend apart. They lie
+/// above Linux's ephemeral ports (`ip_local_port_range` ends at 60,999), which clients use themselves.
+const MOVED_PORT_BASE: u16 = 61_000;
+const MOVED_PORTS: u32 = 4_500;
+
+/// Whether a connection keeps its source port on the backend's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourcePort {
+    /// It does, unless a live connection of the same client has it.
+    Kept,
+    /// It gets another one, at random.
+    Moved,
+}
+
+/// A flow entry in a map, shared with other CPUs.
+pub type Entry<A> = &'static mut Flow<A>;
+
+/// What the flow maps know of a packet.
+pub enum Found<A: 'static> {
+    /// From the client of a tracked connection, not translated yet: the alias.
+    FromClient(Entry<A>),
+    /// From the backend of a tracked connection, not translated yet: the main entry.
+    FromBackend(Entry<A>),
+    /// Nothing that has to be translated here.
+    Nothing,
+}
+
+/// The key of a connection for packets of both directions, and whether the source stands first.
+#[inline(always)]
+fn canonical<F: Family>(tuple: &Tuple<F>) -> (Tuple<F>, bool) {
+    let first = tuple.src.precedes(tuple.dst)
+        || (tuple.src == tuple.dst && tuple.src_port <= tuple.dst_port);
+    (if first { *tuple } else { tuple.reverse() }, first)
+}
+
+/// Looks up a packet's connection, whatever side and direction the packet is from.
+#[inline(always)]
+pub fn find<F: Family>(flows: FlowMaps<F>, tuple: &Tuple<F>) -> Found<F> {
+    let (key, source_first) = canonical(tuple);
+    let Some(flow) = get(flows, &key) else { return Found::Nothing };
+    let client_first = flow.flags & flow_flags::CLIENT_FIRST != 0;
+    let alias = flow.flags & flow_flags::ALIAS != 0;
+    match (alias, client_first == source_first) {
+        (true, true) => Found::FromClient(flow),
+        (false, false) => Found::FromBackend(flow),
+        // Already translated, or a client that dials the backend directly.
+        (true, false) | (false, true) => Found::Nothing,
+    }
+}
+
+/// Looks up a packet that an ICMP error quotes: one that was translated already, so the roles of the
+/// entries are swapped. [`Found::FromClient`] holds the main entry, [`Found::FromBackend`] the alias.
+#[inline(always)]
+pub fn find_quoted<F: Family>(flows: FlowMaps<F>, tuple: &Tuple<F>) -> Found<F> {
+    let (key, source_first) = canonical(tuple);
+    let Some(flow) = get(flows, &key) else { return Found::Nothing };
+    let client_first = flow.flags & flow_flags::CLIENT_FIRST != 0;
+    let alias = flow.flags & flow_flags::ALIAS != 0;
+    match (alias, client_first == source_first) {
+        (false, true) => Found::FromClient(flow),
+        (true, false) => Found::FromBackend(flow),
+        (true, true) | (false, false) => Found::Nothing,
+    }
+}
+
+#[inline(always)]
+fn get<F: Family>(flows: FlowMaps<F>, key: &Tuple<F>) -> Option<Entry<F>> {
+    let place = match flows.main.get(key) {
+        Some(place) => place,
+        None if overflowed() => flows.overflow.get(key)?,
+        None => return None,
+    };
+    // SAFETY: an element stays readable and writable while the program runs (RCU). Other CPUs may
+    // write the same counters; a lost increment is accepted for their price.
+    Some(unsafe { &mut *place })
+}
+
+#[inline(always)]
+fn overflowed() -> bool {
+    // SAFETY: array elements live as long as the map.
+    maps::OVERFLOW_SEEN.get(0).is_some_and(|seen| unsafe { *seen } != 0)
+}
+
+/// The main entry behind the alias that a client's packet has hit; it is completed again if it was
+/// lost. `None` if the packet starts a new connection, or must get a new backend.
+#[inline(always)]
+pub fn resume<F: Family>(
+    flows: FlowMaps<F>,
+    headers: &Headers<F>,
+    alias: &mut Flow<F>,
+) -> Option<Entry<F>> {
+    let (key, client_first) = canonical(&alias.other);
+    let now = now_ns();
+    let Some(main) = get(flows, &key) else {
+        return restore(flows, headers, alias, &key, client_first);
+    };
+    let gone = lb::backend::<F>(alias.backend)
+        .is_none_or(|backend| backend.generation != alias.generation);
+    let fresh = match headers.proto {
+        // The next datagram goes to a backend that is there.
+        proto::UDP => gone,
+        _ => is_first_segment(headers) && may_start_again(main, gone, now),
+    };
+    if fresh || main.flags & flow_flags::ALIAS != 0 {
+        return None;
+    }
+    alias.last_seen_ns = now;
+    Some(main)
+}
+
+/// A SYN on a known tuple is a retransmit, unless the connection is over or its backend is gone.
+#[inline(always)]
+fn may_start_again<A>(main: &Flow<A>, gone: bool, now: u64) -> bool {
+    let state = TcpState::of(main.forward, main.reply);
+    let expired = now > main.last_seen_ns.wrapping_add(state.timeout_ns());
+    expired || state == TcpState::Closed || (gone && state == TcpState::SynSent)
+}
+
+#[inline(always)]
+fn is_first_segment<A>(headers: &Headers<A>) -> bool {
+    headers.proto == proto::TCP && headers.tcp_flags & (flag::SYN | flag::ACK) == flag::SYN
+}
+
+#[inline(always)]
+fn restore<F: Family>(
+    flows: FlowMaps<F>,
+    headers: &Headers<F>,
+    alias: &Flow<F>,
+    key: &Tuple<F>,
+    client_first: bool,
+) -> Option<Entry<F>> {
+    let mut main = *alias;
+    main.other = headers.tuple;
+    main.flags &= !(flow_flags::ALIAS | flow_flags::CLIENT_FIRST);
+    main.flags |= if client_first { flow_flags::CLIENT_FIRST } else { 0 };
+    insert(flows, key, &main, IfPresent::Refuse).ok()?;
+    report::count(Hook::FromPod, Counter::Restored);
+    get(flows, key)
+}
+
+/// Notes a packet from the client.
+#[inline(always)]
+pub fn seen_forward<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet) {
+    let bits = seen_after(main.forward, headers);
+    if bits != main.forward {
+        main.forward = bits;
+    }
+    // The interface of a pod changes when another pod takes its address.
+    if main.client_ifindex != packet.ifindex() {
+        main.client_ifindex = packet.ifindex();
+    }
+    touch(main, packet.len());
+}
+
+/// Notes a packet from the backend.
+#[inline(always)]
+pub fn seen_reply<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet) {
+    let bits = seen_after(main.reply, headers);
+    if bits != main.reply {
+        main.reply = bits;
+    }
+    touch(main, packet.len());
+}
+
+#[inline(always)]
+fn touch<A>(main: &mut Flow<A>, len: u32) {
+    main.last_seen_ns = now_ns();
+    main.packets += 1;
+    main.bytes += u64::from(len);
+}
+
+/// A RST counts until its sender goes on, which shows that somebody else sent it.
+#[inline(always)]
+fn seen_after<A>(before: u8, headers: &Headers<A>) -> u8 {
+    before & !seen::RST | observed(headers)
+}
+
+#[inline(always)]
+fn observed<A>(headers: &Headers<A>) -> u8 {
+    let flags = headers.tcp_flags;
+    let bit = |condition: bool, bit: u8| if condition { bit } else { 0 };
+    seen::ANY
+        | bit(flags & flag::SYN == 0, seen::DATA)
+        | bit(flags & flag::FIN != 0, seen::FIN)
+        | bit(flags & flag::RST != 0, seen::RST)
+}
+
+/// Tracks a new connection to the chosen backend; returns its main entry and the backend's tuple,
+/// or `None` if the source port has to move.
+#[inline(always)]
+pub fn create<F: Family, P: Packet>(
+    flows: FlowMaps<F>,
+    headers: &Headers<F>,
+    packet: &P,
+    choice: &Choice<F>,
+    source_port: SourcePort,
+) -> Result<Option<(Entry<F>, Tuple<F>)>, DropReason> {
+    let client = headers.tuple;
+    let mut server = Tuple {
+        src: client.src,
+        dst: choice.backend.addr,
+        src_port: client.src_port,
+        dst_port: choice.backend.port,
+    };
+    let path = if server.dst == client.src {
+        let settings = maps::settings().ok_or(DropReason::MissingBackend)?;
+        server.src = F::hairpin_address(settings);
+        flow_flags::HAIRPIN
+    } else {
+        route_flags(packet, choice)
+    };
+    let mut flow = Flow {
+        last_seen_ns: now_ns(),
+        packets: 1,
+        bytes: u64::from(packet.len()),
+        other: client,
+        service: choice.service,
+        backend: choice.id,
+        generation: choice.backend.generation,
+        client_ifindex: packet.ifindex(),
+        flags: path,
+        forward: observed(headers),
+        reply: 0,
+        pad: [0; 8],
+    };
+    if source_port == SourcePort::Moved {
+        let offset = lb::scale(u64::from(random()) << 32, MOVED_PORTS) as u16;
+        server.src_port = (MOVED_PORT_BASE + offset).to_be();
+    }
+    let Some(main) = insert_main(flows, &server, &mut flow, path)? else { return Ok(None) };
+    if source_port == SourcePort::Moved {
+        report::count(Hook::FromPod, Counter::PortMoved);
+    }
+    let (alias_key, client_first) = canonical(&client);
+    flow.other = server;
+    flow.flags = path | flow_flags::ALIAS | first_flag(client_first);
+    insert(flows, &alias_key, &flow, IfPresent::Replace)?;
+    report::count(Hook::FromPod, Counter::NewFlow);
+    Ok(Some((main, server)))
+}
+
+#[inline(always)]
+fn first_flag(client_first: bool) -> u16 {
+    if client_first { flow_flags::CLIENT_FIRST } else { 0 }
+}
+
+/// Both directions may skip the host's stack, or none: the stack must not see half a connection.
+#[inline(always)]
+fn route_flags<F: Family>(packet: &impl Packet, choice: &Choice<F>) -> u16 {
+    if choice.backend.ifindex == 0 || maps::settings().is_none_or(|node| node.fast_path == 0) {
+        return 0;
+    }
+    let Some(device) = maps::DEVICES.get(&packet.ifindex()) else { return 0 };
+    // SAFETY: an element stays readable while the program runs (RCU).
+    let device = unsafe { &*device };
+    // Nobody sends "packet too big" where the stack is skipped.
+    let same_mtu = device.mtu == choice.backend.mtu;
+    if device.flags & device_flags::FAST != 0 && same_mtu { flow_flags::FAST } else { 0 }
+}
+
+/// Writes the main entry; `None` if another live connection has its key.
+#[inline(always)]
+fn insert_main<F: Family>(
+    flows: FlowMaps<F>,
+    server: &Tuple<F>,
+    flow: &mut Flow<F>,
+    path: u16,
+) -> Result<Option<Entry<F>>, DropReason> {
+    let (key, client_first) = canonical(server);
+    flow.flags = path | first_flag(client_first);
+    let inserted = insert(flows, &key, flow, IfPresent::Refuse);
+    if inserted == Err(InsertError::NoRoom) {
+        return Err(DropReason::FlowTableFull);
+    }
+    let main = get(flows, &key).ok_or(DropReason::FlowTableFull)?;
+    if inserted == Err(InsertError::Exists) {
+        if !replaceable(main, flow) {
+            return Ok(None);
+        }
+        *main = *flow;
+    }
+    Ok(Some(main))
+}
+
+/// Whether an entry belongs to the same client tuple, or to a connection that is over.
+#[inline(always)]
+fn replaceable<F: Family>(existing: &Flow<F>, new: &Flow<F>) -> bool {
+    let state = TcpState::of(existing.forward, existing.reply);
+    existing.other == new.other
+        || state == TcpState::Closed
+        || new.last_seen_ns > existing.last_seen_ns.wrapping_add(state.timeout_ns())
+}
+
+/// Inserts into the flow map, or into the overflow map if that has no room.
+#[inline(always)]
+fn insert<F: Family>(
+    flows: FlowMaps<F>,
+    key: &Tuple<F>,
+    flow: &Flow<F>,
+    present: IfPresent,
+) -> Result<(), InsertError> {
+    match flows.main.insert(key, flow, present) {
+        Err(InsertError::NoRoom) => {
+            report::count(Hook::FromPod, Counter::Overflow);
+            if let Some(seen) = maps::OVERFLOW_SEEN.get(0) {
+                // SAFETY: array elements live as long as the map; any CPU's time will do.
+                unsafe { *seen = flow.last_seen_ns };
+            }
+            flows.overflow.insert(key, flow, present)
+        }
+        result => result,
+    }
+}
+
+impl From<InsertError> for DropReason {
+    fn from(_: InsertError) -> Self {
+        Self::FlowTableFull
+    }
+}

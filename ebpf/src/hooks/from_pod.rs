@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `from_pod`: traffic that leaves a local pod.
+//!
+//! Packets to a service address are translated to a backend, replies of a local backend back to the
+//! service address. Both go straight to the other pod when the whole flow may skip the host's stack.
+
+use pintle_abi::{
+    addr::Tuple,
+    counter::{Counter, Hook},
+    drop_reason::DropReason,
+    flow::{Flow, flow_flags},
+};
+
+use super::Step;
+use crate::{
+    family::{Family, Version},
+    flow::{self, Found, SourcePort},
+    fragment, icmp, lb, maps,
+    nat::{self, Hop},
+    packet::{Headers, Packet, Parsed, Shape},
+    reject, report,
+    wire::ethernet,
+};
+
+/// A packet that leaves a pod.
+#[inline(always)]
+pub fn handle<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    begin::<F, P>(packet, Shape::Plain)
+}
+
+/// The same for fragments, IP options and extension headers.
+#[inline(always)]
+pub fn unusual<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    begin::<F, P>(packet, Shape::Any)
+}
+
+#[inline(always)]
+fn begin<F: Family, P: Packet>(packet: &mut P, shape: Shape) -> Step {
+    match F::parse(packet, ethernet::LEN, shape) {
+        Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
+        Parsed::Headers(mut headers) => conclude(steer(packet, &mut headers)),
+        Parsed::Unusual => Step::UNUSUAL,
+        Parsed::Foreign => pass(),
+    }
+}
+
+#[inline(always)]
+fn steer<F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &mut Headers<F>,
+) -> Result<Step, DropReason> {
+    let ports_known = fragment::resolve(headers);
+    let flows = F::flows(headers.proto).filter(|_| ports_known && !headers.malformed);
+    if let Some(flows) = flows {
+        match flow::find(flows, &headers.tuple) {
+            Found::FromBackend(main) => return reply(packet, headers, main),
+            Found::FromClient(alias) => {
+                if let Some(main) = flow::resume(flows, headers, alias) {
+                    flow::seen_forward(main, headers, packet);
+                    return forward(packet, headers, main, &alias.other);
+                }
+            }
+            Found::Nothing => {}
+        }
+    }
+    connect(packet, headers, SourcePort::Kept)
+}
+
+/// A new connection whose source port has to move: another of the same client has the same tuple on
+/// the backend's side (one client port, two services, one backend). Tries one port at random; the
+/// step is repeated, up to the kernel's limit of tail calls, until one is free.
+#[inline(always)]
+pub fn move_port<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+        return pass();
+    };
+    conclude(connect(packet, &mut headers, SourcePort::Moved))
+}
+
+#[inline(always)]
+fn connect<F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &mut Headers<F>,
+    source_port: SourcePort,
+) -> Result<Step, DropReason> {
+    let Some(frontend) = lb::find_frontend(headers) else { return Ok(pass()) };
+    let frontend = frontend?;
+    let Some(flows) = F::flows(headers.proto) else { return Err(DropReason::UnsupportedProtocol) };
+    if headers.fragmentation.is_later() {
+        return Err(DropReason::FragmentUnknown);
+    }
+    let choice = lb::select(&headers.tuple, frontend)?;
+    match flow::create(flows, headers, packet, &choice, source_port)? {
+        Some((main, server)) => forward(packet, headers, main, &server),
+        None => Ok(Step::MOVE_PORT),
+    }
+}
+
+/// ICMP that leaves a pod: an error about a tracked connection, or anything else.
+#[inline(always)]
+pub fn icmp<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+        return pass();
+    };
+    let handled = icmp::from_pod(packet, &headers).and_then(|action| match action {
+        Some(action) => Ok(action),
+        None => match lb::find_frontend(&headers) {
+            None => Ok(pass()),
+            Some(_) if icmp::is_error(packet, &headers) => Err(DropReason::IcmpUnknownFlow),
+            Some(_) => Err(DropReason::UnsupportedProtocol),
+        },
+    });
+    conclude(handled)
+}
+
+#[inline(always)]
+fn conclude(result: Result<Step, DropReason>) -> Step {
+    match result {
+        Ok(step) => step,
+        Err(reason) if reject::is_answered(reason) => Step::refuse(reason),
+        Err(reason) => {
+            report::dropped(Hook::FromPod, reason);
+            Step::DROP
+        }
+    }
+}
+
+/// From the client to the backend.
+#[inline(always)]
+fn forward<F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<F>,
+    main: &Flow<F>,
+    server: &Tuple<F>,
+) -> Result<Step, DropReason> {
+    let (action, hop) = route(headers, main, backend_ifindex(packet, main));
+    nat::rewrite(packet, headers, server, hop)?;
+    report::count(Hook::FromPod, Counter::Forward);
+    Ok(action)
+}
+
+/// From the backend to the client. Through the stack it stays as it is until `to_pod`: the stack's
+/// own conntrack would not recognize an answer from the service address.
+#[inline(always)]
+fn reply<F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<F>,
+    main: &mut Flow<F>,
+) -> Result<Step, DropReason> {
+    let (action, hop) = route(headers, main, main.client_ifindex);
+    if action == Step::PASS {
+        return Ok(pass());
+    }
+    let client = main.other.reverse();
+    flow::seen_reply(main, headers, packet);
+    nat::rewrite(packet, headers, &client, hop)?;
+    report::count(Hook::FromPod, Counter::Reply);
+    Ok(action)
+}
+
+/// Where a translated packet goes: past the stack if the flow may, through it otherwise.
+///
+/// A packet at the end of its life goes through the stack, which tells its sender.
+#[inline(always)]
+pub fn route<F: Family>(headers: &Headers<F>, flow: &Flow<F>, ifindex: u32) -> (Step, Hop) {
+    let fast = flow.flags & flow_flags::HAIRPIN != 0
+        || (flow.flags & flow_flags::FAST != 0
+            && headers.ttl > 1
+            && maps::settings().is_some_and(|settings| settings.fast_path != 0));
+    if !fast || ifindex == 0 {
+        return (Step::PASS, Hop::InStack);
+    }
+    report::count(Hook::FromPod, Counter::Redirected);
+    (Step::deliver(ifindex), Hop::Here)
+}
+
+/// The interface of a flow's backend; 0 if it has none or is gone.
+#[inline(always)]
+pub fn backend_ifindex<F: Family>(packet: &impl Packet, flow: &Flow<F>) -> u32 {
+    if flow.flags & flow_flags::HAIRPIN != 0 {
+        return packet.ifindex();
+    }
+    lb::backend::<F>(flow.backend)
+        .filter(|backend| backend.generation == flow.generation)
+        .map_or(0, |backend| backend.ifindex)
+}
+
+#[inline(always)]
+fn pass() -> Step {
+    report::count(Hook::FromPod, Counter::Passed);
+    Step::PASS
+}

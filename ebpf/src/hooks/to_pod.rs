@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `to_pod`: traffic that reaches a local pod through the host's stack.
+//!
+//! Replies of a backend get the service address back; so do the packets quoted in ICMP errors.
+
+use pintle_abi::{
+    counter::{Counter, Hook},
+    drop_reason::DropReason,
+};
+
+use super::Step;
+use crate::{
+    family::{Family, Version},
+    flow::{self, Found},
+    fragment, icmp,
+    nat::{self, Hop},
+    packet::{Headers, Packet, Parsed, Shape},
+    report,
+    wire::ethernet,
+};
+
+/// A packet that is about to enter a pod.
+#[inline(always)]
+pub fn handle<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    begin::<F, P>(packet, Shape::Plain)
+}
+
+/// The same for fragments, IP options and extension headers.
+#[inline(always)]
+pub fn unusual<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    begin::<F, P>(packet, Shape::Any)
+}
+
+#[inline(always)]
+fn begin<F: Family, P: Packet>(packet: &mut P, shape: Shape) -> Step {
+    match F::parse(packet, ethernet::LEN, shape) {
+        Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
+        Parsed::Headers(mut headers) => conclude(translate(packet, &mut headers)),
+        Parsed::Unusual => Step::UNUSUAL,
+        Parsed::Foreign => pass(),
+    }
+}
+
+#[inline(always)]
+fn translate<F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &mut Headers<F>,
+) -> Result<Step, DropReason> {
+    let Some(flows) = F::flows(headers.proto) else { return Ok(pass()) };
+    if headers.malformed || !fragment::resolve(headers) {
+        return Ok(pass());
+    }
+    let Found::FromBackend(main) = flow::find(flows, &headers.tuple) else { return Ok(pass()) };
+    let client = main.other.reverse();
+    flow::seen_reply(main, headers, packet);
+    nat::rewrite(packet, headers, &client, Hop::InStack)?;
+    report::count(Hook::ToPod, Counter::Reply);
+    Ok(Step::PASS)
+}
+
+/// ICMP that is about to enter a pod.
+#[inline(always)]
+pub fn icmp<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+        return pass();
+    };
+    conclude(icmp::to_pod(packet, &headers).map(|done| if done { Step::PASS } else { pass() }))
+}
+
+#[inline(always)]
+fn conclude(result: Result<Step, DropReason>) -> Step {
+    result.unwrap_or_else(|reason| {
+        report::dropped(Hook::ToPod, reason);
+        Step::DROP
+    })
+}
+
+#[inline(always)]
+fn pass() -> Step {
+    report::count(Hook::ToPod, Counter::Passed);
+    Step::PASS
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The real kernel: aya's maps behind the few operations that the data path needs.
+
+use aya_ebpf::{helpers, maps};
+
+use super::{IfPresent, InsertError};
+
+const BPF_ANY: u64 = 0;
+const BPF_NOEXIST: u64 = 1;
+const BPF_F_NO_PREALLOC: u32 = 1;
+const EEXIST: i32 = -17;
+
+macro_rules! hash {
+    ($(#[$meta:meta])* $name:ident, $aya:ident, $flags:expr) => {
+        $(#[$meta])*
+        #[repr(transparent)]
+        pub struct $name<K, V>(maps::$aya<K, V>);
+
+        impl<K, V> $name<K, V> {
+            /// A map of at most `entries` elements.
+            pub const fn new(entries: u32) -> Self {
+                Self(maps::$aya::with_max_entries(entries, $flags))
+            }
+
+            /// The value of a key. It may be written in place; several CPUs may do so at once.
+            #[inline(always)]
+            pub fn get(&self, key: &K) -> Option<*mut V> {
+                self.0.get_ptr_mut(key)
+            }
+
+            /// Adds or replaces an element; atomic for each element.
+            #[inline(always)]
+            pub fn insert(&self, key: &K, value: &V, present: IfPresent) -> Result<(), InsertError> {
+                let flags = match present {
+                    IfPresent::Refuse => BPF_NOEXIST,
+                    IfPresent::Replace => BPF_ANY,
+                };
+                self.0.insert(key, value, flags).map_err(|code| {
+                    if code == EEXIST { InsertError::Exists } else { InsertError::NoRoom }
+                })
+            }
+
+            /// Removes an element if it is there.
+            #[inline(always)]
+            pub fn remove(&self, key: &K) {
+                let _ = self.0.remove(key);
+            }
+        }
+    };
+}
+
+hash! {
+    /// A hash that takes memory as it fills and never evicts.
+    Hash, HashMap, BPF_F_NO_PREALLOC
+}
+hash! {
+    /// A hash that evicts what was not used for long when it is full.
+    LruHash, LruHashMap, 0
+}
+
+/// An array of values.
+#[repr(transparent)]
+pub struct Array<V>(maps::Array<V>);
+
+impl<V> Array<V> {
+    /// An array of `entries` zeroed values.
+    pub const fn new(entries: u32) -> Self {
+        Self(maps::Array::with_max_entries(entries, 0))
+    }
+
+    /// The value at an index, `None` beyond the end.
+    #[inline(always)]
+    pub fn get(&self, index: u32) -> Option<*mut V> {
+        self.0.get_ptr_mut(index)
+    }
+}
+
+/// An array with one copy of its values for each CPU.
+#[repr(transparent)]
+pub struct PerCpuArray<V>(maps::PerCpuArray<V>);
+
+impl<V> PerCpuArray<V> {
+    /// An array of `entries` zeroed values for each CPU.
+    pub const fn new(entries: u32) -> Self {
+        Self(maps::PerCpuArray::with_max_entries(entries, 0))
+    }
+
+    /// This CPU's value at an index, `None` beyond the end.
+    #[inline(always)]
+    pub fn get(&self, index: u32) -> Option<*mut V> {
+        self.0.get_ptr_mut(index)
+    }
+}
+
+/// Programs that another program continues with.
+#[repr(transparent)]
+pub struct Steps(maps::ProgramArray);
+
+impl Steps {
+    /// An array of `entries` empty places.
+    pub const fn new(entries: u32) -> Self {
+        Self(maps::ProgramArray::with_max_entries(entries, 0))
+    }
+
+    /// Continues with a program; returns only if its place is empty.
+    #[inline(always)]
+    pub fn call(&self, context: *mut core::ffi::c_void, index: u32) {
+        struct Context(*mut core::ffi::c_void);
+        impl aya_ebpf::EbpfContext for Context {
+            fn as_ptr(&self) -> *mut core::ffi::c_void {
+                self.0
+            }
+        }
+        // SAFETY: nothing is on the stack that would have to be dropped.
+        unsafe { self.0.tail_call(&Context(context), index) };
+    }
+}
+
+/// `CLOCK_MONOTONIC_COARSE` in ns: a tick old at most, and seven times cheaper than the exact clock.
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    // SAFETY: the helper has no arguments and no precondition.
+    unsafe { helpers::generated::bpf_ktime_get_coarse_ns() }
+}
+
+/// A pseudo-random number.
+#[inline(always)]
+pub fn random() -> u32 {
+    // SAFETY: the helper has no arguments and no precondition.
+    unsafe { helpers::generated::bpf_get_prandom_u32() }
+}

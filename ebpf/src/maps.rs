@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every map: what it holds, who writes it, who reads it. Sizes are defaults; the loader sets them.
+
+use pintle_abi::{
+    addr::{Tuple, V4, V6},
+    counter::COUNTER_ENTRIES,
+    device::Device,
+    flow::Flow,
+    fragment::{Fragment, FragmentKey},
+    map,
+    service::{Backend, Frontend, FrontendKey},
+    settings::Settings,
+};
+
+use crate::kernel::{Array, Hash, LruHash, PerCpuArray, Steps};
+
+macro_rules! maps {
+    ($($(#[$meta:meta])* $name:ident: $ty:ty = $entries:expr;)*) => {$(
+        $(#[$meta])*
+        #[cfg_attr(target_arch = "bpf", unsafe(no_mangle), unsafe(link_section = "maps"))]
+        pub static $name: $ty = <$ty>::new($entries);
+    )*};
+}
+
+maps! {
+    /// Service address → slots. Written by the agent.
+    FRONTENDS_V4: Hash<FrontendKey<V4>, Frontend> = map::FRONTENDS_V4.entries;
+    /// Service address → slots. Written by the agent.
+    FRONTENDS_V6: Hash<FrontendKey<V6>, Frontend> = map::FRONTENDS_V6.entries;
+    /// Slot → backend id. Written by the agent, before the frontend that leads to it.
+    SLOTS_V4: Array<u32> = map::SLOTS_V4.entries;
+    /// Slot → backend id. Written by the agent, before the frontend that leads to it.
+    SLOTS_V6: Array<u32> = map::SLOTS_V6.entries;
+    /// Backend id → backend. Written by the agent, before the slot that leads to it.
+    BACKENDS_V4: Array<Backend<V4>> = map::BACKENDS_V4.entries;
+    /// Backend id → backend. Written by the agent, before the slot that leads to it.
+    BACKENDS_V6: Array<Backend<V6>> = map::BACKENDS_V6.entries;
+    /// Canonical tuple → flow. Written by the programs; the agent removes what has expired.
+    TCP_FLOWS_V4: Hash<Tuple<V4>, Flow<V4>> = map::TCP_FLOWS_V4.entries;
+    /// Canonical tuple → flow. Written by the programs; the agent removes what has expired.
+    TCP_FLOWS_V6: Hash<Tuple<V6>, Flow<V6>> = map::TCP_FLOWS_V6.entries;
+    /// Canonical tuple → flow. Written by the programs; the agent removes what has expired.
+    UDP_FLOWS_V4: Hash<Tuple<V4>, Flow<V4>> = map::UDP_FLOWS_V4.entries;
+    /// Canonical tuple → flow. Written by the programs; the agent removes what has expired.
+    UDP_FLOWS_V6: Hash<Tuple<V6>, Flow<V6>> = map::UDP_FLOWS_V6.entries;
+    /// Flows that found the flow map full. Written by the programs.
+    TCP_OVERFLOW_V4: LruHash<Tuple<V4>, Flow<V4>> = map::TCP_OVERFLOW_V4.entries;
+    /// Flows that found the flow map full. Written by the programs.
+    TCP_OVERFLOW_V6: LruHash<Tuple<V6>, Flow<V6>> = map::TCP_OVERFLOW_V6.entries;
+    /// Flows that found the flow map full. Written by the programs.
+    UDP_OVERFLOW_V4: LruHash<Tuple<V4>, Flow<V4>> = map::UDP_OVERFLOW_V4.entries;
+    /// Flows that found the flow map full. Written by the programs.
+    UDP_OVERFLOW_V6: LruHash<Tuple<V6>, Flow<V6>> = map::UDP_OVERFLOW_V6.entries;
+    /// Fragmented datagram → its ports. Written by the programs.
+    FRAGMENTS_V4: LruHash<FragmentKey<V4>, Fragment> = map::FRAGMENTS_V4.entries;
+    /// Fragmented datagram → its ports. Written by the programs.
+    FRAGMENTS_V6: LruHash<FragmentKey<V6>, Fragment> = map::FRAGMENTS_V6.entries;
+    /// Ifindex → what the programs may do there. Written by the agent.
+    DEVICES: Hash<u32, Device> = map::DEVICES.entries;
+    /// Hook and counter → count. Written by the programs.
+    COUNTERS: PerCpuArray<u64> = COUNTER_ENTRIES;
+    /// Settings of the node. Written by the agent.
+    SETTINGS: Array<Settings> = map::SETTINGS.entries;
+    /// When a flow was last put into an overflow map, `CLOCK_MONOTONIC` in ns; spares the look-up
+    /// there while nothing is in it. Written by the programs.
+    OVERFLOW_SEEN: Array<u64> = map::OVERFLOW_SEEN.entries;
+    /// Budget of refusals, see [`crate::reject`]. Written by the programs.
+    REFUSALS: PerCpuArray<[u64; 2]> = map::REFUSALS.entries;
+    /// Rare step → program. Written by the loader.
+    RARE_STEPS: Steps = map::RARE_STEPS.entries;
+}
+
+/// The settings of the node; those of an empty map while the agent has written none.
+#[inline(always)]
+pub fn settings() -> Option<&'static Settings> {
+    // SAFETY: array elements live as long as the map, which lives as long as the program.
+    SETTINGS.get(0).map(|settings| unsafe { &*settings })
+}

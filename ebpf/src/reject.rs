@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Refusals: a client of a service without backends, or of a port it does not have, is told at once
+//! with "port unreachable" (RFC 792, RFC 4443 3.1), as kube-proxy's REJECT does.
+
+use pintle_abi::{counter::Hook, drop_reason::DropReason};
+
+use crate::{
+    checksum::Difference,
+    family::Family,
+    hooks::Step,
+    icmp::is_error,
+    kernel::now_ns,
+    maps::REFUSALS,
+    packet::{Headers, Packet, Refused, Shape, at, field, set_at},
+    report,
+    wire::{ethernet, icmp},
+};
+
+/// Length of a window of the budget: 2^27 ns, about an eighth of a second.
+const WINDOW_SHIFT: u32 = 27;
+/// Answers for each CPU and window; beyond it the client times out, as on any router (RFC 1812 4.3.2.8).
+const ANSWERS: u64 = 1_000;
+/// How much transport header an answer quotes (RFC 792).
+const QUOTED_TRANSPORT: u32 = 8;
+/// Longest quote, in words of 4 bytes: what bounds the loop over it.
+const MAX_QUOTED_WORDS: u32 = 32;
+
+/// Whether the client is told that its packet was dropped for this reason.
+#[inline(always)]
+pub fn is_answered(reason: DropReason) -> bool {
+    matches!(
+        reason,
+        DropReason::Refused | DropReason::UnknownPort | DropReason::UnsupportedProtocol
+    )
+}
+
+/// Answers a packet that is dropped for a reason, if the budget allows.
+#[inline(always)]
+pub fn refuse<F: Family, P: Packet>(packet: &mut P, reason: DropReason) -> Step {
+    let answered = F::parse(packet, ethernet::LEN, Shape::Any)
+        .headers()
+        .ok_or(Refused)
+        .and_then(|headers| answer(packet, &headers));
+    let (reason, action) = match answered {
+        Ok(()) => (reason, Step::deliver(packet.ifindex())),
+        Err(Refused) => (DropReason::RefusedSilently, Step::DROP),
+    };
+    report::dropped(Hook::FromPod, reason);
+    action
+}
+
+/// Turns the packet into the answer to it.
+#[inline(always)]
+fn answer<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Result<(), Refused> {
+    if headers.fragmentation.is_later() || !within_budget() {
+        return Err(Refused);
+    }
+    // An error about an error would never end (RFC 1122 3.2.2).
+    if headers.proto == F::ICMP && is_error(packet, headers) {
+        return Err(Refused);
+    }
+    let end = headers.transport + QUOTED_TRANSPORT;
+    if packet.len() < end {
+        return Err(Refused);
+    }
+    let quoted = end - ethernet::LEN;
+    packet.truncate(end)?;
+    packet.grow(F::MIN_HEADER_LEN + icmp::LEN)?;
+    packet.pull(end + F::MIN_HEADER_LEN + icmp::LEN)?;
+    let pseudo =
+        F::write_answer_header(packet, headers.tuple.dst, headers.tuple.src, icmp::LEN + quoted)?;
+    let start = ethernet::LEN + F::MIN_HEADER_LEN;
+    let (kind, code) = F::port_unreachable();
+    let type_code = u16::from_ne_bytes([kind, code]);
+    set_at(packet, start, type_code)?;
+    set_at(packet, start + icmp::CHECKSUM, 0_u16)?;
+    set_at(packet, start + 4, 0_u32)?;
+    let sum = pseudo.word16(u16::MAX, type_code).and(sum_quote(packet, start + icmp::LEN, quoted));
+    // The checksum of a field that is all ones before the change: a sum from nothing.
+    set_at(packet, start + icmp::CHECKSUM, sum.apply(u16::MAX))
+}
+
+/// Sum of the quoted packet, whose length is a multiple of 4 as every header's is.
+#[inline(always)]
+fn sum_quote(packet: &impl Packet, start: u32, len: u32) -> Difference {
+    let mut sum = Difference::NONE;
+    let mut offset = 0;
+    for _ in 0..MAX_QUOTED_WORDS {
+        if offset >= len {
+            break;
+        }
+        let Some(word) = at::<u32>(packet, start + offset) else { break };
+        sum = sum.word32(u32::MAX, field(word.cast(), 0));
+        offset += 4;
+    }
+    sum
+}
+
+/// Takes one answer from this CPU's budget.
+#[inline(always)]
+fn within_budget() -> bool {
+    let Some(state) = REFUSALS.get(0) else { return false };
+    // SAFETY: the element is this CPU's own, and lives as long as the map.
+    let [window, used] = unsafe { &mut *state };
+    let current = now_ns() >> WINDOW_SHIFT;
+    if *window != current {
+        *window = current;
+        *used = 0;
+    }
+    *used += 1;
+    *used <= ANSWERS
+}

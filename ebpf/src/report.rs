@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Counting: the only writer of `COUNTERS`.
+
+use pintle_abi::{
+    counter::{Counter, Hook, counter_index, drop_index},
+    drop_reason::DropReason,
+};
+
+use crate::maps::COUNTERS;
+
+/// Counts an event at a hook.
+#[inline(always)]
+pub fn count(hook: Hook, counter: Counter) {
+    increment(counter_index(hook, counter));
+}
+
+/// Counts a dropped packet; called once for each, where its fate is sealed.
+#[inline(always)]
+pub fn dropped(hook: Hook, reason: DropReason) {
+    increment(drop_index(hook, reason));
+}
+
+#[inline(always)]
+fn increment(index: u32) {
+    if let Some(count) = COUNTERS.get(index) {
+        // SAFETY: the element is this CPU's own, and lives as long as the map.
+        unsafe { *count += 1 };
+    }
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The tc programs: `__sk_buff` as a [`Packet`], actions as return codes.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, bpf_adj_room_mode},
+    helpers::generated::{
+        bpf_l4_csum_replace, bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_change_tail,
+        bpf_skb_change_type, bpf_skb_pull_data,
+    },
+};
+use pintle_abi::{
+    addr::{V4, V6},
+    counter::Hook,
+    drop_reason::DropReason,
+    step::RareStep,
+};
+use pintle_ebpf::{
+    family::{
+        Family, Version,
+        extensions::{self, Walked},
+    },
+    hooks::{Next, Step, from_pod, to_pod},
+    maps,
+    packet::{ChecksumKind, Covered, Packet, Refused},
+    reject, report,
+    wire::ethernet::ethertype,
+};
+
+/// On to the next program: `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact. Returning 0 would cut off
+/// the programs and filters behind us.
+const NEXT: i32 = -1;
+
+/// `PACKET_HOST` of `linux/if_packet.h`.
+const PACKET_HOST: u32 = 0;
+
+/// Declares the programs: each runs a step of a hook for the family of the packet.
+macro_rules! programs {
+    ($($(#[$meta:meta])* $name:ident = $hook:expr, $step:path;)*) => {$(
+        $(#[$meta])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = "classifier")]
+        pub extern "C" fn $name(skb: *mut __sk_buff) -> i32 {
+            let mut skb = Skb(skb);
+            let step = match skb.ethertype() {
+                ethertype::IPV4 => $step(&mut skb, Version::<V4>::THIS),
+                ethertype::IPV6 => $step(&mut skb, Version::<V6>::THIS),
+                _ => return NEXT,
+            };
+            finish(&skb, $hook, step)
+        }
+    )*};
+}
+
+programs! {
+    /// Traffic that leaves a local pod: ingress of the host side of its veth.
+    from_pod = Hook::FromPod, from_pod::handle;
+    /// Traffic that reaches a local pod through the host's stack: egress of the same device.
+    to_pod = Hook::ToPod, to_pod::handle;
+    /// Fragments, IP options and extension headers behind `from_pod`.
+    from_pod_unusual = Hook::FromPod, from_pod::unusual;
+    /// Fragments, IP options and extension headers behind `to_pod`.
+    to_pod_unusual = Hook::ToPod, to_pod::unusual;
+    /// ICMP behind `from_pod`.
+    from_pod_icmp = Hook::FromPod, from_pod::icmp;
+    /// ICMP behind `to_pod`.
+    to_pod_icmp = Hook::ToPod, to_pod::icmp;
+    /// A connection behind `from_pod` whose source port moves.
+    from_pod_move_port = Hook::FromPod, from_pod::move_port;
+    /// A refusal behind `from_pod`.
+    from_pod_refuse = Hook::FromPod, refuse;
+}
+
+#[inline(always)]
+fn refuse<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
+    // SAFETY: the context is the one the kernel handed to the program.
+    let reason = unsafe { (&raw const (*skb.0).cb[0]).read_volatile() };
+    reject::refuse::<F, _>(skb, answered(reason))
+}
+
+/// The reason behind a number that crossed a function call.
+#[inline(always)]
+fn answered(reason: u32) -> DropReason {
+    const UNKNOWN_PORT: u32 = DropReason::UnknownPort as u32;
+    const UNSUPPORTED: u32 = DropReason::UnsupportedProtocol as u32;
+    match reason {
+        UNKNOWN_PORT => DropReason::UnknownPort,
+        UNSUPPORTED => DropReason::UnsupportedProtocol,
+        _ => DropReason::Refused,
+    }
+}
+
+/// The step's number, or the program that takes it. The kernel bounds the chain of programs.
+#[inline(always)]
+fn finish(skb: &Skb, hook: Hook, step: Step) -> i32 {
+    let rare = match (step.next, hook) {
+        (Next::Pass, _) => return NEXT,
+        (Next::Drop, _) => return TC_ACT_SHOT as i32,
+        (Next::Deliver, _) => return deliver(skb, step.argument),
+        (Next::Unusual, Hook::FromPod) => RareStep::FromPodUnusual,
+        (Next::Unusual, Hook::ToPod) => RareStep::ToPodUnusual,
+        (Next::Icmp, Hook::FromPod) => RareStep::FromPodIcmp,
+        (Next::Icmp, Hook::ToPod) => RareStep::ToPodIcmp,
+        (Next::MovePort, _) => RareStep::FromPodMovePort,
+        (Next::Refuse, _) => {
+            // SAFETY: the context is the one the kernel handed to the program.
+            unsafe { (&raw mut (*skb.0).cb[0]).write_volatile(step.argument) };
+            RareStep::FromPodRefuse
+        }
+    };
+    maps::RARE_STEPS.call(skb.0.cast(), rare as u32);
+    let reason = match rare {
+        RareStep::FromPodMovePort => DropReason::NoSourcePort,
+        _ => DropReason::StepMissing,
+    };
+    report::dropped(hook, reason);
+    TC_ACT_SHOT as i32
+}
+
+#[inline(always)]
+fn deliver(skb: &Skb, ifindex: u32) -> i32 {
+    // On a bridge the frame carries the gateway's MAC, which is not the veth's: the packet counts as
+    // somebody else's, and the pod would ignore it. Kernels from 6.15 on do this by themselves.
+    // SAFETY: the context is the one the kernel handed to the program.
+    unsafe {
+        if (*skb.0).pkt_type != PACKET_HOST {
+            bpf_skb_change_type(skb.0, PACKET_HOST);
+        }
+        bpf_redirect_peer(ifindex, 0) as i32
+    }
+}
+
+/// Loads a packet pointer from the context. The field is declared as 32 bits but the verifier makes a
+/// 64-bit pointer of it; compiled code would cut it to 32 bits again, which the verifier refuses.
+macro_rules! load_pointer {
+    ($skb:expr, $field:ident) => {{
+        let pointer: usize;
+        // SAFETY: the context is the one the kernel handed to the program, and has the field.
+        unsafe {
+            asm!(
+                "{pointer} = *(u32 *)({skb} + {offset})",
+                pointer = out(reg) pointer,
+                skb = in(reg) $skb,
+                offset = const core::mem::offset_of!(__sk_buff, $field),
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+        pointer
+    }};
+}
+
+/// The kernel's packet buffer.
+struct Skb(*mut __sk_buff);
+
+impl Packet for Skb {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        load_pointer!(self.0, data)
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        load_pointer!(self.0, data_end)
+    }
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: the context is the one the kernel handed to the program.
+        unsafe { (*self.0).len }
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).ifindex }
+    }
+
+    #[inline(always)]
+    fn ethertype(&self) -> u16 {
+        // SAFETY: as above.
+        unsafe { (*self.0).protocol as u16 }
+    }
+
+    #[inline(always)]
+    fn pull(&mut self, len: u32) -> Result<(), Refused> {
+        // SAFETY: as above.
+        done(unsafe { bpf_skb_pull_data(self.0, len) })
+    }
+
+    #[inline(always)]
+    fn fix_checksum(
+        &mut self,
+        offset: u32,
+        difference: u32,
+        covered: Covered,
+        kind: ChecksumKind,
+    ) -> Result<(), Refused> {
+        let covered = match covered {
+            Covered::PseudoHeader => BPF_F_PSEUDO_HDR,
+            Covered::Payload => 0,
+        };
+        let kind = match kind {
+            ChecksumKind::Plain => 0,
+            ChecksumKind::Udp => BPF_F_MARK_MANGLED_0,
+        };
+        // The helper knows whether the checksum is partial, which a program cannot see. A field size
+        // of 0 says that the last argument is a difference.
+        let flags = u64::from(covered | kind);
+        // SAFETY: as above.
+        done(unsafe { bpf_l4_csum_replace(self.0, offset, 0, u64::from(difference), flags) })
+    }
+
+    #[inline(always)]
+    fn grow(&mut self, len: u32) -> Result<(), Refused> {
+        let mode = bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
+        // SAFETY: as above.
+        done(unsafe { bpf_skb_adjust_room(self.0, len as i32, mode, 0) })
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, len: u32) -> Result<(), Refused> {
+        // SAFETY: as above.
+        done(unsafe { bpf_skb_change_tail(self.0, len, 0) })
+    }
+
+    #[inline(always)]
+    fn walk_extensions(&mut self, offset: u32, proto: u8) -> Walked {
+        Walked::from_bits(walk_extensions(self.0, offset, u32::from(proto)))
+    }
+}
+
+/// [`extensions::walk`] as a function that the kernel verifies once, whoever calls it: that is what
+/// an exported name makes of it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_extensions(skb: *mut __sk_buff, offset: u32, proto: u32) -> u64 {
+    extensions::walk(&mut Skb(skb), offset, proto as u8).bits()
+}
+
+#[inline(always)]
+fn done(code: i64) -> Result<(), Refused> {
+    if code == 0 { Ok(()) } else { Err(Refused) }
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    // The verifier refuses a program from which this can be reached.
+    loop {}
+}
+
+/// The programs' licence to the kernel; the source is Apache-2.0, which alone would bar GPL helpers.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

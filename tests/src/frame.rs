@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Frames as values: built to bytes with right checksums, and parsed back with checksums checked.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// IP protocol numbers.
+pub use pintle_abi::addr::proto;
+
+/// TCP flags.
+pub mod flag {
+    /// FIN.
+    pub const FIN: u8 = 1;
+    /// SYN.
+    pub const SYN: u8 = 2;
+    /// RST.
+    pub const RST: u8 = 4;
+    /// ACK.
+    pub const ACK: u8 = 16;
+}
+
+/// Position of a frame in a fragmented datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// Identification.
+    pub id: u32,
+    /// Offset in bytes, a multiple of 8.
+    pub offset: u16,
+    /// More fragments follow.
+    pub more: bool,
+}
+
+/// A frame: Ethernet, IPv4 or IPv6, and TCP, UDP or something opaque.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Source; the port is 0 where there is none.
+    pub src: SocketAddr,
+    /// Destination.
+    pub dst: SocketAddr,
+    /// IP protocol number.
+    pub proto: u8,
+    /// TCP flags.
+    pub flags: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// IPv4 options, padded to 4 bytes.
+    pub options: Vec<u8>,
+    /// IPv6 extension headers: type and body (without next header and length), in order.
+    pub extensions: Vec<(u8, Vec<u8>)>,
+    /// Position in a fragmented datagram.
+    pub fragment: Option<Fragment>,
+    /// UDP: the checksum is absent (0).
+    pub no_checksum: bool,
+    /// What follows the transport header; of a later fragment or another protocol, everything.
+    pub payload: Vec<u8>,
+}
+
+/// A TCP frame.
+pub fn tcp(src: &str, dst: &str, flags: u8) -> Frame {
+    frame(src, dst, proto::TCP, flags)
+}
+
+/// A UDP frame with a small payload.
+pub fn udp(src: &str, dst: &str) -> Frame {
+    Frame { payload: b"query".to_vec(), ..frame(src, dst, proto::UDP, 0) }
+}
+
+fn frame(src: &str, dst: &str, proto: u8, flags: u8) -> Frame {
+    let parse = |text: &str| text.parse().unwrap_or_else(|_| panic!("not an address: {text}"));
+    Frame {
+        src: parse(src),
+        dst: parse(dst),
+        proto,
+        flags,
+        ttl: 64,
+        options: Vec::new(),
+        extensions: Vec::new(),
+        fragment: None,
+        no_checksum: false,
+        payload: Vec::new(),
+    }
+}
+
+impl Frame {
+    /// The same frame with another TTL.
+    pub fn ttl(self, ttl: u8) -> Self {
+        Self { ttl, ..self }
+    }
+
+    /// The same frame with a payload.
+    pub fn payload(self, payload: impl Into<Vec<u8>>) -> Self {
+        Self { payload: payload.into(), ..self }
+    }
+
+    fn has_transport(&self) -> bool {
+        self.fragment.as_ref().is_none_or(|fragment| fragment.offset == 0)
+    }
+
+    /// The bytes on the wire.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        let transport = self.transport();
+        match (self.src.ip(), self.dst.ip()) {
+            (IpAddr::V4(_), IpAddr::V4(_)) => self.push_v4(&mut frame, &transport),
+            _ => self.push_v6(&mut frame, &transport),
+        }
+        frame
+    }
+
+    fn push_v4(&self, frame: &mut Vec<u8>, transport: &[u8]) {
+        frame.extend([0x08, 0x00]);
+        let header_len = 20 + self.options.len();
+        let mut header = vec![0x40 | (header_len / 4) as u8, 0];
+        header.extend(((header_len + transport.len()) as u16).to_be_bytes());
+        let (id, flags) = self.fragment.as_ref().map_or((0, 0), |fragment| {
+            (fragment.id as u16, fragment.offset / 8 | if fragment.more { 0x2000 } else { 0 })
+        });
+        header.extend(id.to_be_bytes());
+        header.extend(flags.to_be_bytes());
+        header.extend([self.ttl, self.proto, 0, 0]);
+        push_ip(&mut header, self.src.ip());
+        push_ip(&mut header, self.dst.ip());
+        header.extend(&self.options);
+        let sum = checksum(&[&header]);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        frame.extend(header);
+        frame.extend(transport);
+    }
+
+    fn push_v6(&self, frame: &mut Vec<u8>, transport: &[u8]) {
+        frame.extend([0x86, 0xdd]);
+        let mut chain = self.extensions.clone();
+        if let Some(fragment) = &self.fragment {
+            let mut body = (fragment.offset | u16::from(fragment.more)).to_be_bytes().to_vec();
+            body.extend(fragment.id.to_be_bytes());
+            chain.push((44, body));
+        }
+        let mut extensions = Vec::new();
+        for (index, (kind, body)) in chain.iter().enumerate() {
+            let next = chain.get(index + 1).map_or(self.proto, |(kind, _)| *kind);
+            let length = if *kind == 44 { 0 } else { ((body.len() + 2) / 8 - 1) as u8 };
+            extensions.extend([next, length]);
+            extensions.extend(body);
+        }
+        frame.extend([0x60, 0, 0, 0]);
+        frame.extend(((extensions.len() + transport.len()) as u16).to_be_bytes());
+        frame.extend([chain.first().map_or(self.proto, |(kind, _)| *kind), self.ttl]);
+        push_ip(frame, self.src.ip());
+        push_ip(frame, self.dst.ip());
+        frame.extend(extensions);
+        frame.extend(transport);
+    }
+
+    fn transport(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if !self.has_transport() || !matches!(self.proto, proto::TCP | proto::UDP) {
+            return self.payload.clone();
+        }
+        bytes.extend(self.src.port().to_be_bytes());
+        bytes.extend(self.dst.port().to_be_bytes());
+        let at = if self.proto == proto::TCP {
+            bytes.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+            16
+        } else {
+            bytes.extend(((8 + self.payload.len()) as u16).to_be_bytes());
+            bytes.extend([0, 0]);
+            6
+        };
+        bytes.extend(&self.payload);
+        if !self.no_checksum {
+            let sum = checksum(&[&self.pseudo_header(bytes.len()), &bytes]);
+            let sum = if sum == 0 && self.proto == proto::UDP { 0xffff } else { sum };
+            bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+        }
+        bytes
+    }
+
+    fn pseudo_header(&self, len: usize) -> Vec<u8> {
+        let mut header = Vec::new();
+        push_ip(&mut header, self.src.ip());
+        push_ip(&mut header, self.dst.ip());
+        header.extend((len as u32).to_be_bytes());
+        header.extend([0, 0, 0, self.proto]);
+        header
+    }
+
+    /// Reads a frame; panics with the reason if a checksum or a length is wrong.
+    pub fn parse(frame: &[u8]) -> Self {
+        let parsed = match frame[12..14] {
+            [0x08, 0x00] => parse_v4(&frame[14..]),
+            [0x86, 0xdd] => parse_v6(&frame[14..]),
+            _ => panic!("EtherType {:02x?}", &frame[12..14]),
+        };
+        let again = parsed.bytes();
+        assert!(
+            again[14..] == frame[14..again.len()],
+            "checksum or length wrong in {parsed:?}\n is {:02x?}\nnot {:02x?}",
+            &frame[14..],
+            &again[14..]
+        );
+        parsed
+    }
+}
+
+fn parse_v4(ip: &[u8]) -> Frame {
+    let header_len = usize::from(ip[0] & 15) * 4;
+    let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+    let flags = u16::from_be_bytes([ip[6], ip[7]]);
+    let fragment = (flags & 0x3fff != 0).then(|| Fragment {
+        id: u32::from(u16::from_be_bytes([ip[4], ip[5]])),
+        offset: (flags & 0x1fff) * 8,
+        more: flags & 0x2000 != 0,
+    });
+    let address =
+        |at: usize| IpAddr::from(<[u8; 4]>::try_from(&ip[at..at + 4]).unwrap_or_default());
+    let mut frame = Frame {
+        src: SocketAddr::new(address(12), 0),
+        dst: SocketAddr::new(address(16), 0),
+        proto: ip[9],
+        flags: 0,
+        ttl: ip[8],
+        options: ip[20..header_len].to_vec(),
+        extensions: Vec::new(),
+        fragment,
+        no_checksum: false,
+        payload: Vec::new(),
+    };
+    parse_transport(&mut frame, &ip[header_len..total]);
+    frame
+}
+
+fn parse_v6(ip: &[u8]) -> Frame {
+    let end = 40 + usize::from(u16::from_be_bytes([ip[4], ip[5]]));
+    let address =
+        |at: usize| IpAddr::from(<[u8; 16]>::try_from(&ip[at..at + 16]).unwrap_or_default());
+    let mut frame = Frame {
+        src: SocketAddr::new(address(8), 0),
+        dst: SocketAddr::new(address(24), 0),
+        proto: ip[6],
+        flags: 0,
+        ttl: ip[7],
+        options: Vec::new(),
+        extensions: Vec::new(),
+        fragment: None,
+        no_checksum: false,
+        payload: Vec::new(),
+    };
+    let mut at = 40;
+    while matches!(frame.proto, 0 | 43 | 44 | 60) {
+        let next = ip[at];
+        if frame.proto == 44 {
+            let offset = u16::from_be_bytes([ip[at + 2], ip[at + 3]]);
+            let id = u32::from_be_bytes([ip[at + 4], ip[at + 5], ip[at + 6], ip[at + 7]]);
+            frame.fragment = Some(Fragment { id, offset: offset & !7, more: offset & 1 != 0 });
+            at += 8;
+        } else {
+            let len = (usize::from(ip[at + 1]) + 1) * 8;
+            frame.extensions.push((frame.proto, ip[at + 2..at + len].to_vec()));
+            at += len;
+        }
+        frame.proto = next;
+    }
+    parse_transport(&mut frame, &ip[at..end]);
+    frame
+}
+
+fn parse_transport(frame: &mut Frame, bytes: &[u8]) {
+    let header = match frame.proto {
+        proto::TCP if frame.has_transport() => 20,
+        proto::UDP if frame.has_transport() => 8,
+        _ => {
+            frame.payload = bytes.to_vec();
+            return;
+        }
+    };
+    frame.src.set_port(u16::from_be_bytes([bytes[0], bytes[1]]));
+    frame.dst.set_port(u16::from_be_bytes([bytes[2], bytes[3]]));
+    if frame.proto == proto::TCP {
+        frame.flags = bytes[13];
+    } else {
+        frame.no_checksum = bytes[6..8] == [0, 0];
+    }
+    frame.payload = bytes[header..].to_vec();
+}
+
+fn push_ip(bytes: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => bytes.extend(ip.octets()),
+        IpAddr::V6(ip) => bytes.extend(ip.octets()),
+    }
+}
+
+/// The Internet checksum (RFC 1071) over consecutive pieces; only the last may be odd.
+pub fn checksum(pieces: &[&[u8]]) -> u16 {
+    let mut sum = 0_u32;
+    for piece in pieces {
+        for pair in piece.chunks(2) {
+            sum += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+        }
+    }
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `pintle agent`: its flags, and what is checked before it starts.
+
+use std::{
+    io::IsTerminal,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use pintle_abi::map;
+use tracing_subscriber::EnvFilter;
+
+use super::{Global, Outcome};
+use crate::node::PodInterfaces;
+
+/// Flags of the agent; each also reads the environment variable `PINTLE_<FLAG>`.
+#[derive(Clone, Debug, Args)]
+pub struct AgentArgs {
+    /// Where Kubernetes objects come from: `dir:PATH` (YAML or JSON files) or `kube`.
+    #[arg(long, env = "PINTLE_SOURCE", value_name = "kube|dir:PATH")]
+    pub source: SourceArg,
+    /// Name of this node, as in its Node object.
+    #[arg(long, env = "PINTLE_NODE_NAME", value_name = "NAME")]
+    pub node_name: String,
+    /// A KubeProxyConfiguration file; flags win over it.
+    #[arg(long, env = "PINTLE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of the cgroup v2 hierarchy for socket load balancing.
+    #[arg(long, env = "PINTLE_CGROUP", value_name = "DIR", default_value = "/sys/fs/cgroup")]
+    pub cgroup: PathBuf,
+    /// Which processes' connections are translated at connect time.
+    #[arg(long, env = "PINTLE_SOCKET_LB", value_enum, default_value = "off")]
+    pub socket_lb: SocketLb,
+    /// Host sides of pods' veths: `auto`, or names with `*`, separated by commas.
+    #[arg(
+        long,
+        env = "PINTLE_POD_INTERFACES",
+        value_name = "auto|PATTERN,...",
+        default_value = "auto"
+    )]
+    pub pod_interfaces: PodInterfaces,
+    /// Interfaces to other nodes: `auto` (those with a default route), or names.
+    #[arg(long, env = "PINTLE_UPLINKS", value_name = "auto|NAME,...", default_value = "auto")]
+    pub uplinks: Uplinks,
+    /// Address of /healthz, /livez and /readyz; empty for none.
+    #[arg(
+        long,
+        env = "PINTLE_HEALTHZ_BIND_ADDRESS",
+        value_name = "ADDR",
+        default_value = "0.0.0.0:10256"
+    )]
+    pub healthz_bind_address: BindAddress,
+    /// Address of /metrics and /proxyMode; empty for none.
+    #[arg(
+        long,
+        env = "PINTLE_METRICS_BIND_ADDRESS",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:10249"
+    )]
+    pub metrics_bind_address: BindAddress,
+    /// Redirect packets past the host's stack where that skips nothing.
+    #[arg(long, env = "PINTLE_FAST_PATH", value_enum, default_value = "auto")]
+    pub fast_path: FastPath,
+    /// Source addresses a pod sees when it reaches itself through a service; one per family.
+    #[arg(
+        long,
+        env = "PINTLE_HAIRPIN_ADDRESSES",
+        value_name = "IP,...",
+        value_delimiter = ',',
+        default_value = "169.254.77.1,fd77:6e74:6c65::1"
+    )]
+    pub hairpin_addresses: Vec<IpAddr>,
+    /// Form of the log.
+    #[arg(long, env = "PINTLE_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    /// What is logged: a level, or a filter such as `info,pintle::node=debug`.
+    #[arg(long, env = "PINTLE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Entries of a map, such as `TCP_FLOWS_V4=1048576`; may be repeated.
+    #[arg(
+        long = "map-size",
+        env = "PINTLE_MAP_SIZE",
+        value_name = "NAME=N",
+        value_delimiter = ','
+    )]
+    pub map_sizes: Vec<MapSize>,
+    /// From the global options: directory of the pinned maps and links.
+    #[arg(skip)]
+    pub bpf_root: PathBuf,
+    /// From the global options: directory of the agent's socket.
+    #[arg(skip)]
+    pub run_dir: PathBuf,
+}
+
+/// Where Kubernetes objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceArg {
+    /// The API server.
+    Kube,
+    /// A directory of files.
+    Dir(PathBuf),
+}
+
+impl FromStr for SourceArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("dir:")) {
+            ("kube", _) => Ok(Self::Kube),
+            (_, Some(path)) if !path.is_empty() => Ok(Self::Dir(path.into())),
+            _ => Err("give `kube` or `dir:PATH`".into()),
+        }
+    }
+}
+
+/// Which processes' connections are translated at connect time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SocketLb {
+    /// None.
+    Off,
+    /// Those in the node's network namespace.
+    Host,
+    /// Those of pods, too.
+    All,
+}
+
+/// Whether packets are redirected past the host's stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FastPath {
+    /// Where that skips nothing the node's owner relies on.
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Interfaces to other nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Uplinks {
+    /// Those that carry a default route.
+    Auto,
+    /// Those of these names.
+    Names(Vec<String>),
+}
+
+impl FromStr for Uplinks {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+        match names.iter().any(String::is_empty) {
+            true => Err("a name is empty; give `auto` or names such as `eth0,eth1`".into()),
+            false => Ok(Self::Names(names)),
+        }
+    }
+}
+
+/// An address to listen on, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BindAddress(pub Option<SocketAddr>);
+
+impl FromStr for BindAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        // kube-proxy also takes an address without host, such as `:10256`.
+        let full = match text.strip_prefix(':') {
+            Some(port) => format!("{}:{port}", Ipv4Addr::UNSPECIFIED),
+            None => text.to_owned(),
+        };
+        full.parse()
+            .map(|address| Self(Some(address)))
+            .map_err(|_| "give IP:PORT, or nothing".into())
+    }
+}
+
+/// How many entries a map shall have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapSize {
+    /// Name of the map.
+    pub name: &'static str,
+    /// Entries.
+    pub entries: u32,
+}
+
+impl FromStr for MapSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, entries) = text.split_once('=').ok_or("give NAME=ENTRIES")?;
+        let fixed = [map::COUNTERS.name, map::SETTINGS.name];
+        let known = map::ALL.iter().map(|spec| spec.name).filter(|name| !fixed.contains(name));
+        let known: Vec<&str> = known.collect();
+        let name = known
+            .iter()
+            .find(|known| **known == name)
+            .ok_or_else(|| format!("no map {name}; there are {}", known.join(", ")))?;
+        match entries.parse() {
+            Ok(entries) if entries > 0 => Ok(Self { name, entries }),
+            _ => Err(format!("{entries} is not a number of entries")),
+        }
+    }
+}
+
+/// Checks what the types of the flags cannot, and runs the agent.
+pub fn run(mut args: AgentArgs, global: &Global) -> anyhow::Result<Outcome> {
+    check(&args)?;
+    args.bpf_root = global.bpf_root.clone();
+    args.run_dir = global.run_dir.clone();
+    start_log(&args)?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().context("start the async runtime")?;
+    runtime.block_on(crate::agent::run(args))?;
+    Ok(Outcome::Good)
+}
+
+fn check(args: &AgentArgs) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        args.source != SourceArg::Kube,
+        "--source kube is not in this build yet; use --source dir:PATH"
+    );
+    anyhow::ensure!(
+        args.socket_lb == SocketLb::Off,
+        "--socket-lb other than off is not in this build yet"
+    );
+    anyhow::ensure!(!args.node_name.is_empty(), "--node-name is empty");
+    for is_family in [IpAddr::is_ipv4 as fn(&IpAddr) -> bool, IpAddr::is_ipv6] {
+        let count = args.hairpin_addresses.iter().filter(|ip| is_family(ip)).count();
+        anyhow::ensure!(count <= 1, "--hairpin-addresses takes one address per family");
+    }
+    Ok(())
+}
+
+fn start_log(args: &AgentArgs) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log_level)
+        .with_context(|| format!("--log-level {}", args.log_level))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match args.log_format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("start the log: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Wrapper {
+        #[command(flatten)]
+        args: AgentArgs,
+    }
+
+    fn parse(flags: &[&str]) -> Result<AgentArgs, String> {
+        let flags = ["agent", "--node-name", "n"].iter().chain(flags);
+        let args = Wrapper::try_parse_from(flags).map_err(|error| error.to_string())?.args;
+        check(&args).map_err(|error| error.to_string())?;
+        Ok(args)
+    }
+
+    #[test]
+    fn flags_are_parsed_into_their_types() {
+        let args = parse(&[
+            "--source=dir:/yaml",
+            "--uplinks=eth0,eth1",
+            "--pod-interfaces=veth*",
+            "--metrics-bind-address=",
+            "--healthz-bind-address=:1",
+            "--map-size=TCP_FLOWS_V4=7",
+            "--map-size=DEVICES=8",
+        ])
+        .unwrap();
+        assert_eq!(args.source, SourceArg::Dir("/yaml".into()));
+        assert_eq!(args.uplinks, Uplinks::Names(vec!["eth0".into(), "eth1".into()]));
+        assert_eq!(args.pod_interfaces, PodInterfaces::Patterns(vec!["veth*".into()]));
+        assert_eq!(args.metrics_bind_address, BindAddress(None));
+        assert_eq!(args.healthz_bind_address, BindAddress("0.0.0.0:1".parse().ok()));
+        let sizes: Vec<_> = args.map_sizes.iter().map(|size| (size.name, size.entries)).collect();
+        assert_eq!(sizes, [("TCP_FLOWS_V4", 7), ("DEVICES", 8)]);
+    }
+
+    #[test]
+    fn what_this_build_lacks_is_refused_in_words() {
+        let refused = |flags: &[&str], words: &str| {
+            let error = parse(flags).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        };
+        refused(&["--source=kube"], "not in this build yet");
+        refused(&["--source=dir:/y", "--socket-lb=all"], "not in this build yet");
+        refused(&["--source=dir:"], "dir:PATH");
+        refused(&["--source=dir:/y", "--map-size=FLOWS=1"], "no map FLOWS");
+        refused(&["--source=dir:/y", "--hairpin-addresses=10.0.0.1,10.0.0.2"], "one address");
+    }
+}

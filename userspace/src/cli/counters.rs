@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `pintle counters`: totals since the programs were loaded, by reason and hook.
+
+use pintle_abi::counter::Hook;
+
+use super::{
+    Outcome,
+    env::Env,
+    output::{Cell, Column, Row, print},
+};
+use crate::datapath::entry::{Counted, CounterEntry};
+
+/// A reason with its count at every hook.
+#[derive(Clone, Debug)]
+pub struct CounterRow {
+    kind: &'static str,
+    reason: String,
+    heading: bool,
+    from_pod: u64,
+    to_pod: u64,
+}
+
+impl Row for CounterRow {
+    const COLUMNS: &'static [Column] = &[
+        Column::left("REASON", "reason"),
+        Column::left("KIND", "kind").wide(),
+        Column::right("FROM_POD", "from_pod"),
+        Column::right("TO_POD", "to_pod"),
+    ];
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![
+            match self.kind {
+                "drop" if !self.heading => Cell::Part(self.reason.clone()),
+                _ => Cell::text(&self.reason),
+            },
+            Cell::text(self.kind),
+            Cell::Number(self.from_pod),
+            Cell::Number(self.to_pod),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.reason.clone()
+    }
+}
+
+/// Prints the counters.
+pub fn run(env: &mut Env<'_>) -> anyhow::Result<Outcome> {
+    let counters = (env.maps)()?.counters()?;
+    print(&rows(&counters), &env.style, env.out)?;
+    Ok(Outcome::Good)
+}
+
+fn rows(counters: &[CounterEntry]) -> Vec<CounterRow> {
+    let sum = |hook: Hook, wanted: &dyn Fn(Counted) -> bool| {
+        let cells = counters.iter().filter(|c| c.hook == hook && wanted(c.counted));
+        cells.map(|counter| counter.value).sum()
+    };
+    let row = |kind, reason: String, heading, wanted: &dyn Fn(Counted) -> bool| CounterRow {
+        kind,
+        reason,
+        heading,
+        from_pod: sum(Hook::FromPod, wanted),
+        to_pod: sum(Hook::ToPod, wanted),
+    };
+    let one = |kind, counted: Counted| {
+        row(kind, counted.to_string(), false, &move |other| other == counted)
+    };
+    let (drops, events): (Vec<Counted>, Vec<Counted>) =
+        Counted::all().partition(|counted| matches!(counted, Counted::Drop(_)));
+    let mut rows: Vec<CounterRow> = events.into_iter().map(|event| one("event", event)).collect();
+    let is_drop = |counted| matches!(counted, Counted::Drop(_));
+    rows.push(row("drop", "dropped".into(), true, &is_drop));
+    rows.extend(drops.into_iter().map(|reason| one("drop", reason)));
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_column_for_every_hook() {
+        let titles: Vec<String> =
+            CounterRow::COLUMNS[2..].iter().map(|column| column.key.to_owned()).collect();
+        let hooks: Vec<&str> = Hook::ALL.iter().map(|hook| hook.as_str()).collect();
+        assert_eq!(titles, hooks);
+    }
+}

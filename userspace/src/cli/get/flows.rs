@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `pintle get flows`.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use crate::{
+    cli::{
+        env::Env,
+        names::Directory,
+        output::{Cell, Column, Row, Tone, human, print},
+    },
+    datapath::entry::{FlowEntry, FlowState},
+    model::addr::Protocol,
+};
+
+/// Words of `--state`: of TCP, then of UDP.
+const STATES: [&str; 7] =
+    ["syn-sent", "syn-received", "established", "closing", "closed", "unanswered", "answered"];
+
+/// Flags of `get flows`.
+#[derive(Clone, Debug, Args)]
+pub struct FlowsArgs {
+    /// Either end: an address, a pod or a service, as `namespace/name`.
+    pub name: Option<String>,
+    /// One protocol only.
+    #[arg(long, value_parser = ["tcp", "udp"], ignore_case = true)]
+    pub proto: Option<String>,
+    /// From this client only: `IP`, `IP:PORT` or a pod.
+    #[arg(long)]
+    pub from: Option<String>,
+    /// To this frontend or backend only: `IP`, `IP:PORT`, a service or a pod.
+    #[arg(long)]
+    pub to: Option<String>,
+    /// In this state only.
+    #[arg(long, value_parser = STATES)]
+    pub state: Option<String>,
+    /// At most so many; 0 for all.
+    #[arg(long, default_value_t = 1000)]
+    pub limit: usize,
+}
+
+/// A tracked connection with names.
+#[derive(Clone, Debug)]
+pub struct FlowRow {
+    flow: FlowEntry,
+    client: Option<String>,
+    backend: Option<String>,
+    service: Option<String>,
+    idle_ns: u64,
+}
+
+impl Row for FlowRow {
+    const COLUMNS: &'static [Column] = &[
+        Column::left("PROTO", "proto"),
+        Column::left("STATE", "state"),
+        Column::colon("SOURCE", "source"),
+        Column::colon("FRONTEND", "frontend"),
+        Column::colon("BACKEND", "backend"),
+        Column::left("SERVICE", "service").wide(),
+        Column::left("PATH", "path").wide(),
+        Column::left("TABLE", "table").wide(),
+        Column::left("HAIRPIN", "hairpin").wide(),
+        Column::right("INTERFACE", "client_ifindex").wide(),
+        Column::right("PACKETS", "packets"),
+        Column::right("BYTES", "bytes"),
+        Column::right("IDLE", "idle_ns"),
+    ];
+
+    fn cells(&self) -> Vec<Cell> {
+        let flow = &self.flow;
+        vec![
+            Cell::text(flow.protocol.as_str()),
+            Cell::Word(flow.state.as_str(), tone(flow.state)),
+            Cell::Pod(flow.client, self.client.clone()),
+            Cell::Address(flow.frontend, None),
+            Cell::Pod(flow.backend, self.backend.clone()),
+            Cell::known(self.service.as_deref()),
+            Cell::text(if flow.fast { "fast" } else { "stack" }),
+            Cell::text(if flow.overflow { "overflow" } else { "main" }),
+            Cell::text(if flow.hairpin { "yes" } else { "no" }),
+            Cell::Number(flow.client_interface.0.into()),
+            Cell::Number(flow.packets),
+            Cell::Bytes(flow.bytes),
+            Cell::Nanoseconds(self.idle_ns),
+        ]
+    }
+
+    fn name(&self) -> String {
+        let FlowEntry { protocol, client, backend, .. } = self.flow;
+        format!("{protocol}/{client}/{backend}")
+    }
+}
+
+fn tone(state: FlowState) -> Tone {
+    use pintle_abi::flow::TcpState;
+    match state {
+        FlowState::Tcp(TcpState::Established) | FlowState::Answered => Tone::Good,
+        FlowState::Tcp(TcpState::SynSent | TcpState::SynReceived | TcpState::Closing)
+        | FlowState::Unanswered => Tone::Warning,
+        FlowState::Tcp(TcpState::Closed) => Tone::Plain,
+    }
+}
+
+/// Prints the connections.
+pub fn run(args: &FlowsArgs, env: &mut Env<'_>) -> anyhow::Result<()> {
+    let maps = (env.maps)()?;
+    let names = Directory::ask(env)?;
+    let now = (env.now_ns)();
+    let mut rows: Vec<FlowRow> = maps
+        .flows()?
+        .into_iter()
+        .filter(|flow| is_wanted(flow, &names, args))
+        .map(|flow| row(flow, &names, now))
+        .collect();
+    let key = |row: &FlowRow| {
+        let flow = &row.flow;
+        (flow.protocol, flow.client, flow.frontend, flow.backend, flow.overflow)
+    };
+    rows.sort_by_key(key);
+    let found = rows.len();
+    if args.limit > 0 && found > args.limit {
+        rows.truncate(args.limit);
+        let (shown, found) = (human::number(args.limit as u64), human::number(found as u64));
+        writeln!(env.err, "note: {shown} of {found} flows; --limit 0 shows all")?;
+    }
+    Ok(print(&rows, &env.style, env.out)?)
+}
+
+fn row(flow: FlowEntry, names: &Directory, now_ns: u64) -> FlowRow {
+    FlowRow {
+        client: names.pod(flow.client.ip()).map(str::to_owned),
+        backend: names.pod(flow.backend.ip()).map(str::to_owned),
+        service: names.service(flow.service).map(str::to_owned),
+        idle_ns: now_ns.saturating_sub(flow.last_seen_ns),
+        flow,
+    }
+}
+
+fn is_wanted(flow: &FlowEntry, names: &Directory, args: &FlowsArgs) -> bool {
+    let pod = |address: SocketAddr| names.pod_always(address.ip());
+    let from = |word: &String| is_end(word, flow.client, pod(flow.client));
+    let to = |word: &String| {
+        // The service is stored with its port's name; both forms are understood.
+        let service = names.service(flow.service);
+        let without_port = service.and_then(|name| name.rsplit_once(':')).map(|(name, _)| name);
+        is_end(word, flow.frontend, service)
+            || without_port == Some(word)
+            || is_end(word, flow.backend, pod(flow.backend))
+    };
+    args.proto.as_ref().is_none_or(|word| {
+        let protocol = if word.eq_ignore_ascii_case("tcp") { Protocol::Tcp } else { Protocol::Udp };
+        flow.protocol == protocol
+    }) && args.state.as_ref().is_none_or(|word| flow.state.as_str() == word)
+        && args.from.as_ref().is_none_or(from)
+        && args.to.as_ref().is_none_or(to)
+        && args.name.as_ref().is_none_or(|word| from(word) || to(word))
+}
+
+/// The word names this end: its address with or without port, or its name.
+fn is_end(word: &str, address: SocketAddr, name: Option<&str>) -> bool {
+    name == Some(word)
+        || word.parse::<SocketAddr>().is_ok_and(|wanted| wanted == address)
+        || word.parse::<std::net::IpAddr>().is_ok_and(|wanted| wanted == address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use pintle_abi::flow::TcpState;
+
+    use super::*;
+
+    #[test]
+    fn every_state_can_be_asked_for() {
+        let tcp = [
+            TcpState::SynSent,
+            TcpState::SynReceived,
+            TcpState::Established,
+            TcpState::Closing,
+            TcpState::Closed,
+        ];
+        let udp = [FlowState::Unanswered, FlowState::Answered];
+        let states = tcp.into_iter().map(FlowState::Tcp).chain(udp);
+        assert!(states.map(FlowState::as_str).eq(STATES));
+    }
+}

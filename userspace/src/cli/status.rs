@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `pintle status`: one screen, is this node fine?
+
+use std::{
+    io::{self, Write},
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use pintle_abi::ABI_VERSION;
+use serde::Serialize;
+
+use super::{
+    Outcome,
+    client::Agent,
+    env::Env,
+    output::{Format, Style, Tone, human},
+};
+use crate::{
+    datapath::{
+        entry::{Counted, CounterEntry, MapFill},
+        view::Maps,
+    },
+    server::state::{Interface, Status},
+};
+
+/// Pause between questions to the agent.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Flags of `status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Wait until everything that the agent has read so far is programmed.
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "wait")]
+    pub timeout: u64,
+}
+
+/// What the screen shows; also its JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    healthy: bool,
+    problems: Vec<String>,
+    node: Option<String>,
+    agent: Option<AgentPart>,
+    kernel: String,
+    abi: u32,
+    programs: Option<ProgramsPart>,
+    services: Option<ServicesPart>,
+    rejected: Option<Vec<Rejected>>,
+    flows: Option<FlowsPart>,
+    drops: Option<DropsPart>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct AgentPart {
+    version: String,
+    started: String,
+    uptime_seconds: u64,
+    synced: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct ProgramsPart {
+    attached: u64,
+    pods: u64,
+    fast: u64,
+    interfaces: Option<Vec<Interface>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct ServicesPart {
+    programmed: u64,
+    known: u64,
+    revision_read: u64,
+    revision_programmed: u64,
+    programmed_ago_seconds: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Rejected {
+    object: String,
+    reason: String,
+    since: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct FlowsPart {
+    entries: u64,
+    capacity: u64,
+    overflow: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct DropsPart {
+    packets: u64,
+    reasons: Vec<Drops>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Drops {
+    reason: String,
+    packets: u64,
+}
+
+/// Prints the screen; bad if the node is not fine or the wait was in vain.
+pub fn run(args: &StatusArgs, env: &mut Env<'_>) -> anyhow::Result<Outcome> {
+    let mut late = None;
+    if args.wait {
+        late = wait(&*env.agent, Duration::from_secs(args.timeout)).err();
+    }
+    let status = env.agent.status();
+    let maps = match (env.maps)() {
+        // Without maps and without agent there is nothing to show.
+        Err(error) if status.is_err() => return Err(error.into()),
+        maps => maps.map_err(|error| error.to_string()),
+    };
+    let mut report = report(status, maps, env.kernel.clone())?;
+    report.problems.extend(late);
+    report.healthy = report.problems.is_empty();
+    match env.style.format {
+        Format::Json | Format::Jsonl => writeln!(env.out, "{}", serde_json::to_string(&report)?)?,
+        Format::Name => writeln!(env.out, "{}", report.node.as_deref().unwrap_or("?"))?,
+        Format::Table | Format::Wide => render(&report, &env.style, env.out)?,
+    }
+    Ok(if report.healthy { Outcome::Good } else { Outcome::Bad })
+}
+
+/// Returns when what the agent had read at its first answer is programmed.
+fn wait(agent: &dyn Agent, timeout: Duration) -> Result<(), String> {
+    let start = Instant::now();
+    let mut target = None;
+    loop {
+        if let Ok(status) = agent.status() {
+            let target = *target.get_or_insert(status.revision_read);
+            if status.synced && status.revision_programmed >= target {
+                return Ok(());
+            }
+        }
+        if start.elapsed() >= timeout {
+            let waited = human::seconds(timeout.as_secs());
+            return Err(format!("not everything is programmed after {waited}"));
+        }
+        thread::sleep(POLL);
+    }
+}
+
+fn report(
+    status: io::Result<Status>,
+    maps: Result<Box<dyn Maps>, String>,
+    kernel: String,
+) -> anyhow::Result<Report> {
+    let mut report = Report {
+        healthy: true,
+        problems: Vec::new(),
+        node: None,
+        agent: None,
+        kernel,
+        abi: ABI_VERSION,
+        programs: None,
+        services: None,
+        rejected: None,
+        flows: None,
+        drops: None,
+    };
+    match maps {
+        Ok(maps) => {
+            let devices = maps.devices()?;
+            report.programs = Some(ProgramsPart {
+                attached: maps.links()?.len() as u64,
+                pods: devices.len() as u64,
+                fast: devices.iter().filter(|device| device.fast).count() as u64,
+                interfaces: None,
+            });
+            report.flows = Some(flows(&maps.fill()?));
+            report.drops = Some(drops(&maps.counters()?));
+        }
+        Err(error) => report.problems.push(error),
+    }
+    match status {
+        Ok(status) => take_in(&mut report, status),
+        Err(error) => report.problems.push(silence(&error)),
+    }
+    Ok(report)
+}
+
+/// Why the agent does not answer.
+fn silence(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            "no agent is running; traffic goes on, changes do not arrive".into()
+        }
+        _ => format!("the agent does not answer: {error}"),
+    }
+}
+
+fn take_in(report: &mut Report, status: Status) {
+    if !status.synced {
+        report.problems.push("the initial state is not programmed yet".into());
+    }
+    report.problems.extend(status.errors);
+    for interface in &status.interfaces {
+        if let Some(failed) = &interface.failed {
+            report.problems.push(format!("{} has no programs: {failed}", interface.name));
+        }
+    }
+    if let Some(programs) = &mut report.programs {
+        programs.interfaces = Some(status.interfaces);
+    }
+    report.node = Some(status.node);
+    report.agent = Some(AgentPart {
+        version: status.version,
+        started: human::wall_time(status.started_unix),
+        uptime_seconds: status.uptime_seconds,
+        synced: status.synced,
+    });
+    report.services = Some(ServicesPart {
+        programmed: status.services_programmed,
+        known: status.services,
+        revision_read: status.revision_read,
+        revision_programmed: status.revision_programmed,
+        programmed_ago_seconds: status.programmed_ago_seconds,
+    });
+    let rejected = status.rejections.into_iter().map(|rejection| Rejected {
+        object: rejection.object,
+        reason: rejection.reason,
+        since: human::wall_time(rejection.since_unix),
+    });
+    report.rejected = Some(rejected.collect());
+}
+
+fn flows(fill: &[MapFill]) -> FlowsPart {
+    let sum = |part: &str, value: fn(&MapFill) -> u64| {
+        fill.iter().filter(|map| map.name.contains(part)).map(value).sum()
+    };
+    let entries = |map: &MapFill| map.entries.unwrap_or(0);
+    FlowsPart {
+        entries: sum("_FLOWS_", entries),
+        capacity: sum("_FLOWS_", |map| map.capacity),
+        overflow: sum("_OVERFLOW_", entries),
+    }
+}
+
+fn drops(counters: &[CounterEntry]) -> DropsPart {
+    let mut reasons: Vec<Drops> = Vec::new();
+    for counter in counters {
+        if let Counted::Drop(reason) = counter.counted
+            && counter.value > 0
+        {
+            match reasons.iter_mut().find(|drops| drops.reason == reason.as_str()) {
+                Some(drops) => drops.packets += counter.value,
+                None => {
+                    reasons.push(Drops { reason: reason.as_str().into(), packets: counter.value })
+                }
+            }
+        }
+    }
+    reasons.sort_by(|a, b| b.packets.cmp(&a.packets).then_with(|| a.reason.cmp(&b.reason)));
+    DropsPart { packets: reasons.iter().map(|drops| drops.packets).sum(), reasons }
+}
+
+fn render(report: &Report, style: &Style, out: &mut dyn Write) -> io::Result<()> {
+    let paint = |tone: Tone, text: &str| match style.color {
+        true => tone.paint(text),
+        false => text.to_owned(),
+    };
+    let agent = match &report.agent {
+        Some(agent) => {
+            format!("agent {} up {}", agent.version, human::seconds(agent.uptime_seconds))
+        }
+        None => "agent ?".into(),
+    };
+    let node = report.node.as_deref().unwrap_or("?");
+    let verdict =
+        if report.healthy { paint(Tone::Good, "OK") } else { paint(Tone::Bad, "UNHEALTHY") };
+    let (kernel, abi) = (&report.kernel, report.abi);
+    writeln!(out, "{node}   {agent}   kernel {kernel}   abi {abi}   {verdict}")?;
+    writeln!(out)?;
+    let lines = lines(report);
+    let width = |part: fn(&(String, String, String)) -> &String| {
+        lines.iter().map(|line| part(line).chars().count()).max().unwrap_or(0)
+    };
+    let (first, second) = (width(|line| &line.0), width(|line| &line.1));
+    for (word, value, detail) in &lines {
+        let line = format!("{word:first$}   {value:second$}   {detail}");
+        let tone = match word.as_str() {
+            "PROBLEM" => Tone::Bad,
+            "REJECTED" => Tone::Warning,
+            _ => Tone::Plain,
+        };
+        writeln!(out, "{}", paint(tone, line.trim_end()))?;
+    }
+    for problem in &report.problems {
+        writeln!(out, "{}", paint(Tone::Bad, &format!("{:first$}   {problem}", "PROBLEM")))?;
+    }
+    Ok(())
+}
+
+/// Word, number and detail of each line.
+fn lines(report: &Report) -> Vec<(String, String, String)> {
+    let line = |word: &str, value: Option<String>, detail: String| {
+        (word.to_owned(), value.unwrap_or_else(|| "?".into()), detail)
+    };
+    let (programs, services) = (report.programs.as_ref(), report.services.as_ref());
+    let mut lines = vec![
+        line(
+            "PROGRAMS",
+            programs.map(|part| format!("{} attached", human::number(part.attached))),
+            programs.map(programs_detail).unwrap_or_default(),
+        ),
+        line(
+            "SERVICES",
+            services.map(|part| of(part.programmed, part.known)),
+            services.map(services_detail).unwrap_or_default(),
+        ),
+    ];
+    for rejection in report.rejected.iter().flatten() {
+        let (object, reason) = (&rejection.object, &rejection.reason);
+        lines.push(line("REJECTED", Some(object.clone()), reason.clone()));
+    }
+    let (flows, drops) = (report.flows.as_ref(), report.drops.as_ref());
+    lines.push(line(
+        "FLOWS",
+        flows.map(|part| of(part.entries, part.capacity)),
+        flows.map(flows_detail).unwrap_or_default(),
+    ));
+    lines.push(line(
+        "DROPS",
+        drops.map(|part| human::number(part.packets)),
+        drops.map(drops_detail).unwrap_or_default(),
+    ));
+    lines
+}
+
+fn programs_detail(part: &ProgramsPart) -> String {
+    let mut detail = format!("tc on {} pods, {} of them fast", part.pods, part.fast);
+    // The most frequent reason would hide the rare one: each interface with its own, up to a few.
+    const SHOWN: usize = 3;
+    let slow: Vec<String> = (part.interfaces.iter().flatten())
+        .filter_map(|interface| Some(format!("{} {}", interface.name, interface.slow.as_ref()?)))
+        .collect();
+    if !slow.is_empty() {
+        let more = if slow.len() > SHOWN { ", ..." } else { "" };
+        detail += &format!(" ({}{more})", slow[..slow.len().min(SHOWN)].join(", "));
+    }
+    detail
+}
+
+fn services_detail(part: &ServicesPart) -> String {
+    let mut detail = format!("revision {}", part.revision_programmed);
+    if part.revision_read > part.revision_programmed {
+        detail += &format!(" of {}", part.revision_read);
+    }
+    if let Some(ago) = part.programmed_ago_seconds {
+        detail += &format!(", {} ago", human::seconds(ago));
+    }
+    detail
+}
+
+fn flows_detail(part: &FlowsPart) -> String {
+    let overflow = match part.overflow {
+        0 => "none in overflow".into(),
+        overflow => format!("{} in overflow", human::number(overflow)),
+    };
+    format!("{} full, {overflow}", human::percent(part.entries, part.capacity))
+}
+
+fn drops_detail(part: &DropsPart) -> String {
+    let drops = part.reasons.iter();
+    let words = drops.map(|drops| format!("{} {}", drops.reason, human::number(drops.packets)));
+    words.collect::<Vec<_>>().join("; ")
+}
+
+fn of(part: u64, whole: u64) -> String {
+    format!("{} of {}", human::number(part), human::number(whole))
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Removes every pin we own; a link that is no longer pinned detaches its program.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Links, that is attached programs.
+    pub links: usize,
+    /// Maps.
+    pub maps: usize,
+}
+
+/// Removes the pins of every ABI version below the root, links first.
+pub fn cleanup(root: &Path) -> anyhow::Result<Cleaned> {
+    let mut cleaned = Cleaned::default();
+    for version in versions(root)? {
+        cleaned.links += remove_pins(&version.join("links"))?;
+        cleaned.maps += remove_pins(&version.join("maps"))?;
+        remove_dir(&version)?;
+    }
+    remove_dir(root)?;
+    Ok(cleaned)
+}
+
+fn versions(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let is_version = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.and_then(|name| name.strip_prefix('v')).is_some_and(|v| v.parse::<u32>().is_ok())
+    };
+    Ok(entries(root)?.into_iter().filter(is_version).collect())
+}
+
+fn remove_pins(dir: &Path) -> anyhow::Result<usize> {
+    let pins = entries(dir)?;
+    for pin in &pins {
+        fs::remove_file(pin).with_context(|| format!("remove {}", pin.display()))?;
+    }
+    remove_dir(dir)?;
+    Ok(pins.len())
+}
+
+fn entries(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let read = || -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect()
+    };
+    match read() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        result => result.with_context(|| format!("read {}", dir.display())),
+    }
+}
+
+/// Removes a directory unless it holds something that is not ours.
+fn remove_dir(dir: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir(dir) {
+        Err(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
+            Err(error).with_context(|| format!("remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cleanup_removes_all_versions_and_nothing_that_is_not_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("pintle");
+        for version in ["v1", "v2"] {
+            fs::create_dir_all(root.join(version).join("maps")).unwrap();
+            fs::create_dir_all(root.join(version).join("links")).unwrap();
+            fs::write(root.join(version).join("maps/A"), "").unwrap();
+            fs::write(root.join(version).join("links/from_pod-1"), "").unwrap();
+        }
+        fs::write(root.join("note"), "").unwrap();
+        assert_eq!(cleanup(&root).unwrap(), Cleaned { links: 2, maps: 2 });
+        assert_eq!(entries(&root).unwrap(), [root.join("note")]);
+        assert_eq!(cleanup(&root).unwrap(), Cleaned::default());
+    }
+}

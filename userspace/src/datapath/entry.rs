@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Map entries in the words of people: one address type for both families, host byte order. Pure.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use pintle_abi::{
+    addr::{Tuple, V4, V6, proto},
+    counter::{Counter, Hook},
+    device::{Device, device_flags},
+    drop_reason::DropReason,
+    flow::{Flow, TcpState, flow_flags, seen},
+    plain::Plain,
+    service::{Backend, Frontend, FrontendKey, backend_state, frontend_flags},
+};
+
+use crate::{
+    model::addr::{BackendAddr, FrontendAddr, Protocol},
+    node::IfIndex,
+};
+
+/// An address as it stands in the maps of its family.
+pub trait AbiAddr: Plain + Default {
+    /// The address.
+    fn ip(self) -> IpAddr;
+}
+
+impl AbiAddr for V4 {
+    fn ip(self) -> IpAddr {
+        Ipv4Addr::from(self).into()
+    }
+}
+
+impl AbiAddr for V6 {
+    fn ip(self) -> IpAddr {
+        Ipv6Addr::from(self).into()
+    }
+}
+
+/// An address that clients dial, and what it leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontendEntry {
+    /// The address.
+    pub addr: FrontendAddr,
+    /// Number of the service port.
+    pub service: u32,
+    /// Ids of its backends, of the address's family. One may repeat.
+    pub backends: Vec<u32>,
+    /// Without backends, packets are dropped silently instead of refused.
+    pub silent: bool,
+    /// Session affinity timeout in seconds; 0 for none.
+    pub affinity_seconds: u32,
+}
+
+/// An address that can answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendEntry {
+    /// Its id, unique within its address family.
+    pub id: u32,
+    /// The address.
+    pub addr: BackendAddr,
+    /// Where packets are redirected to past the host's stack.
+    pub redirect: Option<IfIndex>,
+    /// Changes whenever the id is given up or out.
+    pub generation: u32,
+    /// MTU of the interface in bytes; 0 without one.
+    pub mtu: u32,
+}
+
+/// Progress of a tracked connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowState {
+    /// TCP.
+    Tcp(TcpState),
+    /// UDP; the backend has answered.
+    Answered,
+    /// UDP; the backend has not answered yet.
+    Unanswered,
+}
+
+impl FlowState {
+    /// The word shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp(state) => state.as_str(),
+            Self::Answered => "answered",
+            Self::Unanswered => "unanswered",
+        }
+    }
+}
+
+/// A tracked connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowEntry {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Progress.
+    pub state: FlowState,
+    /// Who connected, as it sees itself.
+    pub client: SocketAddr,
+    /// What it dialed.
+    pub frontend: SocketAddr,
+    /// Who answers.
+    pub backend: SocketAddr,
+    /// Number of the service port.
+    pub service: u32,
+    /// Host-side interface of the client's pod.
+    pub client_interface: IfIndex,
+    /// Redirected past the host's stack.
+    pub fast: bool,
+    /// Client and backend are one pod.
+    pub hairpin: bool,
+    /// Kept in the overflow map, where it may be evicted.
+    pub overflow: bool,
+    /// Packets of both directions.
+    pub packets: u64,
+    /// Bytes of both directions, link-layer headers included.
+    pub bytes: u64,
+    /// Last packet, `CLOCK_MONOTONIC` in ns.
+    pub last_seen_ns: u64,
+}
+
+/// A pod interface as the programs know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceEntry {
+    /// Its number.
+    pub index: IfIndex,
+    /// Packets may be redirected past the host's stack.
+    pub fast: bool,
+    /// MTU in bytes.
+    pub mtu: u32,
+}
+
+/// What a cell of the counter table counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Something that is no drop.
+    Event(Counter),
+    /// Packets dropped for a reason.
+    Drop(DropReason),
+}
+
+impl Counted {
+    /// Everything that is counted, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let events = Counter::ALL.iter().copied().map(Self::Event);
+        events.chain(DropReason::ALL.iter().copied().map(Self::Drop))
+    }
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Event(counter) => counter.as_str(),
+            Self::Drop(reason) => reason.as_str(),
+        })
+    }
+}
+
+/// A count of one hook, summed over all CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterEntry {
+    /// Where it was counted.
+    pub hook: Hook,
+    /// What.
+    pub counted: Counted,
+    /// How many.
+    pub value: u64,
+}
+
+/// How full a map is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapFill {
+    /// Its name.
+    pub name: &'static str,
+    /// Entries in use; `None` where every index always exists.
+    pub entries: Option<u64>,
+    /// Entries it has room for.
+    pub capacity: u64,
+    /// Kernel memory it takes; `None` if the kernel does not tell.
+    pub bytes: Option<u64>,
+}
+
+/// A frontend without its backends, with the range of its slots; `None` for the wildcard entry of an
+/// address.
+pub(super) fn frontend<A: AbiAddr>(
+    key: &FrontendKey<A>,
+    value: &Frontend,
+) -> Option<(FrontendEntry, std::ops::Range<usize>)> {
+    let protocol = protocol(key.proto)?;
+    let base = value.base as usize;
+    let entry = FrontendEntry {
+        addr: FrontendAddr { ip: key.addr.ip(), port: u16::from_be(key.port), protocol },
+        service: value.service,
+        backends: Vec::new(),
+        silent: value.flags & frontend_flags::DROP != 0,
+        affinity_seconds: value.affinity_seconds,
+    };
+    Some((entry, base..base.saturating_add(value.count as usize)))
+}
+
+/// A backend; `None` if the id is free.
+pub(super) fn backend<A: AbiAddr>(id: u32, value: &Backend<A>) -> Option<BackendEntry> {
+    (value.state == backend_state::LIVE).then(|| BackendEntry {
+        id,
+        addr: BackendAddr { ip: value.addr.ip(), port: u16::from_be(value.port) },
+        redirect: (value.ifindex != 0).then_some(IfIndex(value.ifindex)),
+        generation: value.generation,
+        mtu: value.mtu,
+    })
+}
+
+/// A connection from its main entry; `None` for an alias, which only repeats it.
+pub(super) fn flow<A: AbiAddr>(
+    protocol: Protocol,
+    overflow: bool,
+    key: &Tuple<A>,
+    value: &Flow<A>,
+) -> Option<FlowEntry> {
+    if value.flags & flow_flags::ALIAS != 0 {
+        return None;
+    }
+    let client_first = value.flags & flow_flags::CLIENT_FIRST != 0;
+    let (backend, port) =
+        if client_first { (key.dst, key.dst_port) } else { (key.src, key.src_port) };
+    let state = match protocol {
+        Protocol::Tcp => FlowState::Tcp(TcpState::of(value.forward, value.reply)),
+        Protocol::Udp | Protocol::Sctp if value.reply & seen::ANY != 0 => FlowState::Answered,
+        Protocol::Udp | Protocol::Sctp => FlowState::Unanswered,
+    };
+    let socket = |addr: A, port: u16| SocketAddr::new(addr.ip(), u16::from_be(port));
+    Some(FlowEntry {
+        protocol,
+        state,
+        client: socket(value.other.src, value.other.src_port),
+        frontend: socket(value.other.dst, value.other.dst_port),
+        backend: socket(backend, port),
+        service: value.service,
+        client_interface: IfIndex(value.client_ifindex),
+        fast: value.flags & flow_flags::FAST != 0,
+        hairpin: value.flags & flow_flags::HAIRPIN != 0,
+        overflow,
+        packets: value.packets,
+        bytes: value.bytes,
+        last_seen_ns: value.last_seen_ns,
+    })
+}
+
+/// A pod interface.
+pub(super) fn device(index: u32, value: &Device) -> DeviceEntry {
+    let fast = value.flags & device_flags::FAST != 0;
+    DeviceEntry { index: IfIndex(index), fast, mtu: value.mtu }
+}
+
+fn protocol(number: u8) -> Option<Protocol> {
+    match number {
+        proto::TCP => Some(Protocol::Tcp),
+        proto::UDP => Some(Protocol::Udp),
+        proto::SCTP => Some(Protocol::Sctp),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(text: &str) -> V4 {
+        text.parse::<Ipv4Addr>().unwrap().into()
+    }
+
+    fn tuple(src: &str, src_port: u16, dst: &str, dst_port: u16) -> Tuple<V4> {
+        let (src, dst) = (v4(src), v4(dst));
+        Tuple { src, dst, src_port: src_port.to_be(), dst_port: dst_port.to_be() }
+    }
+
+    #[test]
+    fn a_flow_is_told_from_client_to_backend_whichever_end_stands_first() {
+        let other = tuple("10.0.0.1", 4000, "10.96.0.1", 80);
+        let check = |flags, key| {
+            let value = Flow { other, flags, forward: seen::ANY, ..Flow::default() };
+            let flow = flow(Protocol::Tcp, false, &key, &value).unwrap();
+            assert_eq!(flow.client.to_string(), "10.0.0.1:4000");
+            assert_eq!(flow.frontend.to_string(), "10.96.0.1:80");
+            assert_eq!(flow.backend.to_string(), "10.0.0.9:8080");
+            assert_eq!(flow.state.as_str(), "syn-sent");
+        };
+        check(flow_flags::CLIENT_FIRST, tuple("10.0.0.1", 4000, "10.0.0.9", 8080));
+        check(0, tuple("10.0.0.9", 8080, "10.0.0.1", 4000));
+        let alias = Flow { flags: flow_flags::ALIAS, ..Flow::default() };
+        assert_eq!(flow(Protocol::Tcp, false, &other, &alias), None);
+    }
+
+    #[test]
+    fn wildcard_frontends_and_free_backends_are_not_shown() {
+        let wildcard = FrontendKey { addr: v4("10.96.0.1"), ..FrontendKey::default() };
+        assert_eq!(frontend(&wildcard, &Frontend::default()), None);
+        assert_eq!(backend::<V6>(3, &Backend::default()), None);
+    }
+}

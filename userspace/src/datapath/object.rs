@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The programs and maps in this binary: loading them, with the maps that are pinned already.
+
+use std::{collections::BTreeMap, path::Path};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, MapError, MapInfo, ProgramArray},
+    programs::{ProgramError, SchedClassifier},
+};
+use pintle_abi::{counter::Hook, map, step::RareStep};
+use thiserror::Error;
+use tracing::warn;
+
+/// The object file, as `build.rs` made it.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PINTLE_EBPF_OBJECT"));
+
+/// Sizes of maps that differ from their defaults, by map name.
+pub type Sizes = BTreeMap<String, u32>;
+
+/// Why the programs could not be loaded.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// A pin is there, but what it pins is not our map: nothing is touched.
+    #[error("the map pinned at {path} has {found}, this binary needs {wanted}")]
+    ForeignMap {
+        /// The pin.
+        path: String,
+        /// Its key and value size.
+        found: String,
+        /// Ours.
+        wanted: String,
+    },
+    /// A size was given for a map that does not exist.
+    #[error("there is no map called {0}")]
+    UnknownMap(String),
+    /// A pinned map could not be read.
+    #[error("open the pinned map {path}")]
+    Pin {
+        /// The pin.
+        path: String,
+        /// What the kernel said.
+        source: MapError,
+    },
+    /// The object is not one of ours, or the kernel refused a map.
+    #[error("load the maps")]
+    Object(#[from] aya::EbpfError),
+    /// The object lacks something that the source has: the build is broken.
+    #[error("the object in this binary has no {0}")]
+    Incomplete(&'static str),
+    /// The array of rare steps could not be written.
+    #[error("put a rare step in its place")]
+    RareStep(#[source] MapError),
+    /// The kernel's verifier refused a program.
+    #[error("load the program {name}")]
+    Program {
+        /// The program.
+        name: &'static str,
+        /// What the verifier said.
+        source: ProgramError,
+    },
+}
+
+/// Loads every program of this binary; nothing is attached yet.
+///
+/// With a pin directory, maps that are pinned there are used as they are, the others are created
+/// and pinned. Without one, every map is new and goes with the returned value.
+pub fn load(pins: Option<&Path>, sizes: &Sizes) -> Result<Ebpf, LoadError> {
+    if let Some(name) = sizes.keys().find(|name| map::ALL.iter().all(|spec| spec.name != **name)) {
+        return Err(LoadError::UnknownMap(name.clone()));
+    }
+    let mut loader = EbpfLoader::new();
+    let mut chosen = Vec::new();
+    for spec in map::ALL {
+        let wanted = sizes.get(spec.name).copied().unwrap_or(spec.entries);
+        let pinned = pins.map(|dir| dir.join(spec.name));
+        let entries = match &pinned {
+            Some(path) => pinned_entries(path, wanted)?.unwrap_or(wanted),
+            None => wanted,
+        };
+        chosen.push((spec.name, entries, pinned));
+    }
+    for (name, entries, pinned) in &chosen {
+        loader.map_max_entries(name, *entries);
+        if let Some(path) = pinned {
+            loader.map_pin_path(name, path.clone());
+        }
+    }
+    let mut ebpf = loader.load(OBJECT)?;
+    let hooks = Hook::ALL.iter().map(|hook| hook.as_str());
+    for name in hooks.chain(RareStep::ALL.iter().map(|step| step.program())) {
+        classifier(&mut ebpf, name)?
+            .load()
+            .map_err(|source| LoadError::Program { name, source })?;
+    }
+    fill_rare_steps(&mut ebpf)?;
+    Ok(ebpf)
+}
+
+/// Puts the programs of the rare steps in their places; each changes over in one step.
+fn fill_rare_steps(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    for step in RareStep::ALL {
+        let name = step.program();
+        let fd = classifier(ebpf, name)?
+            .fd()
+            .and_then(|fd| Ok(fd.try_clone()?))
+            .map_err(|source| LoadError::Program { name, source })?;
+        let map = ebpf.map_mut(map::RARE_STEPS.name).ok_or(LoadError::Incomplete("RARE_STEPS"))?;
+        ProgramArray::try_from(map)
+            .and_then(|mut steps| steps.set(*step as u32, &fd, 0))
+            .map_err(LoadError::RareStep)?;
+    }
+    Ok(())
+}
+
+/// A program of the object by name.
+pub fn classifier<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, LoadError> {
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(LoadError::Incomplete(name))
+}
+
+/// Number of entries of a pinned map; `None` if there is no pin.
+///
+/// aya pairs a pin with the map in the object without looking: a map of other sizes would corrupt
+/// memory in one direction and lose data in the other.
+fn pinned_entries(path: &Path, wanted: u32) -> Result<Option<u32>, LoadError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let name = path.display().to_string();
+    let info = MapData::from_pin(path)
+        .and_then(|map| map.info())
+        .map_err(|source| LoadError::Pin { path: name.clone(), source })?;
+    let map_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let ours = shape_in_object(map_name);
+    let theirs = shape_of(&info);
+    if ours != Some(theirs) {
+        return Err(LoadError::ForeignMap {
+            path: name,
+            found: describe(Some(theirs)),
+            wanted: describe(ours),
+        });
+    }
+    if info.max_entries() != wanted {
+        warn!(
+            map = map_name,
+            entries = info.max_entries(),
+            wanted,
+            "keeping the pinned map's size"
+        );
+    }
+    Ok(Some(info.max_entries()))
+}
+
+/// Type, key size and value size of a map.
+type Shape = (u32, u32, u32);
+
+fn shape_of(info: &MapInfo) -> Shape {
+    let kind = info.map_type().map_or(0, |kind| kind as u32);
+    (kind, info.key_size(), info.value_size())
+}
+
+fn shape_in_object(name: &str) -> Option<Shape> {
+    let object = aya_obj::Object::parse(OBJECT).ok()?;
+    let map = object.maps.get(name)?;
+    Some((map.map_type(), map.key_size(), map.value_size()))
+}
+
+fn describe(shape: Option<Shape>) -> String {
+    match shape {
+        Some((kind, key, value)) => {
+            format!("type {kind}, keys of {key} and values of {value} bytes")
+        }
+        None => "no such map".to_owned(),
+    }
+}

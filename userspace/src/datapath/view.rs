@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Read-only access to the pinned maps, for the command line and for the agent's start.
+//!
+//! Every map is checked against the ABI before the first read: a pin tells nothing of what it holds,
+//! and the kernel would copy as many bytes as the *real* value has.
+
+use std::{
+    error::Error,
+    fs, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    path::PathBuf,
+};
+
+use aya::maps::{Map, MapData, MapError, MapType, PerCpuArray};
+use pintle_abi::{
+    ABI_VERSION,
+    addr::{Tuple, V4, V6},
+    counter::{Hook, counter_index, drop_index},
+    device::Device,
+    flow::Flow,
+    fragment::{Fragment, FragmentKey},
+    map::{self, MapSpec},
+    service::{Backend, Frontend, FrontendKey},
+    settings::Settings,
+};
+use thiserror::Error as ThisError;
+
+use super::{
+    batch,
+    entry::{
+        self, AbiAddr, BackendEntry, Counted, CounterEntry, DeviceEntry, FlowEntry, FrontendEntry,
+        MapFill,
+    },
+    pins::Pins,
+};
+use crate::{model::addr::Protocol, node::IfIndex};
+
+/// Why the maps cannot be opened.
+#[derive(Debug, ThisError)]
+pub enum OpenError {
+    /// The caller may not.
+    #[error("open {}: permission denied", path.display())]
+    Denied {
+        /// The pin or directory.
+        path: PathBuf,
+    },
+    /// There is no pin directory.
+    #[error("nothing is loaded on this node")]
+    NothingLoaded,
+    /// Only other ABI versions are loaded.
+    #[error("the loaded programs speak abi {}, this binary speaks abi {ABI_VERSION}", list(found))]
+    OtherVersion {
+        /// The versions, ascending.
+        found: Vec<u32>,
+    },
+    /// A map differs from its definition, although the version is ours.
+    #[error("the map {name} is not as this binary defines it: {what}")]
+    Incompatible {
+        /// The map.
+        name: &'static str,
+        /// The difference.
+        what: String,
+    },
+    /// A map cannot be opened.
+    #[error("open the map {name}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: Box<MapError>,
+    },
+    /// The pin directory cannot be read.
+    #[error("read {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A map cannot be read.
+#[derive(Debug, ThisError)]
+#[error("read the map {name}")]
+pub struct ReadError {
+    /// The map.
+    pub name: &'static str,
+    /// The kernel's answer.
+    #[source]
+    pub source: io::Error,
+}
+
+/// What can be read of a node's data path; implemented by [`View`], and by hand-made maps in tests.
+pub trait Maps {
+    /// Frontends with their backends, sorted by address.
+    fn frontends(&self) -> Result<Vec<FrontendEntry>, ReadError>;
+    /// Backends in use, sorted by address.
+    fn backends(&self) -> Result<Vec<BackendEntry>, ReadError>;
+    /// Tracked connections, in the order of the maps.
+    fn flows(&self) -> Result<Vec<FlowEntry>, ReadError>;
+    /// Pod interfaces, sorted by number.
+    fn devices(&self) -> Result<Vec<DeviceEntry>, ReadError>;
+    /// Every counter of every hook.
+    fn counters(&self) -> Result<Vec<CounterEntry>, ReadError>;
+    /// Fill level of every map, in the order of their definition.
+    fn fill(&self) -> Result<Vec<MapFill>, ReadError>;
+    /// Attached programs that are pinned, sorted by interface.
+    fn links(&self) -> Result<Vec<(IfIndex, Hook)>, ReadError>;
+}
+
+/// The pinned maps of this binary's ABI version, opened and checked.
+#[derive(Debug)]
+pub struct View {
+    pins: Pins,
+    maps: Vec<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    spec: MapSpec,
+    data: MapData,
+    capacity: u64,
+}
+
+impl View {
+    /// Opens every map below the pin directory.
+    pub fn open(pins: Pins) -> Result<Self, OpenError> {
+        let dir = pins.maps();
+        if let Err(source) = fs::read_dir(&dir) {
+            return Err(match source.kind() {
+                io::ErrorKind::PermissionDenied => OpenError::Denied { path: dir },
+                io::ErrorKind::NotFound => not_loaded(&pins),
+                _ => OpenError::Directory { path: dir, source },
+            });
+        }
+        let maps: Result<_, _> = map::ALL.iter().map(|spec| open(&pins, *spec)).collect();
+        Ok(Self { maps: maps?, pins })
+    }
+
+    /// The node's settings.
+    pub fn settings(&self) -> Result<Settings, ReadError> {
+        let mut found = Settings::default();
+        self.for_each(&map::SETTINGS, |_: &u32, settings: &Settings| found = *settings)?;
+        Ok(found)
+    }
+
+    fn for_each<K: pintle_abi::plain::Plain + Default, V: pintle_abi::plain::Plain + Default>(
+        &self,
+        spec: &MapSpec,
+        visit: impl FnMut(&K, &V),
+    ) -> Result<(), ReadError> {
+        let name = spec.name;
+        batch::for_each(self.fd(spec)?, visit).map_err(|source| ReadError { name, source })
+    }
+
+    fn opened(&self, spec: &MapSpec) -> Result<&Opened, ReadError> {
+        let found = self.maps.iter().find(|map| map.spec.name == spec.name);
+        found.ok_or_else(|| ReadError { name: spec.name, source: io::ErrorKind::NotFound.into() })
+    }
+
+    fn fd(&self, spec: &MapSpec) -> Result<BorrowedFd<'_>, ReadError> {
+        Ok(self.opened(spec)?.data.fd().as_fd())
+    }
+
+    fn frontends_of<A: AbiAddr>(
+        &self,
+        [frontends, slots]: [&MapSpec; 2],
+        into: &mut Vec<FrontendEntry>,
+    ) -> Result<(), ReadError>
+    where
+        FrontendKey<A>: pintle_abi::plain::Plain + Default,
+    {
+        let mut found = Vec::new();
+        self.for_each(frontends, |key: &FrontendKey<A>, value: &Frontend| {
+            found.extend(entry::frontend(key, value));
+        })?;
+        // Read after the frontends: the slots of a frontend are written before it is.
+        let mut ids = Vec::new();
+        if !found.is_empty() {
+            self.for_each(slots, |_: &u32, id: &u32| ids.push(*id))?;
+        }
+        into.extend(found.into_iter().map(|(mut frontend, range)| {
+            frontend.backends = ids.get(range).unwrap_or_default().to_vec();
+            frontend
+        }));
+        Ok(())
+    }
+
+    fn backends_of<A: AbiAddr>(&self, spec: &MapSpec) -> Result<Vec<BackendEntry>, ReadError>
+    where
+        Backend<A>: pintle_abi::plain::Plain + Default,
+    {
+        let mut found = Vec::new();
+        self.for_each(spec, |id: &u32, value: &Backend<A>| {
+            found.extend(entry::backend(*id, value))
+        })?;
+        Ok(found)
+    }
+
+    fn flows_of<A: AbiAddr>(
+        &self,
+        protocol: Protocol,
+        [main, overflow]: [&MapSpec; 2],
+        into: &mut Vec<FlowEntry>,
+    ) -> Result<(), ReadError>
+    where
+        Tuple<A>: pintle_abi::plain::Plain + Default,
+        Flow<A>: pintle_abi::plain::Plain + Default,
+    {
+        for (spec, is_overflow) in [(main, false), (overflow, true)] {
+            self.for_each(spec, |key: &Tuple<A>, value: &Flow<A>| {
+                into.extend(entry::flow(protocol, is_overflow, key, value));
+            })?;
+        }
+        Ok(())
+    }
+
+    fn entries<K, V>(&self, spec: &MapSpec) -> Result<Option<u64>, ReadError>
+    where
+        K: pintle_abi::plain::Plain + Default,
+        V: pintle_abi::plain::Plain + Default,
+    {
+        let mut entries = 0;
+        self.for_each(spec, |_: &K, _: &V| entries += 1)?;
+        Ok(Some(entries))
+    }
+
+    fn count(&self, spec: &MapSpec) -> Result<Option<u64>, ReadError> {
+        let is = |specs: &[MapSpec]| specs.iter().any(|other| other.name == spec.name);
+        use map as m;
+        if is(&[m::BACKENDS_V4]) {
+            Ok(Some(self.backends_of::<V4>(spec)?.len() as u64))
+        } else if is(&[m::BACKENDS_V6]) {
+            Ok(Some(self.backends_of::<V6>(spec)?.len() as u64))
+        } else if is(&[m::FRONTENDS_V4]) {
+            self.entries::<FrontendKey<V4>, Frontend>(spec)
+        } else if is(&[m::FRONTENDS_V6]) {
+            self.entries::<FrontendKey<V6>, Frontend>(spec)
+        } else if is(&[m::TCP_FLOWS_V4, m::UDP_FLOWS_V4, m::TCP_OVERFLOW_V4, m::UDP_OVERFLOW_V4]) {
+            self.entries::<Tuple<V4>, Flow<V4>>(spec)
+        } else if is(&[m::TCP_FLOWS_V6, m::UDP_FLOWS_V6, m::TCP_OVERFLOW_V6, m::UDP_OVERFLOW_V6]) {
+            self.entries::<Tuple<V6>, Flow<V6>>(spec)
+        } else if is(&[m::FRAGMENTS_V4]) {
+            self.entries::<FragmentKey<V4>, Fragment>(spec)
+        } else if is(&[m::FRAGMENTS_V6]) {
+            self.entries::<FragmentKey<V6>, Fragment>(spec)
+        } else if is(&[m::DEVICES]) {
+            self.entries::<u32, Device>(spec)
+        } else {
+            Ok(None)
+        }
+    }
+}
+
+impl Maps for View {
+    fn frontends(&self) -> Result<Vec<FrontendEntry>, ReadError> {
+        let mut found = Vec::new();
+        self.frontends_of::<V4>([&map::FRONTENDS_V4, &map::SLOTS_V4], &mut found)?;
+        self.frontends_of::<V6>([&map::FRONTENDS_V6, &map::SLOTS_V6], &mut found)?;
+        found.sort_by_key(|frontend| frontend.addr);
+        Ok(found)
+    }
+
+    fn backends(&self) -> Result<Vec<BackendEntry>, ReadError> {
+        let mut found = self.backends_of::<V4>(&map::BACKENDS_V4)?;
+        found.extend(self.backends_of::<V6>(&map::BACKENDS_V6)?);
+        found.sort_by_key(|backend| (backend.addr, backend.id));
+        Ok(found)
+    }
+
+    fn flows(&self) -> Result<Vec<FlowEntry>, ReadError> {
+        let mut found = Vec::new();
+        let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+        self.flows_of::<V4>(tcp, [&map::TCP_FLOWS_V4, &map::TCP_OVERFLOW_V4], &mut found)?;
+        self.flows_of::<V6>(tcp, [&map::TCP_FLOWS_V6, &map::TCP_OVERFLOW_V6], &mut found)?;
+        self.flows_of::<V4>(udp, [&map::UDP_FLOWS_V4, &map::UDP_OVERFLOW_V4], &mut found)?;
+        self.flows_of::<V6>(udp, [&map::UDP_FLOWS_V6, &map::UDP_OVERFLOW_V6], &mut found)?;
+        Ok(found)
+    }
+
+    fn devices(&self) -> Result<Vec<DeviceEntry>, ReadError> {
+        let mut found = Vec::new();
+        self.for_each(&map::DEVICES, |index: &u32, value: &Device| {
+            found.push(entry::device(*index, value));
+        })?;
+        found.sort_by_key(|device| device.index);
+        Ok(found)
+    }
+
+    fn counters(&self) -> Result<Vec<CounterEntry>, ReadError> {
+        let name = map::COUNTERS.name;
+        let failed = |source: MapError| ReadError { name, source: io::Error::other(source) };
+        let data = MapData::from_pin(self.pins.map(&map::COUNTERS)).map_err(failed)?;
+        let array: PerCpuArray<_, u64> = Map::PerCpuArray(data).try_into().map_err(failed)?;
+        let mut found = Vec::new();
+        for hook in Hook::ALL {
+            for counted in Counted::all() {
+                let index = match counted {
+                    Counted::Event(counter) => counter_index(*hook, counter),
+                    Counted::Drop(reason) => drop_index(*hook, reason),
+                };
+                let values = array.get(&index, 0).map_err(failed)?;
+                let value = values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value));
+                found.push(CounterEntry { hook: *hook, counted, value });
+            }
+        }
+        Ok(found)
+    }
+
+    fn fill(&self) -> Result<Vec<MapFill>, ReadError> {
+        let fill = |map: &Opened| {
+            Ok(MapFill {
+                name: map.spec.name,
+                entries: self.count(&map.spec)?,
+                capacity: map.capacity,
+                bytes: memory(&map.data),
+            })
+        };
+        self.maps.iter().map(fill).collect()
+    }
+
+    fn links(&self) -> Result<Vec<(IfIndex, Hook)>, ReadError> {
+        self.pins.list_links().map_err(|source| ReadError { name: "links", source })
+    }
+}
+
+fn open(pins: &Pins, spec: MapSpec) -> Result<Opened, OpenError> {
+    let name = spec.name;
+    let path = pins.map(&spec);
+    let failed = |error: MapError| match is_denied(&error) {
+        true => OpenError::Denied { path: path.clone() },
+        false => OpenError::Map { name, source: Box::new(error) },
+    };
+    let data = MapData::from_pin(&path).map_err(failed)?;
+    let info = data.info().map_err(failed)?;
+    let found = (info.map_type().map_err(failed)?, info.key_size(), info.value_size());
+    let expected = shape(name);
+    if expected != Some(found) {
+        let words = |(kind, key, value)| format!("{kind:?} of {key} to {value} bytes");
+        let what = format!("{}, not {}", words(found), expected.map(words).unwrap_or_default());
+        return Err(OpenError::Incompatible { name, what });
+    }
+    let capacity = u64::from(info.max_entries());
+    Ok(Opened { spec, data, capacity })
+}
+
+/// Type, key size and value size of a map, by its name without the address family.
+fn shape(name: &str) -> Option<(MapType, u32, u32)> {
+    fn family<A>(stem: &str) -> Option<(MapType, usize, usize)> {
+        Some(match stem {
+            "FRONTENDS" => (MapType::Hash, size_of::<FrontendKey<A>>(), size_of::<Frontend>()),
+            "SLOTS" => (MapType::Array, 4, 4),
+            "BACKENDS" => (MapType::Array, 4, size_of::<Backend<A>>()),
+            "TCP_FLOWS" | "UDP_FLOWS" => {
+                (MapType::Hash, size_of::<Tuple<A>>(), size_of::<Flow<A>>())
+            }
+            "TCP_OVERFLOW" | "UDP_OVERFLOW" => {
+                (MapType::LruHash, size_of::<Tuple<A>>(), size_of::<Flow<A>>())
+            }
+            "FRAGMENTS" => (MapType::LruHash, size_of::<FragmentKey<A>>(), size_of::<Fragment>()),
+            _ => return None,
+        })
+    }
+    let (map_type, key, value) = match (name.strip_suffix("_V4"), name.strip_suffix("_V6")) {
+        (Some(stem), _) => family::<V4>(stem)?,
+        (_, Some(stem)) => family::<V6>(stem)?,
+        _ => match name {
+            "DEVICES" => (MapType::Hash, 4, size_of::<Device>()),
+            "COUNTERS" => (MapType::PerCpuArray, 4, 8),
+            "SETTINGS" => (MapType::Array, 4, size_of::<Settings>()),
+            _ => return None,
+        },
+    };
+    Some((map_type, key as u32, value as u32))
+}
+
+fn not_loaded(pins: &Pins) -> OpenError {
+    match pins.versions() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            OpenError::Denied { path: pins.root().to_owned() }
+        }
+        Ok(mut found) => {
+            found.retain(|version| *version != ABI_VERSION);
+            match found.is_empty() {
+                true => OpenError::NothingLoaded,
+                false => OpenError::OtherVersion { found },
+            }
+        }
+        Err(_) => OpenError::NothingLoaded,
+    }
+}
+
+fn is_denied(error: &MapError) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Kernel memory of a map as `/proc` tells it (exact since Linux 6.4, estimated before).
+fn memory(data: &MapData) -> Option<u64> {
+    let path = format!("/proc/self/fdinfo/{}", data.fd().as_fd().as_raw_fd());
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("memlock:"))?.trim().parse().ok()
+}
+
+fn list(versions: &[u32]) -> String {
+    versions.iter().map(u32::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_map_has_a_shape() {
+        for spec in map::ALL {
+            assert!(shape(spec.name).is_some(), "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn an_empty_root_and_another_version_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || View::open(Pins::new(dir.path())).unwrap_err().to_string();
+        assert_eq!(open(), "nothing is loaded on this node");
+        fs::create_dir_all(dir.path().join("v9999/maps")).unwrap();
+        let expected =
+            format!("the loaded programs speak abi 9999, this binary speaks abi {ABI_VERSION}");
+        assert_eq!(open(), expected);
+    }
+}

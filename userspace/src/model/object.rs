@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Any object of the model, shared between its source and its users.
+
+use std::sync::Arc;
+
+use super::{
+    cluster::{Namespace, Node, Pod},
+    name::{Kind, ObjectName, ObjectRef},
+    service::Service,
+    slice::EndpointSlice,
+};
+
+/// An object of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A Service.
+    Service(Arc<Service>),
+    /// An EndpointSlice.
+    EndpointSlice(Arc<EndpointSlice>),
+    /// A Node.
+    Node(Arc<Node>),
+    /// A Namespace.
+    Namespace(Arc<Namespace>),
+    /// A Pod.
+    Pod(Arc<Pod>),
+}
+
+impl Object {
+    /// Its kind and name.
+    pub fn object_ref(&self) -> ObjectRef {
+        let (kind, name): (Kind, &ObjectName) = match self {
+            Self::Service(service) => (Kind::Service, &service.name),
+            Self::EndpointSlice(slice) => (Kind::EndpointSlice, &slice.name),
+            Self::Node(node) => (Kind::Node, &node.name),
+            Self::Namespace(namespace) => (Kind::Namespace, &namespace.name),
+            Self::Pod(pod) => (Kind::Pod, &pod.name),
+        };
+        ObjectRef::new(kind, name.clone())
+    }
+}

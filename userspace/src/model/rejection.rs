@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What was not accepted, and why: never a crash, never silent, never at the cost of others.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::{
+    addr::{FrontendAddr, Protocol},
+    ip::Family,
+    name::{ObjectRef, ServiceName},
+};
+
+/// An object, or a part of it, that is not in force.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{object}: {reason}")]
+pub struct Rejection {
+    /// The object that should be looked at.
+    pub object: ObjectRef,
+    /// What is wrong with it.
+    pub reason: RejectReason,
+}
+
+/// Why an object, or the named part of it, is not in force.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RejectReason {
+    /// Pintle has no use for objects of this kind or API version.
+    #[error("{file}:{line}: kind {api_version} {kind} is unknown")]
+    UnknownKind {
+        /// File of the directory source.
+        file: Arc<str>,
+        /// Line where the document starts, from 1.
+        line: usize,
+        /// `apiVersion`.
+        api_version: String,
+        /// `kind`.
+        kind: String,
+    },
+    /// Not YAML or JSON, or not the fields that the kind has.
+    #[error("{file}:{line}: {message}; what was read before stays in force")]
+    Malformed {
+        /// File of the directory source.
+        file: Arc<str>,
+        /// Line of the error, from 1.
+        line: usize,
+        /// The parser's message.
+        message: String,
+    },
+    /// The file is there but could not be read.
+    #[error("{file}: {message}; what was read before stays in force")]
+    Unreadable {
+        /// File of the directory source.
+        file: Arc<str>,
+        /// The operating system's message.
+        message: String,
+    },
+    /// The directory of the directory source was removed or renamed.
+    #[error("the directory {path} is gone; what was read before stays in force")]
+    DirectoryGone {
+        /// Its path.
+        path: Arc<str>,
+    },
+    /// `metadata.name` or `metadata.namespace` is absent or cannot be a name.
+    #[error("{file}:{line}: {kind} has no valid name: '{name}'")]
+    BadName {
+        /// File of the directory source.
+        file: Arc<str>,
+        /// Line where the document starts, from 1.
+        line: usize,
+        /// `kind`.
+        kind: String,
+        /// The name as written.
+        name: String,
+    },
+    /// Two documents define the same object.
+    #[error("defined in {used} and again in {ignored}; the former is used")]
+    DefinedTwice {
+        /// File whose definition is in force.
+        used: Arc<str>,
+        /// File whose definition is not.
+        ignored: Arc<str>,
+    },
+    /// Text that is not an IP address.
+    #[error("{field}: '{text}' is not an IP address")]
+    BadAddress {
+        /// Where it stands.
+        field: &'static str,
+        /// The text.
+        text: String,
+    },
+    /// An address of the other family.
+    #[error("{field}: {text} is not an {expected} address")]
+    WrongFamily {
+        /// Where it stands.
+        field: &'static str,
+        /// The address.
+        text: String,
+        /// The family that the object declares.
+        expected: Family,
+    },
+    /// A loopback, link-local, multicast or unspecified address.
+    #[error("{field}: {text} cannot be reached from other hosts")]
+    UnusableAddress {
+        /// Where it stands.
+        field: &'static str,
+        /// The address.
+        text: String,
+    },
+    /// A port number outside 1 to 65535.
+    #[error("port '{name}': {number} is not between 1 and 65535")]
+    PortOutOfRange {
+        /// Name of the port.
+        name: String,
+        /// The number.
+        number: i32,
+    },
+    /// Two ports of a Service have the same name, or the same number and protocol.
+    #[error("port '{name}' ({number}/{protocol}) repeats an earlier port")]
+    DuplicatePort {
+        /// Name of the later port.
+        name: String,
+        /// Its number.
+        number: u16,
+        /// Its protocol.
+        protocol: Protocol,
+    },
+    /// A protocol that the data path does not translate.
+    #[error("port '{name}': protocol {protocol} is not supported")]
+    UnsupportedProtocol {
+        /// Name of the port.
+        name: String,
+        /// The protocol.
+        protocol: String,
+    },
+    /// A word that the API does not define.
+    #[error("{field}: '{value}' is unknown, '{used}' is used")]
+    UnknownValue {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// The value that is used in its place.
+        used: &'static str,
+    },
+    /// A slice whose `addressType` the API does not define.
+    #[error("addressType '{value}' is unknown")]
+    UnknownAddressType {
+        /// The word.
+        value: String,
+    },
+    /// A session affinity timeout outside 1 to 86400 seconds.
+    #[error("session affinity: {seconds} s is not between 1 and 86400, 10800 is used")]
+    AffinityOutOfRange {
+        /// The timeout.
+        seconds: i32,
+    },
+    /// A Service without an address; in a cluster the API server gives it one.
+    #[error("has no clusterIP")]
+    NoClusterIp,
+    /// An older Service has the same address, port and protocol.
+    #[error("{frontend} belongs to the older Service {owner}")]
+    AddressTaken {
+        /// The address.
+        frontend: FrontendAddr,
+        /// The Service that has it.
+        owner: ServiceName,
+    },
+}

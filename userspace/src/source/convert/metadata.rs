@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What every conversion yields, and the checks that all kinds share.
+
+use std::net::IpAddr;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use thiserror::Error;
+
+use crate::model::{
+    ip,
+    name::{Kind, ObjectName, ObjectRef},
+    object::Object,
+    rejection::RejectReason,
+};
+
+/// The outcome for one API object.
+#[derive(Debug)]
+pub struct Converted {
+    /// Which object.
+    pub object: ObjectRef,
+    /// Its valid part; `None` if Pintle is to behave as if it did not exist.
+    pub value: Option<Object>,
+    /// What was left out of it.
+    pub reasons: Vec<RejectReason>,
+}
+
+impl Converted {
+    /// An object that is none of a service proxy's business.
+    pub(super) fn absent(kind: Kind, name: ObjectName) -> Self {
+        Self { object: ObjectRef::new(kind, name), value: None, reasons: Vec::new() }
+    }
+
+    pub(super) fn present(value: Object, reasons: Vec<RejectReason>) -> Self {
+        Self { object: value.object_ref(), value: Some(value), reasons }
+    }
+}
+
+/// An object that cannot be named, so nothing more can be said about it.
+#[derive(Debug, Error)]
+#[error("'{0}' is not a name")]
+pub struct NameError(pub String);
+
+/// `namespace/name`; an object without namespace is in `default`, as kubectl has it.
+pub(super) fn namespaced(meta: &ObjectMeta) -> Result<ObjectName, NameError> {
+    let namespace = match meta.namespace.as_deref() {
+        None | Some("") => "default",
+        Some(namespace) => checked(namespace)?,
+    };
+    Ok(ObjectName::namespaced(namespace, checked(meta.name.as_deref().unwrap_or_default())?))
+}
+
+/// `name` of a cluster-scoped object.
+pub(super) fn cluster_scoped(meta: &ObjectMeta) -> Result<ObjectName, NameError> {
+    Ok(ObjectName::cluster(checked(meta.name.as_deref().unwrap_or_default())?))
+}
+
+/// Names end up in `namespace/name` and on terminals; the API server allows much less than this.
+fn checked(name: &str) -> Result<&str, NameError> {
+    let valid = !name.is_empty()
+        && !name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control());
+    valid.then_some(name).ok_or_else(|| NameError(name.to_owned()))
+}
+
+/// A label's value; `None` if the label is absent.
+pub(super) fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    meta.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+/// Parses an address that other hosts can reach.
+pub(super) fn address(field: &'static str, text: &str) -> Result<IpAddr, RejectReason> {
+    let ip =
+        ip::parse(text).ok_or_else(|| RejectReason::BadAddress { field, text: text.to_owned() })?;
+    if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() {
+        return Err(RejectReason::UnusableAddress { field, text: text.to_owned() });
+    }
+    Ok(ip)
+}
+
+/// A port number that fits; `name` is for the message.
+pub(super) fn port_number(name: &str, number: i32) -> Result<u16, RejectReason> {
+    match u16::try_from(number) {
+        Ok(port) if port != 0 => Ok(port),
+        _ => Err(RejectReason::PortOutOfRange { name: name.to_owned(), number }),
+    }
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//! v1 Service → model, with kube-proxy's rules of what to skip (`pkg/proxy/util/utils.go`).
+
+use std::{net::IpAddr, time::Duration};
+
+use k8s_openapi::api::core::v1::{self as api, ServiceSpec};
+
+use super::metadata::{Converted, NameError, address, label, namespaced, port_number};
+use crate::model::{
+    addr::Protocol,
+    intern::Interner,
+    ip::Family,
+    name::Kind,
+    object::Object,
+    rejection::RejectReason,
+    service::{ClusterIps, Service, ServicePort, ServiceType, TrafficPolicy},
+};
+
+/// A Service with this label, whatever its value, belongs to another proxy.
+const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
+
+/// The API's default for `sessionAffinityConfig.clientIP.timeoutSeconds`.
+const DEFAULT_AFFINITY_SECONDS: i32 = 10_800;
+/// The API's maximum for it.
+const MAX_AFFINITY_SECONDS: i32 = 86_400;
+
+/// Converts a Service; absent if it is headless, an ExternalName or another proxy's.
+pub fn service(object: &api::Service, interner: &Interner) -> Result<Converted, NameError> {
+    let name = namespaced(&object.metadata)?;
+    let empty = ServiceSpec::default();
+    let spec = object.spec.as_ref().unwrap_or(&empty);
+    if label(&object.metadata, PROXY_NAME_LABEL).is_some() || is_skipped(spec) {
+        return Ok(Converted::absent(Kind::Service, name));
+    }
+
+    let mut reasons = Vec::new();
+    let service = Service {
+        name,
+        created: object.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second()),
+        service_type: service_type(spec, &mut reasons),
+        cluster_ips: cluster_ips(spec, &mut reasons),
+        ports: ports(spec, interner, &mut reasons),
+        internal_traffic_policy: internal_traffic_policy(spec, &mut reasons),
+        affinity: affinity(spec, &mut reasons),
+    };
+    Ok(Converted::present(Object::Service(service.into()), reasons))
+}
+
+fn is_skipped(spec: &ServiceSpec) -> bool {
+    spec.type_.as_deref() == Some("ExternalName") || first_cluster_ip(spec) == Some("None")
+}
+
+fn first_cluster_ip(spec: &ServiceSpec) -> Option<&str> {
+    let first = spec.cluster_ips.iter().flatten().next();
+    spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty()).or(first.map(String::as_str))
+}
+
+fn service_type(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> ServiceType {
+    match spec.type_.as_deref() {
+        None | Some("" | "ClusterIP") => ServiceType::ClusterIp,
+        Some("NodePort") => ServiceType::NodePort,
+        Some("LoadBalancer") => ServiceType::LoadBalancer,
+        Some(other) => {
+            reasons.push(unknown("spec.type", other, ServiceType::ClusterIp.as_str()));
+            ServiceType::ClusterIp
+        }
+    }
+}
+
+/// `clusterIPs[i]` is of the family `ipFamilies[i]`. The API server fills in both lists; in a file
+/// written by hand they may be absent, and then an address is of the family that it looks like.
+fn cluster_ips(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> ClusterIps {
+    let listed = spec.cluster_ips.as_deref().unwrap_or_default();
+    let families = spec.ip_families.as_deref().unwrap_or_default();
+    let addresses: Vec<&str> = match first_cluster_ip(spec) {
+        None => {
+            reasons.push(RejectReason::NoClusterIp);
+            return ClusterIps::default();
+        }
+        Some(first) if listed.is_empty() => vec![first],
+        Some(_) => listed.iter().map(String::as_str).collect(),
+    };
+
+    let mut result = ClusterIps::default();
+    for (index, text) in addresses.into_iter().enumerate() {
+        let family = match families.get(index) {
+            // An address beyond the list of families is of a family the Service does not have.
+            None if !families.is_empty() => continue,
+            family => family.and_then(|word| Family::from_word(word)),
+        };
+        match cluster_ip(text, family) {
+            Ok(ip) => result.add(ip),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    result
+}
+
+fn cluster_ip(text: &str, family: Option<Family>) -> Result<IpAddr, RejectReason> {
+    let ip = address("clusterIP", text)?;
+    match family {
+        Some(expected) if expected != Family::of(ip) => {
+            Err(RejectReason::WrongFamily { field: "clusterIP", text: text.to_owned(), expected })
+        }
+        _ => Ok(ip),
+    }
+}
+
+fn ports(
+    spec: &ServiceSpec,
+    interner: &Interner,
+    reasons: &mut Vec<RejectReason>,
+) -> Box<[ServicePort]> {
+    let mut ports: Vec<ServicePort> = Vec::new();
+    for port in spec.ports.iter().flatten() {
+        match checked_port(port, &ports, interner) {
+            Ok(port) => ports.push(port),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    ports.into()
+}
+
+fn checked_port(
+    port: &api::ServicePort,
+    earlier: &[ServicePort],
+    interner: &Interner,
+) -> Result<ServicePort, RejectReason> {
+    let name = port.name.as_deref().unwrap_or_default();
+    let protocol = protocol(name, port.protocol.as_deref())?;
+    let number = port_number(name, port.port)?;
+    let repeats = |other: &ServicePort| {
+        other.protocol == protocol && (other.port == number || &*other.name == name)
+    };
+    if earlier.iter().any(repeats) {
+        return Err(RejectReason::DuplicatePort { name: name.to_owned(), number, protocol });
+    }
+    Ok(ServicePort { name: interner.name(name), port: number, protocol })
+}
+
+/// The protocol of a port; TCP if the API's default was not filled in. SCTP is refused because the
+/// data path does not translate it.
+pub(super) fn protocol(port: &str, word: Option<&str>) -> Result<Protocol, RejectReason> {
+    match word {
+        None | Some("" | "TCP") => Ok(Protocol::Tcp),
+        Some("UDP") => Ok(Protocol::Udp),
+        Some(other) => Err(RejectReason::UnsupportedProtocol {
+            name: port.to_owned(),
+            protocol: other.to_owned(),
+        }),
+    }
+}
+
+fn internal_traffic_policy(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> TrafficPolicy {
+    match spec.internal_traffic_policy.as_deref() {
+        None | Some("" | "Cluster") => TrafficPolicy::Cluster,
+        Some("Local") => TrafficPolicy::Local,
+        Some(other) => {
+            reasons.push(unknown("spec.internalTrafficPolicy", other, "Cluster"));
+            TrafficPolicy::Cluster
+        }
+    }
+}
+
+fn affinity(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> Option<Duration> {
+    match spec.session_affinity.as_deref() {
+        None | Some("" | "None") => return None,
+        Some("ClientIP") => {}
+        Some(other) => {
+            reasons.push(unknown("spec.sessionAffinity", other, "None"));
+            return None;
+        }
+    }
+    let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
+    let seconds = match config.and_then(|client| client.timeout_seconds) {
+        None => DEFAULT_AFFINITY_SECONDS,
+        Some(seconds) if (1..=MAX_AFFINITY_SECONDS).contains(&seconds) => seconds,
+        Some(seconds) => {
+            reasons.push(RejectReason::AffinityOutOfRange { seconds });
+            DEFAULT_AFFINITY_SECONDS
+        }
+    };
+    Some(Duration::from_secs(u64::from(seconds.unsigned_abs())))
+}
+
+fn unknown(field: &'static str, value: &str, used: &'static str) -> RejectReason {
+    RejectReason::UnknownValue { field, value: value.to_owned(), used }
+}

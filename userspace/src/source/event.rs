@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a source is: something that starts, or says why not, and then delivers batches of events.
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+pub use crate::model::event::{Batch, Event};
+
+/// The receiving end of a source. It ends only when the source cannot go on.
+pub type Batches = mpsc::Receiver<Batch>;
+
+/// Batches that may wait for the receiver before the source stops reading; what changes meanwhile
+/// is coalesced by the source's own queue.
+pub(super) const BATCHES_IN_FLIGHT: usize = 16;
+
+/// A place that objects come from.
+pub trait Source {
+    /// Starts to watch. The first batches hold what exists, then comes [`Event::Synced`].
+    ///
+    /// The source stops when the receiver is dropped.
+    fn start(self) -> Result<Batches, SourceError>;
+}
+
+/// Why a source could not start.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// The directory is missing or may not be read.
+    #[error("watching the directory {path}: {error}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// No thread or event loop could be had.
+    #[error("starting the directory watcher: {0}")]
+    Watcher(io::Error),
+}

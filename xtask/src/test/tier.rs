@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The tiers: what each needs and how it is run.
+
+use crate::setup::Extent;
+use crate::workspace::{self, cargo};
+use crate::{tidy, vm};
+use anyhow::{Result, bail};
+use std::fmt;
+use std::path::Path;
+
+/// A group of tests that run in the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tier {
+    /// Formatting.
+    Fmt,
+    /// Clippy, tidy, and cargo-deny where it is installed.
+    Lint,
+    /// Everything that needs no kernel.
+    Unit,
+    /// The loaded programs: packet in, packet out.
+    Datapath,
+    /// Real sockets across network namespaces.
+    Netns,
+    /// The datapath tests on other kernels.
+    Vm,
+}
+
+impl Tier {
+    /// Every tier, in the order of cost.
+    pub const ALL: &'static [Self] =
+        &[Self::Fmt, Self::Lint, Self::Unit, Self::Datapath, Self::Netns, Self::Vm];
+
+    /// One line for the heading.
+    pub fn purpose(self) -> &'static str {
+        match self {
+            Self::Fmt => "formatting",
+            Self::Lint => "clippy and the project's own rules",
+            Self::Unit => "pure code and packets through the host build",
+            Self::Datapath => "packets through the loaded programs",
+            Self::Netns => "real sockets across network namespaces",
+            Self::Vm => "the loaded programs on other kernels",
+        }
+    }
+
+    /// What must be set up first.
+    pub fn extent(self) -> Option<Extent> {
+        match self {
+            Self::Fmt => None,
+            Self::Lint | Self::Unit => Some(Extent::Build),
+            Self::Datapath | Self::Netns | Self::Vm => Some(Extent::Everything),
+        }
+    }
+
+    /// Why this machine cannot run it, if so.
+    pub fn obstacle(self) -> Option<String> {
+        match self {
+            Self::Fmt | Self::Lint | Self::Unit => None,
+            Self::Datapath | Self::Netns => kernel_obstacle(),
+            Self::Vm => vm::obstacle(),
+        }
+    }
+
+    /// Runs it.
+    pub fn run(self) -> Result<()> {
+        match self {
+            Self::Fmt => workspace::run(&mut cargo(["fmt", "--all", "--check"])),
+            Self::Lint => lint(),
+            Self::Unit => workspace::run(&mut cargo(["test", "--workspace"])),
+            Self::Datapath => kernel_tests("datapath"),
+            Self::Netns => kernel_tests("netns"),
+            Self::Vm => vm::test(),
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Fmt => "fmt",
+            Self::Lint => "lint",
+            Self::Unit => "unit",
+            Self::Datapath => "datapath",
+            Self::Netns => "netns",
+            Self::Vm => "vm",
+        })
+    }
+}
+
+fn lint() -> Result<()> {
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    workspace::run(&mut cargo(clippy))?;
+    let complaints = tidy::check()?;
+    complaints.iter().for_each(|complaint| println!("tidy: {complaint}"));
+    if !complaints.is_empty() {
+        bail!("tidy found {} violations", complaints.len());
+    }
+    match workspace::find_program("cargo-deny") {
+        Some(_) => workspace::run(&mut cargo(["deny", "check", "licenses", "bans", "sources"])),
+        None => {
+            println!("cargo-deny is not installed: licences and sources are not checked");
+            Ok(())
+        }
+    }
+}
+
+/// One thread: the tests share the machine's kernel.
+fn kernel_tests(target: &str) -> Result<()> {
+    let mut command = cargo(["test", "--package", "pintle-tests", "--features", "kernel"]);
+    workspace::run(command.args(["--test", target, "--", "--test-threads=1"]))
+}
+
+fn kernel_obstacle() -> Option<String> {
+    if !workspace::is_root() {
+        return Some("loading programs needs root: repeat with sudo".into());
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").is_file() {
+        return Some("this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)".into());
+    }
+    let missing = ["ip", "nft"].into_iter().find(|name| workspace::find_program(name).is_none())?;
+    Some(format!("the program `{missing}` is missing: run `cargo xtask setup` as root"))
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Builds what runs inside a guest: static, because a guest has no C library.
+
+use super::Task;
+use crate::workspace::{self, cargo, run_quietly};
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const MUSL: &str = "x86_64-unknown-linux-musl";
+const GLIBC: &str = "x86_64-unknown-linux-gnu";
+
+/// The files that go into a guest.
+pub struct Binaries {
+    /// The datapath tests.
+    pub datapath: Option<PathBuf>,
+    /// The verify binary.
+    pub verify: PathBuf,
+    /// The kernel programs' object.
+    pub object: PathBuf,
+}
+
+/// Builds and strips them.
+pub fn build(task: Task) -> Result<Binaries> {
+    let verify = static_program("verify", ["build", "--bin=verify"])?;
+    let datapath = match task {
+        Task::Test => Some(static_program(
+            "datapath",
+            ["test", "--no-run", "--features=kernel", "--test=datapath"],
+        )?),
+        Task::Verify => None,
+    };
+    Ok(Binaries { datapath, verify, object: workspace::object() })
+}
+
+/// Builds one program of the tests crate and returns a stripped copy.
+fn static_program<const N: usize>(name: &str, arguments: [&str; N]) -> Result<PathBuf> {
+    let target = if has_musl() { MUSL } else { GLIBC };
+    let mut command = cargo(arguments);
+    command.args(["--package", "pintle-tests", "--target", target, "--message-format=json"]);
+    command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    // Cargo's progress goes to the terminal, its messages to us.
+    command.stderr(Stdio::inherit());
+    let output = command.output().context("cannot start cargo")?;
+    anyhow::ensure!(output.status.success(), "`{}` failed", workspace::shown(&command));
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let program = executable(&messages, name).context("cargo reported no executable")?;
+    stripped(Path::new(&program))
+}
+
+/// The executable that cargo reported for the target of that name.
+fn executable(messages: &str, name: &str) -> Option<String> {
+    let mut found = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let wanted = message["target"]["name"] == name;
+        message["executable"].as_str().filter(|_| wanted).map(str::to_owned)
+    });
+    found.next()
+}
+
+fn stripped(program: &Path) -> Result<PathBuf> {
+    let folder = super::folder("bin");
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let name = program.file_name().context("a program without a name")?;
+    let copy = folder.join(name);
+    run_quietly(Command::new("strip").arg("-o").arg(&copy).arg(program))?;
+    Ok(copy)
+}
+
+fn has_musl() -> bool {
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", MUSL])
+        .current_dir(workspace::root())
+        .output();
+    output.is_ok_and(|output| {
+        output.status.success()
+            && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_target_asked_for_is_taken() {
+        let messages = r#"{"target":{"name":"datapath"},"executable":null}
+            noise
+            {"target":{"name":"verify"},"executable":"debug/verify"}
+            {"target":{"name":"datapath"},"executable":"deps/datapath-1"}"#;
+        assert_eq!(executable(messages, "datapath").as_deref(), Some("deps/datapath-1"));
+        assert_eq!(executable(messages, "netns"), None);
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Boots a guest and reads its console.
+
+use super::{Task, folder, image::Image, initramfs};
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A guest that has not powered off by then hangs.
+const TIME_OUT: Duration = Duration::from_secs(180);
+
+/// How much of a console is shown when something failed.
+const TAIL: usize = 60;
+
+/// Runs the guest until it powers off or its time is over; returns what its console showed.
+pub fn run(image: &Image, initramfs: &Path) -> Result<String> {
+    let log = folder(image.series).join("console.log");
+    let console = File::create(&log).with_context(|| log.display().to_string())?;
+    let errors = console.try_clone()?;
+    let mut qemu = Command::new("qemu-system-x86_64")
+        .args(["-M", "q35,accel=tcg", "-cpu", "max", "-m", "1024", "-smp", "2"])
+        .args(["-nographic", "-no-reboot", "-net", "none"])
+        .args(["-append", "console=ttyS0 panic=-1 quiet loglevel=3"])
+        .arg("-kernel")
+        .arg(&image.vmlinuz)
+        .arg("-initrd")
+        .arg(initramfs)
+        .stdin(Stdio::null())
+        .stdout(console)
+        .stderr(errors)
+        .spawn()
+        .context("cannot start qemu-system-x86_64")?;
+    let in_time = wait(&mut qemu)?;
+    let bytes = fs::read(&log).with_context(|| log.display().to_string())?;
+    let mut text = printable(&String::from_utf8_lossy(&bytes));
+    if !in_time {
+        text += &format!("\nno power-off after {} s\n", TIME_OUT.as_secs());
+    }
+    Ok(text)
+}
+
+/// The console without the firmware's part, and without what would clear the user's terminal.
+fn printable(console: &str) -> String {
+    let kernel = console.rsplit_once("\x1b[2J").map_or(console, |(_, rest)| rest);
+    kernel.chars().filter(|letter| !letter.is_control() || *letter == '\n').collect()
+}
+
+/// Waits for the child and no longer than the time-out; only this child is ever killed.
+fn wait(child: &mut Child) -> Result<bool> {
+    let deadline = Instant::now() + TIME_OUT;
+    while Instant::now() < deadline {
+        if child.try_wait()?.is_some() {
+            return Ok(true);
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(false)
+}
+
+/// The line of JSON that the verify binary printed.
+pub fn verify_line(console: &str) -> Option<String> {
+    let mark = format!("{} ", initramfs::VERIFY);
+    console.lines().find_map(|line| line.trim().strip_prefix(&mark)).map(str::to_owned)
+}
+
+/// The line in which the test harness counted its tests.
+pub fn result_line(console: &str) -> Option<String> {
+    console.lines().find(|line| line.starts_with("test result: ")).map(str::to_owned)
+}
+
+/// What went wrong, with the end of the console; every program of the task must have ended well.
+pub fn failure(console: &str, task: Task) -> Option<String> {
+    let programs: &[&str] = match task {
+        Task::Test => &["datapath", "verify"],
+        Task::Verify => &["verify"],
+    };
+    let bad = programs.iter().find(|program| exit_code(console, program) != Some(0))?;
+    let what = match exit_code(console, bad) {
+        Some(code) => format!("{bad} ended with {code}"),
+        None => format!("{bad} did not end"),
+    };
+    let lines: Vec<&str> = console.lines().collect();
+    let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n    ");
+    Some(format!("{what}; the console ends with\n    {tail}"))
+}
+
+fn exit_code(console: &str, program: &str) -> Option<i32> {
+    let mark = format!("{} {program} ", initramfs::ENDED);
+    console.lines().find_map(|line| line.trim().strip_prefix(&mark))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "boot\ntest result: ok\npintle-ended datapath 0\npintle-ended verify 0\n\
+                        pintle-verify {\"kernel\":\"6.1\"}\n";
+
+    #[test]
+    fn a_guest_is_well_when_both_programs_ended_with_zero() {
+        assert_eq!(failure(GOOD, Task::Test), None);
+        assert_eq!(result_line(GOOD).as_deref(), Some("test result: ok"));
+        assert_eq!(verify_line(GOOD).as_deref(), Some("{\"kernel\":\"6.1\"}"));
+    }
+
+    #[test]
+    fn a_console_cannot_clear_the_terminal() {
+        assert_eq!(printable("BIOS\x1b[2J\r\nboot\x07\r\n"), "\nboot\n");
+    }
+
+    #[test]
+    fn a_guest_that_fails_or_stops_half_way_is_not_well() {
+        let failed = GOOD.replace("datapath 0", "datapath 101");
+        assert!(failure(&failed, Task::Test).unwrap().starts_with("datapath ended with 101"));
+        assert_eq!(failure(&failed, Task::Verify), None);
+        assert!(failure("panic", Task::Test).unwrap().starts_with("datapath did not end"));
+    }
+}

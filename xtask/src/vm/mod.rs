@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Other kernels: Debian's images under QEMU's interpreter, with one static binary and no network.
+//!
+//! Everything is kept in `target/vm/<series>`; only the first run needs the network.
+
+mod archive;
+mod binaries;
+mod guest;
+mod image;
+mod initramfs;
+
+use crate::workspace;
+use anyhow::{Context, Result, bail};
+use binaries::Binaries;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Instant;
+
+/// The kernels we promise to support beside the running one, by Debian's series.
+pub const SERIES: &[&str] = &["6.1", "6.12"];
+
+/// What a guest is booted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// The datapath tests and the verifier's costs.
+    Test,
+    /// The verifier's costs alone.
+    Verify,
+}
+
+/// What a guest reported.
+pub struct Report {
+    /// `6.1`, `6.12`.
+    pub series: &'static str,
+    /// The line of JSON that the verify binary printed.
+    pub verify: String,
+    /// The line in which the datapath tests counted themselves.
+    pub tests: String,
+    /// What is wrong, when something is.
+    pub failure: Option<String>,
+    /// From power-on to power-off.
+    pub seconds: f64,
+}
+
+/// Why this machine cannot run the guests, if so.
+pub fn obstacle() -> Option<String> {
+    if !cfg!(target_arch = "x86_64") {
+        return Some("the guests are x86-64 and this machine is not".into());
+    }
+    let needed =
+        ["qemu-system-x86_64", "busybox", "cpio", "depmod", "xz", "dpkg", "apt-get", "strip"];
+    let missing = needed.into_iter().find(|name| workspace::find_program(name).is_none())?;
+    Some(format!("the program `{missing}` is missing: run `cargo xtask setup` as root"))
+}
+
+/// Runs the datapath tests on every kernel and prints what each said.
+pub fn test() -> Result<()> {
+    let reports = boot_all(Task::Test)?;
+    for Report { series, verify, tests, failure, seconds } in &reports {
+        match failure {
+            None => println!("kernel {series} in {seconds:.0} s: {tests}\n    {verify}"),
+            Some(failure) => println!("kernel {series}: failed in {seconds:.0} s\n{failure}"),
+        }
+    }
+    let failed: Vec<_> = reports
+        .iter()
+        .filter(|report| report.failure.is_some())
+        .map(|report| report.series)
+        .collect();
+    if !failed.is_empty() {
+        bail!("failed on {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Boots every kernel, all at the same time.
+pub fn boot_all(task: Task) -> Result<Vec<Report>> {
+    let binaries = binaries::build(task)?;
+    let images = SERIES.iter().map(image::obtain).collect::<Result<Vec<_>>>()?;
+    thread::scope(|scope| {
+        let guests: Vec<_> =
+            images.iter().map(|image| scope.spawn(|| boot(image, &binaries, task))).collect();
+        let joined = guests.into_iter().map(|guest| guest.join());
+        joined.map(|result| result.unwrap_or_else(|_| bail!("a guest's thread died"))).collect()
+    })
+}
+
+fn boot(image: &image::Image, binaries: &Binaries, task: Task) -> Result<Report> {
+    let initramfs = initramfs::build(image, binaries, task)
+        .with_context(|| format!("initramfs for {}", image.series))?;
+    let start = Instant::now();
+    let console = guest::run(image, &initramfs)?;
+    Ok(Report {
+        series: image.series,
+        verify: guest::verify_line(&console).unwrap_or_default(),
+        tests: guest::result_line(&console).unwrap_or_default(),
+        failure: guest::failure(&console, task),
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+/// A folder of ours that lasts from run to run: one for each series, and for what they share.
+fn folder(name: &str) -> PathBuf {
+    workspace::target_dir().join("vm").join(name)
+}
