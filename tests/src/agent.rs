@@ -23,6 +23,8 @@ use crate::topology::Node;
 
 const BPFFS: &str = "/sys/fs/bpf";
 const ROOT_PREFIX: &str = "pintle-test-";
+/// How long the agent may take to notice a file; a change without effect costs as much.
+const NOTICE: Duration = Duration::from_secs(1);
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Whether packets may skip the node's stack.
@@ -45,6 +47,8 @@ pub struct Agent {
     bpf_root: PathBuf,
     files: TempDir,
     child: Option<Child>,
+    /// The revision that the agent had read when it was last ready.
+    settled: u64,
     /// Further flags, for tests of one flag.
     pub extra_args: Vec<String>,
 }
@@ -68,6 +72,7 @@ impl Agent {
             bpf_root: Path::new(BPFFS).join(root),
             files,
             child: None,
+            settled: 0,
             extra_args: Vec::new(),
         })
     }
@@ -103,12 +108,13 @@ impl Agent {
         loop {
             let out = self.cli(&["status", "--wait", "--timeout", "10"])?;
             if out.status.success() {
+                self.settled = self.revision_read().unwrap_or_default();
                 return Ok(());
             }
             let exited = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             if exited.is_some() || Instant::now() > end {
-                let stderr = String::from_utf8_lossy(&out.stderr);
-                bail!("agent not ready ({exited:?}): {stderr}\n{}", self.log());
+                let [stdout, stderr] = [&out.stdout, &out.stderr].map(|text| lossy(text));
+                bail!("agent not ready ({exited:?}): {stdout}{stderr}\n{}", self.log());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -116,8 +122,20 @@ impl Agent {
 
     /// Lets the agent notice the files just written, then waits until they are programmed.
     pub fn settle(&mut self) -> Result<()> {
+        let end = Instant::now() + NOTICE;
+        while self.revision_read().is_some_and(|read| read <= self.settled) && Instant::now() < end
+        {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Several files may be several revisions, of which that was the first.
         std::thread::sleep(Duration::from_millis(100));
         self.wait_ready()
+    }
+
+    fn revision_read(&self) -> Option<u64> {
+        let out = self.cli(&["status", "-o", "json"]).ok()?;
+        let status: Value = serde_json::from_slice(&out.stdout).ok()?;
+        status.pointer("/services/revision_read")?.as_u64()
     }
 
     /// Kills the process at once, as the kernel's OOM killer would.
@@ -224,6 +242,10 @@ impl Drop for Agent {
         }
         let _ = std::fs::remove_dir_all(&self.bpf_root);
     }
+}
+
+fn lossy(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
 }
 
 /// The binary under test: `PINTLE_BIN`, or `pintle` beside this test's own build.
