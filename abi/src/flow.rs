@@ -130,3 +130,10 @@ impl TcpState {
 pub const fn udp_timeout_ns(reply: u8) -> u64 {
     if reply & seen::ANY == 0 { 30_000_000_000 } else { 120_000_000_000 }
 }
+
+/// Whether more than `timeout_ns` have passed since `last_seen_ns`. Another CPU may have been there
+/// a moment after `now_ns` was read, and a clock that wraps does no harm.
+#[inline(always)]
+pub const fn is_expired(now_ns: u64, last_seen_ns: u64, timeout_ns: u64) -> bool {
+    now_ns.wrapping_sub(last_seen_ns).cast_signed() > timeout_ns.cast_signed()
+}

@@ -51,3 +51,56 @@ pub fn fold(sum: u64) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A checksum computed from nothing, word by word (RFC 1071).
+    fn full(words: &[u16]) -> u16 {
+        let mut sum: u32 = words.iter().map(|word| u32::from(*word)).sum();
+        while sum >> 16 != 0 {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        !(sum as u16)
+    }
+
+    proptest! {
+        #[test]
+        fn update_equals_full_recomputation(
+            mut words in prop::collection::vec(any::<u16>(), 4..40),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u16>()), 1..12),
+        ) {
+            // A header's words are not all zero, so neither form of zero is ambiguous.
+            words[0] = 0x4500;
+            let before = full(&words);
+            let mut difference = Difference::NONE;
+            for (index, new) in changes {
+                let place = 1 + index.index(words.len() - 1);
+                difference = difference.word16(words[place], new);
+                words[place] = new;
+            }
+            prop_assert_eq!(difference.apply(before), full(&words));
+        }
+
+        #[test]
+        fn wide_words_equal_their_halves(old: u32, new: u32, field: u16) {
+            let halves = |word: u32| [word as u16, (word >> 16) as u16];
+            let ([a, b], [c, d]) = (halves(old), halves(new));
+            let narrow = Difference::NONE.word16(a, c).word16(b, d);
+            let wide = Difference::NONE.word32(old, new);
+            prop_assert_eq!(wide.apply(field), narrow.apply(field));
+            prop_assert_eq!(Difference::NONE.and(wide).apply(field), wide.apply(field));
+        }
+
+        #[test]
+        fn folding_keeps_the_sum(words in prop::collection::vec(any::<u16>(), 1..100)) {
+            let sum: u64 = words.iter().map(|word| u64::from(*word)).sum();
+            prop_assert_eq!(!fold(sum), full(&words.into_iter().collect::<Vec<_>>()));
+        }
+    }
+}

@@ -12,7 +12,7 @@ use pintle_abi::{
     counter::{Counter, Hook},
     device::device_flags,
     drop_reason::DropReason,
-    flow::{Flow, TcpState, flow_flags, seen},
+    flow::{Flow, TcpState, flow_flags, is_expired, seen, udp_timeout_ns},
 };
 
 use crate::{
@@ -41,6 +41,9 @@ pub enum SourcePort {
 
 /// A flow entry in a map, shared with other CPUs.
 pub type Entry<A> = &'static mut Flow<A>;
+
+/// A new connection's main entry, and its tuple on the backend's side.
+pub type Created<A> = (Entry<A>, Tuple<A>);
 
 /// What the flow maps know of a packet.
 pub enum Found<A: 'static> {
@@ -121,14 +124,18 @@ pub fn resume<F: Family>(
     let Some(main) = get(flows, &key) else {
         return restore(flows, headers, alias, &key, client_first);
     };
+    // Another connection may have the same tuple on the backend's side by now.
+    if main.flags & flow_flags::ALIAS != 0 || main.other != headers.tuple {
+        return None;
+    }
     let gone = lb::backend::<F>(alias.backend)
         .is_none_or(|backend| backend.generation != alias.generation);
     let fresh = match headers.proto {
         // The next datagram goes to a backend that is there.
-        proto::UDP => gone,
+        proto::UDP => gone || is_over(main, headers.proto, now),
         _ => is_first_segment(headers) && may_start_again(main, gone, now),
     };
-    if fresh || main.flags & flow_flags::ALIAS != 0 {
+    if fresh {
         return None;
     }
     alias.last_seen_ns = now;
@@ -138,9 +145,19 @@ pub fn resume<F: Family>(
 /// A SYN on a known tuple is a retransmit, unless the connection is over or its backend is gone.
 #[inline(always)]
 fn may_start_again<A>(main: &Flow<A>, gone: bool, now: u64) -> bool {
+    let unanswered = TcpState::of(main.forward, main.reply) == TcpState::SynSent;
+    is_over(main, proto::TCP, now) || (gone && unanswered)
+}
+
+/// Whether a connection has ended, or was silent for too long.
+#[inline(always)]
+fn is_over<A>(main: &Flow<A>, protocol: u8, now: u64) -> bool {
     let state = TcpState::of(main.forward, main.reply);
-    let expired = now > main.last_seen_ns.wrapping_add(state.timeout_ns());
-    expired || state == TcpState::Closed || (gone && state == TcpState::SynSent)
+    let (closed, timeout) = match protocol {
+        proto::UDP => (false, udp_timeout_ns(main.reply)),
+        _ => (state == TcpState::Closed, state.timeout_ns()),
+    };
+    closed || is_expired(now, main.last_seen_ns, timeout)
 }
 
 #[inline(always)]
@@ -221,7 +238,7 @@ pub fn create<F: Family, P: Packet>(
     packet: &P,
     choice: &Choice<F>,
     source_port: SourcePort,
-) -> Result<Option<(Entry<F>, Tuple<F>)>, DropReason> {
+) -> Result<Option<Created<F>>, DropReason> {
     let client = headers.tuple;
     let mut server = Tuple {
         src: client.src,
@@ -254,7 +271,9 @@ pub fn create<F: Family, P: Packet>(
         let offset = lb::scale(u64::from(random()) << 32, MOVED_PORTS) as u16;
         server.src_port = (MOVED_PORT_BASE + offset).to_be();
     }
-    let Some(main) = insert_main(flows, &server, &mut flow, path)? else { return Ok(None) };
+    let Some(main) = insert_main(flows, &server, &mut flow, path, headers.proto)? else {
+        return Ok(None);
+    };
     if source_port == SourcePort::Moved {
         report::count(Hook::FromPod, Counter::PortMoved);
     }
@@ -292,6 +311,7 @@ fn insert_main<F: Family>(
     server: &Tuple<F>,
     flow: &mut Flow<F>,
     path: u16,
+    protocol: u8,
 ) -> Result<Option<Entry<F>>, DropReason> {
     let (key, client_first) = canonical(server);
     flow.flags = path | first_flag(client_first);
@@ -301,7 +321,7 @@ fn insert_main<F: Family>(
     }
     let main = get(flows, &key).ok_or(DropReason::FlowTableFull)?;
     if inserted == Err(InsertError::Exists) {
-        if !replaceable(main, flow) {
+        if !replaceable(main, flow, protocol) {
             return Ok(None);
         }
         *main = *flow;
@@ -311,11 +331,8 @@ fn insert_main<F: Family>(
 
 /// Whether an entry belongs to the same client tuple, or to a connection that is over.
 #[inline(always)]
-fn replaceable<F: Family>(existing: &Flow<F>, new: &Flow<F>) -> bool {
-    let state = TcpState::of(existing.forward, existing.reply);
-    existing.other == new.other
-        || state == TcpState::Closed
-        || new.last_seen_ns > existing.last_seen_ns.wrapping_add(state.timeout_ns())
+fn replaceable<F: Family>(existing: &Flow<F>, new: &Flow<F>, protocol: u8) -> bool {
+    existing.other == new.other || is_over(existing, protocol, new.last_seen_ns)
 }
 
 /// Inserts into the flow map, or into the overflow map if that has no room.

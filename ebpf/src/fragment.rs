@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Later fragments have no ports: the first fragment leaves them here for the others.
 
-use pintle_abi::fragment::{FRAGMENT_TIMEOUT_NS, Fragment, FragmentKey};
+use pintle_abi::{
+    flow::is_expired,
+    fragment::{FRAGMENT_TIMEOUT_NS, Fragment, FragmentKey},
+};
 
 use crate::{
     family::Family,
@@ -39,7 +42,7 @@ pub fn resolve<F: Family>(headers: &mut Headers<F>) -> bool {
     // SAFETY: an element stays readable while the program runs (RCU).
     let ports = unsafe { &*ports };
     // The identification may have come round again since.
-    if now_ns() > ports.seen_ns.wrapping_add(FRAGMENT_TIMEOUT_NS) {
+    if is_expired(now_ns(), ports.seen_ns, FRAGMENT_TIMEOUT_NS) {
         return false;
     }
     headers.tuple.src_port = ports.src_port;

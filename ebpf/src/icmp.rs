@@ -62,6 +62,7 @@ pub fn from_pod<F: Family, P: Packet>(
     let is_alias = flow.flags & flow_flags::ALIAS != 0;
     if action == Step::PASS && !is_alias {
         // Through the stack it stays as it is until `to_pod`, like a reply.
+        report::count(Hook::FromPod, Counter::Passed);
         return Ok(Some(Step::PASS));
     }
     rewrite(packet, headers, &quoted, &to, hop)?;

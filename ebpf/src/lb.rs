@@ -35,6 +35,9 @@ pub fn find_frontend<F: Family>(
     if F::flows(headers.proto).is_none() {
         return Some(Err(DropReason::UnsupportedProtocol));
     }
+    if headers.fragmentation.is_later() {
+        return Some(Err(DropReason::FragmentUnknown));
+    }
     key.port = headers.tuple.dst_port;
     key.proto = headers.proto;
     // SAFETY: an element stays readable while the program runs (RCU), even when it is deleted.

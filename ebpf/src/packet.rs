@@ -86,7 +86,7 @@ pub fn read<T: Copy>(packet: &impl Packet, offset: u32) -> Option<T> {
 
 /// Loads a value from packet memory.
 #[inline(always)]
-pub fn load<T: Copy>(place: *const T) -> T {
+pub(crate) fn load<T: Copy>(place: *const T) -> T {
     // The verifier accepts unaligned packet access on the machines we run on, and one load is a
     // quarter of the instructions that `read_unaligned` becomes.
     #[cfg(target_arch = "bpf")]
@@ -99,7 +99,7 @@ pub fn load<T: Copy>(place: *const T) -> T {
 
 /// Stores a value to packet memory.
 #[inline(always)]
-pub fn store<T: Copy>(place: *mut T, value: T) {
+pub(crate) fn store<T: Copy>(place: *mut T, value: T) {
     #[cfg(target_arch = "bpf")]
     // SAFETY: `at` has checked the bounds; see `load` for the alignment.
     unsafe {

@@ -39,9 +39,23 @@ pub fn is_answered(reason: DropReason) -> bool {
     )
 }
 
-/// Answers a packet that is dropped for a reason, if the budget allows.
+/// The reason behind the number in [`Step::argument`].
 #[inline(always)]
-pub fn refuse<F: Family, P: Packet>(packet: &mut P, reason: DropReason) -> Step {
+fn answered(reason: u32) -> DropReason {
+    const UNKNOWN_PORT: u32 = DropReason::UnknownPort as u32;
+    const UNSUPPORTED: u32 = DropReason::UnsupportedProtocol as u32;
+    match reason {
+        UNKNOWN_PORT => DropReason::UnknownPort,
+        UNSUPPORTED => DropReason::UnsupportedProtocol,
+        _ => DropReason::Refused,
+    }
+}
+
+/// Answers a packet that is dropped for a reason, if the budget allows. The reason is the argument
+/// of the step that led here.
+#[inline(always)]
+pub fn refuse<F: Family, P: Packet>(packet: &mut P, reason: u32) -> Step {
+    let reason = answered(reason);
     let answered = F::parse(packet, ethernet::LEN, Shape::Any)
         .headers()
         .ok_or(Refused)
@@ -65,10 +79,10 @@ fn answer<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Result<
         return Err(Refused);
     }
     let end = headers.transport + quoted_transport(headers.proto);
-    if packet.len() < end {
+    let quoted = end - ethernet::LEN;
+    if packet.len() < end || quoted > MAX_QUOTED_WORDS * 4 {
         return Err(Refused);
     }
-    let quoted = end - ethernet::LEN;
     packet.truncate(end)?;
     packet.grow(F::MIN_HEADER_LEN + icmp::LEN)?;
     packet.pull(end + F::MIN_HEADER_LEN + icmp::LEN)?;

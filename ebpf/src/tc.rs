@@ -13,7 +13,6 @@ use aya_ebpf::{
 use pintle_abi::{
     addr::{V4, V6},
     counter::Hook,
-    drop_reason::DropReason,
     step::RareStep,
 };
 use pintle_ebpf::{
@@ -76,19 +75,7 @@ programs! {
 fn refuse<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
     // SAFETY: the context is the one the kernel handed to the program.
     let reason = unsafe { (&raw const (*skb.0).cb[0]).read_volatile() };
-    reject::refuse::<F, _>(skb, answered(reason))
-}
-
-/// The reason behind a number that crossed a function call.
-#[inline(always)]
-fn answered(reason: u32) -> DropReason {
-    const UNKNOWN_PORT: u32 = DropReason::UnknownPort as u32;
-    const UNSUPPORTED: u32 = DropReason::UnsupportedProtocol as u32;
-    match reason {
-        UNKNOWN_PORT => DropReason::UnknownPort,
-        UNSUPPORTED => DropReason::UnsupportedProtocol,
-        _ => DropReason::Refused,
-    }
+    reject::refuse::<F, _>(skb, reason)
 }
 
 /// The step's number, or the program that takes it. The kernel bounds the chain of programs.
@@ -110,11 +97,7 @@ fn finish(skb: &Skb, hook: Hook, step: Step) -> i32 {
         }
     };
     maps::RARE_STEPS.call(skb.0.cast(), rare as u32);
-    let reason = match rare {
-        RareStep::FromPodMovePort => DropReason::NoSourcePort,
-        _ => DropReason::StepMissing,
-    };
-    report::dropped(hook, reason);
+    report::dropped(hook, step.next.failure());
     TC_ACT_SHOT as i32
 }
 

@@ -1,14 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The loaded programs: packets through `BPF_PROG_TEST_RUN` on the running kernel.
+//! Every packet vector on the loaded programs: packets through `BPF_PROG_TEST_RUN` on the running
+//! kernel.
 
-use pintle::datapath::object::Sizes;
-use pintle_tests::{kernel_world::KernelWorld, vectors};
+macro_rules! in_the_kernel {
+    ($file:ident: $($vector:ident),* $(,)?) => {
+        mod $file {
+            $(mod $vector {
+                use pintle_tests::{kernel_world::KernelWorld, vectors::{Ip, $file::$vector}};
 
-#[test]
-fn every_vector_holds_in_the_kernel() {
-    for (name, vector) in vectors::ALL {
-        println!("{name}");
-        let mut world = KernelWorld::load(&Sizes::new()).unwrap_or_else(|e| panic!("{e:#}"));
-        vector(&mut world);
-    }
+                #[test]
+                fn v4() {
+                    $vector(&mut KernelWorld::small(), Ip::V4);
+                }
+
+                #[test]
+                fn v6() {
+                    $vector(&mut KernelWorld::small(), Ip::V6);
+                }
+            })*
+        }
+    };
 }
+
+pintle_tests::for_each_vector!(in_the_kernel);

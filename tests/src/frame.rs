@@ -50,34 +50,49 @@ pub struct Frame {
     pub fragment: Option<Fragment>,
     /// UDP: the checksum is absent (0).
     pub no_checksum: bool,
+    /// The payload is all that follows the network header, whatever the protocol.
+    pub opaque: bool,
     /// What follows the transport header; of a later fragment or another protocol, everything.
     pub payload: Vec<u8>,
 }
 
 /// A TCP frame.
-pub fn tcp(src: &str, dst: &str, flags: u8) -> Frame {
-    frame(src, dst, proto::TCP, flags)
+pub fn tcp(src: SocketAddr, dst: SocketAddr, flags: u8) -> Frame {
+    Frame { flags, ..frame(src, dst, proto::TCP) }
 }
 
 /// A UDP frame with a small payload.
-pub fn udp(src: &str, dst: &str) -> Frame {
-    Frame { payload: b"query".to_vec(), ..frame(src, dst, proto::UDP, 0) }
+pub fn udp(src: SocketAddr, dst: SocketAddr) -> Frame {
+    Frame { payload: b"query".to_vec(), ..frame(src, dst, proto::UDP) }
 }
 
-fn frame(src: &str, dst: &str, proto: u8, flags: u8) -> Frame {
-    let parse = |text: &str| text.parse().unwrap_or_else(|_| panic!("not an address: {text}"));
+/// A frame of any protocol, without payload.
+pub fn frame(src: SocketAddr, dst: SocketAddr, proto: u8) -> Frame {
     Frame {
-        src: parse(src),
-        dst: parse(dst),
+        src,
+        dst,
         proto,
-        flags,
+        flags: 0,
         ttl: 64,
         options: Vec::new(),
         extensions: Vec::new(),
         fragment: None,
         no_checksum: false,
+        opaque: false,
         payload: Vec::new(),
     }
+}
+
+/// An ICMP message: type, code, the four bytes behind the checksum, and what follows.
+pub fn icmp(src: IpAddr, dst: IpAddr, kind: (u8, u8), rest: u32, body: &[u8]) -> Frame {
+    let proto = if src.is_ipv6() { proto::ICMPV6 } else { proto::ICMP };
+    let mut frame = frame(SocketAddr::new(src, 0), SocketAddr::new(dst, 0), proto);
+    frame.payload.extend([kind.0, kind.1, 0, 0]);
+    frame.payload.extend(rest.to_be_bytes());
+    frame.payload.extend(body);
+    let sum = checksum(&[&frame.icmp_pseudo_header(), &frame.payload]);
+    frame.payload[2..4].copy_from_slice(&sum.to_be_bytes());
+    frame
 }
 
 impl Frame {
@@ -91,8 +106,32 @@ impl Frame {
         Self { payload: payload.into(), ..self }
     }
 
+    /// The same frame with IPv4 options.
+    pub fn options(self, options: impl Into<Vec<u8>>) -> Self {
+        Self { options: options.into(), ..self }
+    }
+
+    /// The datagram in pieces of `size` bytes.
+    pub fn fragments(&self, id: u32, size: usize) -> Vec<Self> {
+        let transport = self.transport();
+        let count = transport.len().div_ceil(size);
+        let piece = |(index, bytes): (usize, &[u8])| {
+            let offset = (index * size) as u16;
+            let fragment = Some(Fragment { id, offset, more: index + 1 < count });
+            Self { fragment, opaque: true, payload: bytes.to_vec(), ..self.clone() }
+        };
+        transport.chunks(size).enumerate().map(piece).collect()
+    }
+
+    /// What a router quotes of it: the network header and `len` bytes behind it.
+    pub fn quote(&self, len: usize) -> Vec<u8> {
+        let header = if self.src.is_ipv6() { 40 } else { 20 + self.options.len() };
+        let bytes = self.bytes();
+        bytes[14..bytes.len().min(14 + header + len)].to_vec()
+    }
+
     fn has_transport(&self) -> bool {
-        self.fragment.as_ref().is_none_or(|fragment| fragment.offset == 0)
+        !self.opaque && self.fragment.as_ref().is_none_or(|fragment| fragment.offset == 0)
     }
 
     /// The bytes on the wire.
@@ -112,7 +151,7 @@ impl Frame {
         let mut header = vec![0x40 | (header_len / 4) as u8, 0];
         header.extend(((header_len + transport.len()) as u16).to_be_bytes());
         let (id, flags) = self.fragment.as_ref().map_or((0, 0), |fragment| {
-            (fragment.id as u16, fragment.offset / 8 | if fragment.more { 0x2000 } else { 0 })
+            (fragment.id as u16, (fragment.offset / 8) | if fragment.more { 0x2000 } else { 0 })
         });
         header.extend(id.to_be_bytes());
         header.extend(flags.to_be_bytes());
@@ -174,6 +213,14 @@ impl Frame {
         bytes
     }
 
+    /// Covered by the checksum of ICMPv6, not of ICMP.
+    fn icmp_pseudo_header(&self) -> Vec<u8> {
+        match self.proto {
+            proto::ICMPV6 => self.pseudo_header(self.payload.len()),
+            _ => Vec::new(),
+        }
+    }
+
     fn pseudo_header(&self, len: usize) -> Vec<u8> {
         let mut header = Vec::new();
         push_ip(&mut header, self.src.ip());
@@ -197,6 +244,10 @@ impl Frame {
             &frame[14..],
             &again[14..]
         );
+        if matches!(parsed.proto, proto::ICMP | proto::ICMPV6) && parsed.fragment.is_none() {
+            let sum = checksum(&[&parsed.icmp_pseudo_header(), &parsed.payload]);
+            assert_eq!(sum, 0, "ICMP checksum wrong in {parsed:?}");
+        }
         parsed
     }
 }
@@ -222,6 +273,7 @@ fn parse_v4(ip: &[u8]) -> Frame {
         extensions: Vec::new(),
         fragment,
         no_checksum: false,
+        opaque: false,
         payload: Vec::new(),
     };
     parse_transport(&mut frame, &ip[header_len..total]);
@@ -242,6 +294,7 @@ fn parse_v6(ip: &[u8]) -> Frame {
         extensions: Vec::new(),
         fragment: None,
         no_checksum: false,
+        opaque: false,
         payload: Vec::new(),
     };
     let mut at = 40;

@@ -14,16 +14,17 @@ use pintle_abi::{
     addr::{Tuple, V4, V6, proto},
     counter::Hook,
     device::{Device, device_flags},
-    flow::Flow,
+    flow::{Flow, flow_flags},
+    fragment::{Fragment, FragmentKey},
     plain::Plain,
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
 };
 
-use crate::world::{BackendSpec, FlowSpec, IFINDEX, Verdict, World, hairpin_address};
+use crate::world::{BackendSpec, FlowSpec, Forget, IFINDEX, MTU, Table, Verdict, World, settings};
 
-/// MTU of the interface that clients sit behind.
-pub const MTU: u32 = 1500;
+/// Entries of the maps of a small world.
+const SMALL: u32 = 4096;
 
 /// Offset of `ifindex` in `__sk_buff`, and the struct's length up to there.
 const SKB_IFINDEX: usize = 40;
@@ -38,21 +39,17 @@ impl KernelWorld {
     /// Loads the programs and writes the settings.
     pub fn load(sizes: &object::Sizes) -> Result<Self> {
         let mut world = Self { ebpf: object::load(None, sizes)? };
-        let (IpAddr::V4(v4), IpAddr::V6(v6)) = (hairpin_address(false), hairpin_address(true))
-        else {
-            unreachable!("one address of each family")
-        };
-        let settings = Settings {
-            hash_key: 0x5eed,
-            fast_path: 1,
-            hairpin_v4: V4::from(v4),
-            hairpin_v6: V6::from(v6),
-            pad: 0,
-        };
         let device = Device { flags: device_flags::FAST, mtu: MTU };
-        world.array::<Settings>("SETTINGS").set(0, settings, 0).context("write settings")?;
+        world.array::<Settings>("SETTINGS").set(0, settings(), 0).context("write settings")?;
         world.hash::<u32, Device>("DEVICES").insert(IFINDEX, device, 0).context("write device")?;
         Ok(world)
+    }
+
+    /// The same with small maps, which load fast and can be filled.
+    pub fn small() -> Self {
+        let sized = pintle_abi::map::ALL.iter().filter(|spec| spec.entries > SMALL);
+        let sizes = sized.map(|spec| (spec.name.to_owned(), SMALL)).collect();
+        Self::load(&sizes).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     /// The loaded object.
@@ -166,26 +163,43 @@ impl World for KernelWorld {
         values.iter().sum()
     }
 
-    fn flows(&self, v6: bool, protocol: u8) -> Vec<FlowSpec> {
-        let name = flow_map(v6, protocol);
+    fn flows(&self, v6: bool, protocol: u8, table: Table) -> Vec<FlowSpec> {
+        let name = flow_map(v6, protocol, table);
         let map = self.ebpf.map(name).unwrap_or_else(|| panic!("no map {name}"));
         if v6 { flows::<V6>(map) } else { flows::<V4>(map) }
     }
 
-    fn forget_flows(&mut self) {
-        for protocol in [proto::TCP, proto::UDP] {
-            forget::<V4>(self.hash(flow_map(false, protocol)));
-            forget::<V6>(self.hash(flow_map(true, protocol)));
+    fn age_flows(&mut self, ns: u64) {
+        for (protocol, table) in FLOW_MAPS {
+            age::<V4>(self.hash(flow_map(false, protocol, table)), ns);
+            age::<V6>(self.hash(flow_map(true, protocol, table)), ns);
         }
+    }
+
+    fn age_fragments(&mut self, ns: u64) {
+        age_first::<V4>(self.hash("FRAGMENTS_V4"), ns);
+        age_first::<V6>(self.hash("FRAGMENTS_V6"), ns);
+    }
+
+    fn forget_flows(&mut self, which: Forget) {
+        for (protocol, table) in FLOW_MAPS {
+            forget::<V4>(self.hash(flow_map(false, protocol, table)), which);
+            forget::<V6>(self.hash(flow_map(true, protocol, table)), which);
+        }
+    }
+
+    fn fill_flows(&mut self, v6: bool, protocol: u8) {
+        let name = flow_map(v6, protocol, Table::Main);
+        if v6 { fill::<V6>(self.hash(name)) } else { fill::<V4>(self.hash(name)) }
     }
 }
 
-fn frontend_key<A>(addr: A, port: u16, proto: u8) -> FrontendKey<A> {
+pub(crate) fn frontend_key<A>(addr: A, port: u16, proto: u8) -> FrontendKey<A> {
     FrontendKey { addr, port: port.to_be(), proto, scope: 0 }
 }
 
 /// A backend as the map holds it; generation 0 stands for a free id.
-pub fn backend_value<A>(addr: A, spec: BackendSpec) -> Backend<A> {
+pub(crate) fn backend_value<A>(addr: A, spec: BackendSpec) -> Backend<A> {
     Backend {
         addr,
         ifindex: spec.ifindex,
@@ -196,12 +210,23 @@ pub fn backend_value<A>(addr: A, spec: BackendSpec) -> Backend<A> {
     }
 }
 
-fn flow_map(v6: bool, protocol: u8) -> &'static str {
-    match (v6, protocol) {
-        (false, proto::TCP) => "TCP_FLOWS_V4",
-        (true, proto::TCP) => "TCP_FLOWS_V6",
-        (false, _) => "UDP_FLOWS_V4",
-        (true, _) => "UDP_FLOWS_V6",
+const FLOW_MAPS: [(u8, Table); 4] = [
+    (proto::TCP, Table::Main),
+    (proto::TCP, Table::Overflow),
+    (proto::UDP, Table::Main),
+    (proto::UDP, Table::Overflow),
+];
+
+fn flow_map(v6: bool, protocol: u8, table: Table) -> &'static str {
+    match (protocol, table, v6) {
+        (proto::TCP, Table::Main, false) => "TCP_FLOWS_V4",
+        (proto::TCP, Table::Main, true) => "TCP_FLOWS_V6",
+        (proto::TCP, Table::Overflow, false) => "TCP_OVERFLOW_V4",
+        (proto::TCP, Table::Overflow, true) => "TCP_OVERFLOW_V6",
+        (_, Table::Main, false) => "UDP_FLOWS_V4",
+        (_, Table::Main, true) => "UDP_FLOWS_V6",
+        (_, Table::Overflow, false) => "UDP_OVERFLOW_V4",
+        (_, Table::Overflow, true) => "UDP_OVERFLOW_V6",
     }
 }
 
@@ -216,7 +241,7 @@ where
 }
 
 /// What vectors look at of a flow entry.
-pub fn spec_of<A>(flow: &Flow<A>) -> FlowSpec {
+pub(crate) fn spec_of<A>(flow: &Flow<A>) -> FlowSpec {
     FlowSpec {
         flags: flow.flags,
         backend: flow.backend,
@@ -226,14 +251,60 @@ pub fn spec_of<A>(flow: &Flow<A>) -> FlowSpec {
     }
 }
 
-fn forget<A>(mut map: HashMap<&mut MapData, Tuple<A>, Flow<A>>)
+type FlowMap<'a, A> = HashMap<&'a mut MapData, Tuple<A>, Flow<A>>;
+
+fn elements<A: Copy>(map: &FlowMap<'_, A>) -> Vec<(Tuple<A>, Flow<A>)>
 where
-    A: Copy,
     Tuple<A>: Pod,
     Flow<A>: Pod,
 {
-    let keys: Vec<Tuple<A>> = map.keys().filter_map(Result::ok).collect();
-    for key in keys {
-        map.remove(&key).unwrap_or_else(|error| panic!("remove a flow: {error}"));
+    map.iter().filter_map(Result::ok).collect()
+}
+
+fn age<A: Copy>(mut map: FlowMap<'_, A>, ns: u64)
+where
+    Tuple<A>: Pod,
+    Flow<A>: Pod,
+{
+    for (key, mut flow) in elements(&map) {
+        flow.last_seen_ns = flow.last_seen_ns.wrapping_sub(ns);
+        map.insert(key, flow, 0).unwrap_or_else(|error| panic!("age a flow: {error}"));
+    }
+}
+
+fn age_first<A: Copy>(mut map: HashMap<&mut MapData, FragmentKey<A>, Fragment>, ns: u64)
+where
+    FragmentKey<A>: Pod,
+{
+    let all: Vec<_> = map.iter().filter_map(Result::ok).collect();
+    for (key, mut first) in all {
+        first.seen_ns = first.seen_ns.wrapping_sub(ns);
+        map.insert(key, first, 0).unwrap_or_else(|error| panic!("age a fragment: {error}"));
+    }
+}
+
+fn forget<A: Copy>(mut map: FlowMap<'_, A>, which: Forget)
+where
+    Tuple<A>: Pod,
+    Flow<A>: Pod,
+{
+    for (key, flow) in elements(&map) {
+        if which == Forget::Everything || flow.flags & flow_flags::ALIAS == 0 {
+            map.remove(&key).unwrap_or_else(|error| panic!("remove a flow: {error}"));
+        }
+    }
+}
+
+fn fill<A: Copy + Default>(mut map: FlowMap<'_, A>)
+where
+    Tuple<A>: Pod,
+    Flow<A>: Pod,
+{
+    for index in 0_u32.. {
+        let (src_port, dst_port) = ((index >> 16) as u16, index as u16);
+        let key = Tuple { src_port, dst_port, ..Tuple::default() };
+        if map.insert(key, Flow::default(), 1).is_err() {
+            return;
+        }
     }
 }

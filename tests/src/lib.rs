@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod client;
 pub mod frame;
+pub mod host_world;
 pub mod kernel_state;
 pub mod kernel_world;
 pub mod latency;

@@ -3,11 +3,16 @@
 //!
 //! Packet vectors ([`crate::vectors`]) are written once against this and run on both.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+};
 
 use pintle_abi::{
+    addr::{V4, V6, proto},
     counter::{Counter, Hook, counter_index, drop_index},
     drop_reason::DropReason,
+    settings::Settings,
 };
 
 use crate::frame::Frame;
@@ -25,6 +30,9 @@ pub enum Verdict {
 
 /// The interface that every vector's client sits behind: loopback, which exists in every namespace.
 pub const IFINDEX: u32 = 1;
+
+/// MTU of the interface that clients sit behind.
+pub const MTU: u32 = 1500;
 
 /// A backend to write.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +62,15 @@ pub struct FlowSpec {
     pub packets: u64,
 }
 
+/// The two maps that hold the flows of a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// The one that never evicts.
+    Main,
+    /// The one for flows that find the first full.
+    Overflow,
+}
+
 /// The data path under test.
 pub trait World {
     /// Writes a frontend that leads to slots; `proto` and port 0 write the wildcard.
@@ -68,11 +85,29 @@ pub trait World {
     fn send_bytes(&mut self, hook: Hook, frame: &[u8]) -> (Verdict, Vec<u8>);
     /// A counter, summed over CPUs.
     fn counter(&self, index: u32) -> u64;
-    /// Every flow entry of a protocol.
-    fn flows(&self, v6: bool, proto: u8) -> Vec<FlowSpec>;
-    /// Removes every flow entry, as eviction would.
-    fn forget_flows(&mut self);
+    /// Every flow entry of a protocol in a table.
+    fn flows(&self, v6: bool, proto: u8, table: Table) -> Vec<FlowSpec>;
+    /// Makes every flow entry look idle for that much longer.
+    fn age_flows(&mut self, ns: u64);
+    /// Makes every first fragment look older.
+    fn age_fragments(&mut self, ns: u64);
+    /// Removes every flow entry, as eviction would; main entries only, or both.
+    fn forget_flows(&mut self, which: Forget);
+    /// Fills a flow map with entries of other connections until it takes no more.
+    fn fill_flows(&mut self, v6: bool, proto: u8);
 }
+
+/// Which flow entries to remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forget {
+    /// Aliases and main entries.
+    Everything,
+    /// Main entries only: half of each pair.
+    Mains,
+}
+
+/// The protocols that have flows, with the word for each.
+const FLOW_PROTOCOLS: [(u8, &str); 2] = [(proto::TCP, "tcp"), (proto::UDP, "udp")];
 
 impl dyn World + '_ {
     /// Sends a frame through a hook and parses what comes out.
@@ -81,37 +116,106 @@ impl dyn World + '_ {
         (verdict, Frame::parse(&bytes))
     }
 
-    /// Writes a service: slots and backends from id and slot `first` on, frontend and wildcard.
-    pub fn service(&mut self, frontend: &str, proto: u8, first: u32, backends: &[&str]) {
-        let addr: SocketAddr = address(frontend);
+    /// Sends a frame through `from_pod`; it must come out like that.
+    #[track_caller]
+    pub fn from_pod(&mut self, frame: &Frame, verdict: Verdict, expected: &Frame) {
+        assert_eq!(self.send(Hook::FromPod, frame), (verdict, expected.clone()));
+    }
+
+    /// Sends a frame through `to_pod`; it must pass and come out like that.
+    #[track_caller]
+    pub fn to_pod(&mut self, frame: &Frame, expected: &Frame) {
+        assert_eq!(self.send(Hook::ToPod, frame), (Verdict::Pass, expected.clone()));
+    }
+
+    /// Sends a frame through `from_pod`; it must be dropped.
+    #[track_caller]
+    pub fn drops(&mut self, frame: &Frame) {
+        let (verdict, _) = self.send_bytes(Hook::FromPod, &frame.bytes());
+        assert_eq!(verdict, Verdict::Drop);
+    }
+
+    /// Sends bytes through a hook; they must pass as they are.
+    #[track_caller]
+    pub fn untouched(&mut self, hook: Hook, bytes: &[u8]) {
+        assert_eq!(self.send_bytes(hook, bytes), (Verdict::Pass, bytes.to_vec()));
+    }
+
+    /// Writes a service with local backends: slots and backends from id and slot `first` on,
+    /// frontend and wildcard.
+    pub fn service(&mut self, addr: SocketAddr, proto: u8, first: u32, backends: &[SocketAddr]) {
+        self.service_behind(IFINDEX, (addr, proto), first, backends);
+    }
+
+    /// The same behind an interface; 0 for backends that the host's stack leads to.
+    pub fn service_behind(
+        &mut self,
+        ifindex: u32,
+        (addr, proto): (SocketAddr, u8),
+        first: u32,
+        backends: &[SocketAddr],
+    ) {
         for (index, backend) in (first..).zip(backends) {
-            let addr = address(backend);
-            self.put_backend(BackendSpec { id: index, addr, generation: 1, ifindex: IFINDEX });
-            self.put_slot(addr.is_ipv6(), index, index);
+            self.put_backend(BackendSpec { id: index, addr: *backend, generation: 1, ifindex });
+            self.put_slot(backend.is_ipv6(), index, index);
         }
         self.put_frontend(SocketAddr::new(addr.ip(), 0), 0, (0, 0), 0);
         self.put_frontend(addr, proto, (first, backends.len() as u32), 0);
     }
 
-    /// A counter of a hook.
-    pub fn count(&self, hook: Hook, counter: Counter) -> u64 {
-        self.counter(counter_index(hook, counter))
+    /// Every counter and drop that is not 0.
+    fn moved(&self) -> String {
+        let mut text = String::new();
+        let mut add = |count: u64, hook: Hook, what: &str| {
+            if count > 0 {
+                let separator = if text.is_empty() { "" } else { ", " };
+                let _ = write!(text, "{separator}{}: {count} {what}", hook.as_str());
+            }
+        };
+        for hook in Hook::ALL {
+            for counter in Counter::ALL {
+                add(self.counter(counter_index(*hook, *counter)), *hook, counter.as_str());
+            }
+            for reason in DropReason::ALL {
+                let what = format!("dropped ({})", reason.as_str());
+                add(self.counter(drop_index(*hook, *reason)), *hook, &what);
+            }
+        }
+        text
+    }
+
+    /// How many flow entries there are.
+    fn flow_counts(&self) -> String {
+        let mut counts = Vec::new();
+        for (proto, word) in FLOW_PROTOCOLS {
+            for (table, name) in [(Table::Main, "flows"), (Table::Overflow, "overflow flows")] {
+                let count = |v6| self.flows(v6, proto, table).len();
+                let sum = count(false) + count(true);
+                if sum > 0 {
+                    counts.push(format!("{sum} {word} {name}"));
+                }
+            }
+        }
+        counts.join(", ")
+    }
+
+    /// Exactly this has moved since the world began.
+    #[track_caller]
+    pub fn expect(&self, moved: &str) {
+        let separator = if self.flow_counts().is_empty() { "" } else { ", " };
+        assert_eq!(format!("{}{separator}{}", self.moved(), self.flow_counts()), moved);
+    }
+
+    /// Exactly these counters have moved since the world began; the maps hold what they hold.
+    #[track_caller]
+    pub fn expect_counters(&self, moved: &str) {
+        assert_eq!(self.moved(), moved);
     }
 
     /// A drop reason of a hook.
-    pub fn drops(&self, hook: Hook, reason: DropReason) -> u64 {
+    pub fn dropped(&self, hook: Hook, reason: DropReason) -> u64 {
         self.counter(drop_index(hook, reason))
     }
-
-    /// Every packet that was dropped at a hook.
-    pub fn all_drops(&self, hook: Hook) -> u64 {
-        DropReason::ALL.iter().map(|reason| self.drops(hook, *reason)).sum()
-    }
-}
-
-/// Parses a socket address of a vector.
-pub fn address(text: &str) -> SocketAddr {
-    text.parse().unwrap_or_else(|_| panic!("not an address: {text}"))
 }
 
 /// The source a pod sees when it reaches itself, in every world.
@@ -120,5 +224,19 @@ pub fn hairpin_address(v6: bool) -> IpAddr {
         IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 0x5e1f])
     } else {
         IpAddr::from([169, 254, 42, 1])
+    }
+}
+
+/// The settings of every world.
+pub fn settings() -> Settings {
+    let (IpAddr::V4(v4), IpAddr::V6(v6)) = (hairpin_address(false), hairpin_address(true)) else {
+        unreachable!("one address of each family")
+    };
+    Settings {
+        hash_key: 0x5eed,
+        fast_path: 1,
+        hairpin_v4: V4::from(v4),
+        hairpin_v6: V6::from(v6),
+        pad: 0,
     }
 }

@@ -154,7 +154,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn port_unreachable() -> (u8, u8) {
-        (icmp::v4::UNREACHABLE, icmp::v4::CODE_PORT)
+        (icmp::v6::UNREACHABLE, icmp::v6::CODE_PORT)
     }
 
     #[inline(always)]

@@ -86,9 +86,6 @@ fn connect<F: Family, P: Packet>(
     let Some(frontend) = lb::find_frontend(headers) else { return Ok(pass()) };
     let frontend = frontend?;
     let Some(flows) = F::flows(headers.proto) else { return Err(DropReason::UnsupportedProtocol) };
-    if headers.fragmentation.is_later() {
-        return Err(DropReason::FragmentUnknown);
-    }
     let choice = lb::select(&headers.tuple, frontend)?;
     match flow::create(flows, headers, packet, &choice, source_port)? {
         Some((main, server)) => forward(packet, headers, main, &server),

@@ -42,6 +42,19 @@ pub enum Next {
     Refuse,
 }
 
+impl Next {
+    /// Why the packet is dropped when the step cannot be taken: its program is not there, or the
+    /// chain of programs is as long as the kernel allows.
+    #[inline(always)]
+    pub fn failure(self) -> DropReason {
+        match self {
+            Self::MovePort => DropReason::NoSourcePort,
+            Self::Pass | Self::Drop | Self::Deliver => DropReason::StepMissing,
+            Self::Unusual | Self::Icmp | Self::Refuse => DropReason::StepMissing,
+        }
+    }
+}
+
 impl Step {
     /// On to the next program.
     pub const PASS: Self = Self { next: Next::Pass, argument: 0 };

@@ -3,23 +3,43 @@
 //!
 //! Every thread has its own maps and clock, so tests run side by side; [`reset`] empties them.
 
-use core::cell::Cell;
-use std::{boxed::Box, collections::BTreeMap, sync::Mutex, vec::Vec};
+use core::{
+    cell::{Cell, RefCell},
+    marker::PhantomData,
+};
+use std::{boxed::Box, collections::BTreeMap, vec::Vec};
 
 use super::{IfPresent, InsertError};
 
-std::thread_local! {
-    static WORLD: Cell<u64> = const { Cell::new(0) };
-    static NOW_NS: Cell<u64> = const { Cell::new(1_000_000_000) };
-}
-static NEXT_WORLD: Mutex<u64> = Mutex::new(1);
+/// A value's memory, aligned for every ABI struct; its address does not change while it is there.
+type Memory = Box<[u64]>;
 
-/// Gives this thread empty maps and a fresh clock.
+/// The elements of one map, by the bytes of their keys.
+type Elements = BTreeMap<Vec<u8>, Memory>;
+
+const START_NS: u64 = 1_000_000_000;
+
+std::thread_local! {
+    /// Elements of each map, by the address of its static.
+    static MAPS: RefCell<BTreeMap<usize, Elements>> = const { RefCell::new(BTreeMap::new()) };
+    /// What was removed or replaced: it stays readable, as it does in the kernel (RCU).
+    static REMOVED: RefCell<Vec<Memory>> = const { RefCell::new(Vec::new()) };
+    static NOW_NS: Cell<u64> = const { Cell::new(START_NS) };
+    static DRAWN: Cell<u64> = const { Cell::new(0) };
+    static LIMIT: Cell<u32> = const { Cell::new(u32::MAX) };
+}
+
+/// Gives this thread empty maps and a fresh clock. Nothing may point into the old ones any more.
 pub fn reset() {
-    let mut next = NEXT_WORLD.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    WORLD.set(*next);
-    *next += 1;
-    NOW_NS.set(1_000_000_000);
+    MAPS.with_borrow_mut(BTreeMap::clear);
+    REMOVED.with_borrow_mut(Vec::clear);
+    NOW_NS.set(START_NS);
+    DRAWN.set(0);
+}
+
+/// Makes this thread's maps take at most so many elements.
+pub fn limit(entries: u32) {
+    LIMIT.set(entries);
 }
 
 /// Lets time pass.
@@ -34,16 +54,9 @@ pub fn now_ns() -> u64 {
 
 /// A pseudo-random number; the same sequence after each [`reset`].
 pub fn random() -> u32 {
-    NOW_NS.set(NOW_NS.get() + 1);
-    (NOW_NS.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+    DRAWN.set(DRAWN.get() + 1);
+    (DRAWN.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
-
-/// World and key bytes; the value's address must not change, hence the box.
-type Elements<V> = Mutex<BTreeMap<(u64, Vec<u8>), Box<Slot<V>>>>;
-
-struct Slot<V>(core::cell::UnsafeCell<V>);
-// SAFETY: an element is reached only from the thread whose world it belongs to.
-unsafe impl<V> Send for Slot<V> {}
 
 fn bytes_of<K: Copy>(key: &K) -> Vec<u8> {
     let start = core::ptr::from_ref(key).cast::<u8>();
@@ -51,58 +64,65 @@ fn bytes_of<K: Copy>(key: &K) -> Vec<u8> {
     unsafe { core::slice::from_raw_parts(start, size_of::<K>()) }.into()
 }
 
+fn memory_of<V: Copy>(value: &V) -> Memory {
+    const { assert!(align_of::<V>() <= align_of::<u64>()) };
+    let mut memory = std::vec![0_u64; size_of::<V>().div_ceil(8)].into_boxed_slice();
+    // SAFETY: the memory is large enough and aligned for the value, which is plain bytes.
+    unsafe { memory.as_mut_ptr().cast::<V>().write(*value) };
+    memory
+}
+
 /// A hash that refuses new elements when it is full.
 pub struct Hash<K, V> {
     entries: u32,
-    elements: Elements<V>,
-    key: core::marker::PhantomData<fn(K)>,
+    types: PhantomData<fn(K) -> V>,
 }
 
-/// The stand-in never evicts: it is used below its size.
+/// The stand-in does not evict but refuses when it is full, as the kernel does without memory.
 pub type LruHash<K, V> = Hash<K, V>;
 
 impl<K: Copy, V: Copy> Hash<K, V> {
     /// A map of at most `entries` elements.
     pub const fn new(entries: u32) -> Self {
-        let elements = Mutex::new(BTreeMap::new());
-        Self { entries, elements, key: core::marker::PhantomData }
+        Self { entries, types: PhantomData }
     }
 
-    fn with<R>(&self, f: impl FnOnce(&mut BTreeMap<(u64, Vec<u8>), Box<Slot<V>>>) -> R) -> R {
-        f(&mut self.elements.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    fn with<R>(&self, f: impl FnOnce(&mut Elements) -> R) -> R {
+        let map = core::ptr::from_ref(self) as usize;
+        MAPS.with_borrow_mut(|maps| f(maps.entry(map).or_default()))
     }
 
     /// The value of a key.
     pub fn get(&self, key: &K) -> Option<*mut V> {
-        self.with(|map| map.get(&(WORLD.get(), bytes_of(key))).map(|slot| slot.0.get()))
+        self.with(|map| map.get_mut(&bytes_of(key)).map(|memory| memory.as_mut_ptr().cast()))
     }
 
     /// Adds or replaces an element.
     pub fn insert(&self, key: &K, value: &V, present: IfPresent) -> Result<(), InsertError> {
-        if let Some(place) = self.get(key) {
-            if present == IfPresent::Refuse {
+        let key = bytes_of(key);
+        self.with(|map| {
+            let exists = map.contains_key(&key);
+            if exists && present == IfPresent::Refuse {
                 return Err(InsertError::Exists);
             }
-            // SAFETY: the element lives in a box of this thread's world.
-            unsafe { *place = *value };
-            return Ok(());
-        }
-        if self.len() >= self.entries as usize {
-            return Err(InsertError::NoRoom);
-        }
-        let slot = Box::new(Slot(core::cell::UnsafeCell::new(*value)));
-        self.with(|map| map.insert((WORLD.get(), bytes_of(key)), slot));
-        Ok(())
+            if !exists && map.len() >= self.entries.min(LIMIT.get()) as usize {
+                return Err(InsertError::NoRoom);
+            }
+            let before = map.insert(key, memory_of(value));
+            REMOVED.with_borrow_mut(|removed| removed.extend(before));
+            Ok(())
+        })
     }
 
     /// Removes an element if it is there.
     pub fn remove(&self, key: &K) {
-        self.with(|map| map.remove(&(WORLD.get(), bytes_of(key))));
+        let removed = self.with(|map| map.remove(&bytes_of(key)));
+        REMOVED.with_borrow_mut(|all| all.extend(removed));
     }
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.with(|map| map.keys().filter(|(world, _)| *world == WORLD.get()).count())
+        self.with(|map| map.len())
     }
 
     /// Whether there is no element.
@@ -110,12 +130,16 @@ impl<K: Copy, V: Copy> Hash<K, V> {
         self.len() == 0
     }
 
-    /// Every value, in the order of the keys' bytes.
-    pub fn values(&self) -> Vec<V> {
+    /// Every element, in the order of the keys' bytes; the value may be written in place.
+    pub fn elements(&self) -> Vec<(K, *mut V)> {
+        let key = |bytes: &Vec<u8>| {
+            // SAFETY: the bytes were a key when it was inserted.
+            unsafe { bytes.as_ptr().cast::<K>().read_unaligned() }
+        };
         self.with(|map| {
-            let mine = map.iter().filter(|((world, _), _)| *world == WORLD.get());
-            // SAFETY: the element belongs to this thread's world.
-            mine.map(|(_, slot)| unsafe { *slot.0.get() }).collect()
+            let element =
+                |(bytes, memory): (&Vec<u8>, &mut Memory)| (key(bytes), memory.as_mut_ptr().cast());
+            map.iter_mut().map(element).collect()
         })
     }
 }
@@ -126,7 +150,7 @@ pub struct Array<V>(Hash<u32, V>);
 /// One CPU only.
 pub type PerCpuArray<V> = Array<V>;
 
-impl<V: Copy + Default> Array<V> {
+impl<V: Copy> Array<V> {
     /// An array of `entries` zeroed values.
     pub const fn new(entries: u32) -> Self {
         Self(Hash::new(entries))
@@ -137,7 +161,12 @@ impl<V: Copy + Default> Array<V> {
         if index >= self.0.entries {
             return None;
         }
-        let _ = self.0.insert(&index, &V::default(), IfPresent::Refuse);
+        if let Some(value) = self.0.get(&index) {
+            return Some(value);
+        }
+        // SAFETY: array values are ABI structs or integers, for which all zeroes are a value.
+        let zero = unsafe { core::mem::zeroed() };
+        let _ = self.0.insert(&index, &zero, IfPresent::Refuse);
         self.0.get(&index)
     }
 }

@@ -1,9 +1,140 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Packet vectors: what goes in, what comes out, what moved. Each runs on the host build of the
-//! programs and on the loaded ones.
+//! programs and on the loaded ones, with IPv4 and with IPv6.
+//!
+//! A vector is a fact in the present tense. It ends by saying everything that moved, so a counter
+//! or a drop that nobody expected fails it. S1, I7 and so on number the cases that a service proxy
+//! has to get right.
 
+use std::net::{IpAddr, SocketAddr};
+
+use pintle_abi::addr::proto;
+
+use crate::frame::{Frame, flag, tcp, udp};
+
+pub mod backend_gone;
 pub mod clusterip;
+pub mod connections;
+pub mod fragments;
+pub mod hairpin;
+pub mod icmp_errors;
+pub mod odd_packets;
+pub mod refusal;
+pub mod tables;
 
-/// Every vector: its name, which is the fact it states, and the vector.
-pub const ALL: &[(&str, fn(&mut dyn crate::world::World))] =
-    &[("syn_to_a_clusterip_goes_to_a_backend", clusterip::syn_to_a_clusterip_goes_to_a_backend)];
+/// Expands a macro to a test for each vector and family: `$run!(file, vector)`.
+#[macro_export]
+macro_rules! for_each_vector {
+    ($run:ident) => {
+        $run! { backend_gone:
+            udp_moves_to_another_backend_at_once, tcp_continues_with_a_backend_that_is_gone,
+            unanswered_tcp_moves_to_another_backend, udp_is_refused_while_there_is_no_backend
+        }
+        $run! { clusterip:
+            first_packet_goes_to_a_backend, reply_comes_from_the_service,
+            reply_comes_from_the_service_after_its_removal, remote_backend_is_reached_through_the_stack,
+            retransmitted_syn_goes_to_the_same_backend,
+            retransmitted_syn_goes_to_the_same_backend_after_its_flow_was_lost,
+            tcp_and_udp_share_a_port_number, services_share_a_backend,
+            one_client_port_reaches_one_backend_through_two_services,
+            moved_connection_keeps_its_port, tuples_spread_evenly, other_traffic_is_untouched
+        }
+        $run! { connections:
+            tuple_is_reused_after_both_fins, tuple_is_reused_after_a_reset,
+            tuple_is_reused_after_a_timeout, live_tuple_is_not_reused_by_a_syn,
+            idle_udp_tuple_is_reused, spurious_reset_is_retracted, states_follow_the_segments,
+            connection_is_picked_up_in_its_middle, lost_main_entry_is_restored,
+            finished_connection_does_not_touch_its_successor
+        }
+        $run! { fragments:
+            fragments_follow_their_first, fragmented_reply_comes_from_the_service,
+            fragment_without_first_is_dropped, fragment_elsewhere_is_untouched,
+            reused_identification_follows_the_new_first, old_first_fragment_is_forgotten
+        }
+        $run! { hairpin: pod_reaches_itself, pod_reaches_itself_behind_the_stack }
+        $run! { icmp_errors:
+            error_of_a_router_names_the_service, error_of_the_backend_comes_from_the_service,
+            error_of_the_client_reaches_the_backend, error_behind_the_stack_names_the_service,
+            error_quotes_eight_bytes, error_quotes_options, error_of_no_flow_is_dropped,
+            error_elsewhere_is_untouched, echo_to_a_service_is_refused, echo_elsewhere_is_untouched
+        }
+        $run! { odd_packets:
+            ipv4_options_are_kept, extension_headers_are_kept, too_many_extension_headers_are_refused,
+            no_next_header_is_refused, padding_is_kept, truncated_packet_is_dropped,
+            contradictory_header_is_dropped, last_hop_goes_to_the_stack,
+            udp_without_checksum_stays_without, udp_checksum_is_never_zero
+        }
+        $run! { refusal:
+            service_without_backends_is_refused, service_without_backends_drops_silently_if_told_to,
+            unknown_port_is_refused, unsupported_protocol_is_refused, refusals_are_limited,
+            refusal_quotes_options
+        }
+        $run! { tables:
+            full_flow_map_overflows, overflowed_flow_is_found_again, established_survives_a_full_map
+        }
+    };
+}
+
+/// An address family: every vector's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ip {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// The protocols of a service.
+pub const PROTOCOLS: [u8; 2] = [proto::TCP, proto::UDP];
+
+impl Ip {
+    /// Whether this is IPv6.
+    pub fn is_v6(self) -> bool {
+        self == Self::V6
+    }
+
+    fn address(self, v4: [u8; 4], v6: [u16; 2]) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::from(v4),
+            Self::V6 => IpAddr::from([0xfd00, v6[0], 0, 0, 0, 0, 0, v6[1]]),
+        }
+    }
+
+    /// The client.
+    pub fn client(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address([10, 244, 1, 9], [1, 9]), port)
+    }
+
+    /// The service.
+    pub fn service(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address([10, 96, 0, 10], [96, 10]), port)
+    }
+
+    /// Another service.
+    pub fn other_service(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address([10, 96, 0, 11], [96, 11]), port)
+    }
+
+    /// A backend by number; its address sorts before or behind the client's.
+    pub fn backend(self, number: u8, port: u16) -> SocketAddr {
+        let subnet = u16::from(number % 2) * 2;
+        let ip = self.address([10, 244, subnet as u8, number], [subnet, u16::from(number)]);
+        SocketAddr::new(ip, port)
+    }
+
+    /// A router on the way.
+    pub fn router(self) -> IpAddr {
+        self.address([10, 244, 0, 254], [0, 254])
+    }
+}
+
+/// The first packet of a connection.
+pub fn first(proto: u8, src: SocketAddr, dst: SocketAddr) -> Frame {
+    if proto == proto::TCP { tcp(src, dst, flag::SYN) } else { udp(src, dst) }
+}
+
+/// A packet of an established connection.
+pub fn data(proto: u8, src: SocketAddr, dst: SocketAddr) -> Frame {
+    let frame = if proto == proto::TCP { tcp(src, dst, flag::ACK) } else { udp(src, dst) };
+    frame.payload("some data")
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+//! I11: frames whose checksum is left to the device. The field then holds the sum of the
+//! pseudo-header, and must hold that of the new one afterwards.
+
+use std::net::IpAddr;
+
+use pintle_abi::{addr::proto, counter::Hook};
+use pintle_tests::{
+    frame::{Frame, checksum},
+    host_world::{HostWorld, Offload},
+    vectors::{Ip, PROTOCOLS, data},
+    world::{Verdict, World},
+};
+
+/// The bytes of a frame with the sum of its pseudo-header in place of its checksum.
+fn partial(frame: &Frame) -> Vec<u8> {
+    let mut bytes = frame.bytes();
+    let header = if frame.src.is_ipv6() { 54 } else { 34 };
+    let field = header + if frame.proto == proto::TCP { 16 } else { 6 };
+    let mut pseudo = Vec::new();
+    for ip in [frame.src.ip(), frame.dst.ip()] {
+        match ip {
+            IpAddr::V4(ip) => pseudo.extend(ip.octets()),
+            IpAddr::V6(ip) => pseudo.extend(ip.octets()),
+        }
+    }
+    pseudo.extend(((bytes.len() - header) as u32).to_be_bytes());
+    pseudo.extend([0, 0, 0, frame.proto]);
+    bytes[field..field + 2].copy_from_slice(&(!checksum(&[&pseudo])).to_be_bytes());
+    bytes
+}
+
+#[test]
+fn partial_checksums_stay_partial() {
+    for ip in [Ip::V4, Ip::V6] {
+        let mut world = HostWorld::new(Offload::Partial);
+        let world: &mut dyn World = &mut world;
+        let (client, service, backend) = (ip.client(40000), ip.service(80), ip.backend(5, 8080));
+        for protocol in PROTOCOLS {
+            world.service(service, protocol, 1, &[backend]);
+            let sent = partial(&data(protocol, client, service));
+            let expected = partial(&data(protocol, client, backend).ttl(63));
+            assert_eq!(world.send_bytes(Hook::FromPod, &sent), (Verdict::Deliver, expected));
+            let reply = partial(&data(protocol, backend, client));
+            let expected = partial(&data(protocol, service, client));
+            assert_eq!(world.send_bytes(Hook::ToPod, &reply), (Verdict::Pass, expected));
+        }
+    }
+}

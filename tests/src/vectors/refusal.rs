@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Packets to a service address that nobody takes: their sender is told.
+
+use std::net::SocketAddr;
+
+use pintle_abi::{addr::proto, counter::Hook, drop_reason::DropReason, service::frontend_flags};
+
+use super::{Ip, PROTOCOLS, data, first};
+use crate::{
+    frame::{Frame, icmp},
+    world::{Verdict, World},
+};
+
+/// "Port unreachable" about a frame, from its destination; 8 bytes of transport are quoted.
+fn port_unreachable(refused: &Frame) -> Frame {
+    let kind = if refused.src.is_ipv6() { (1, 4) } else { (3, 3) };
+    icmp(refused.dst.ip(), refused.src.ip(), kind, 0, &refused.quote(8))
+}
+
+#[track_caller]
+fn is_refused(world: &mut dyn World, frame: &Frame) {
+    world.from_pod(frame, Verdict::Deliver, &port_unreachable(frame));
+}
+
+/// S6.
+pub fn service_without_backends_is_refused(world: &mut dyn World, ip: Ip) {
+    for proto in PROTOCOLS {
+        world.service(ip.service(80), proto, 1, &[]);
+        is_refused(world, &first(proto, ip.client(40000), ip.service(80)));
+        is_refused(world, &data(proto, ip.client(40000), ip.service(80)).payload([7; 1000]));
+    }
+    world.expect("from_pod: 4 dropped (refused, no backend)");
+}
+
+/// S6.
+pub fn service_without_backends_drops_silently_if_told_to(world: &mut dyn World, ip: Ip) {
+    for proto in PROTOCOLS {
+        world.service(ip.service(80), proto, 1, &[]);
+        world.put_frontend(ip.service(80), proto, (0, 0), frontend_flags::DROP);
+        world.drops(&first(proto, ip.client(40000), ip.service(80)));
+    }
+    world.expect("from_pod: 2 dropped (no backend)");
+}
+
+/// S7.
+pub fn unknown_port_is_refused(world: &mut dyn World, ip: Ip) {
+    let (client, backend) = (ip.client(40000), ip.backend(5, 80));
+    for proto in PROTOCOLS {
+        world.service(ip.service(80), proto, 1, &[backend]);
+        is_refused(world, &first(proto, client, ip.service(81)));
+        let expected = first(proto, client, backend).ttl(63);
+        world.from_pod(&first(proto, client, ip.service(80)), Verdict::Deliver, &expected);
+    }
+    world.expect(
+        "from_pod: 2 to a service, from_pod: 2 redirected, from_pod: 2 new flows, \
+         from_pod: 2 dropped (refused, unknown port), 2 tcp flows, 2 udp flows",
+    );
+}
+
+/// S7.
+pub fn unsupported_protocol_is_refused(world: &mut dyn World, ip: Ip) {
+    world.service(ip.service(80), proto::TCP, 1, &[ip.backend(5, 80)]);
+    for proto in [proto::SCTP, 47] {
+        let address = |of: SocketAddr| SocketAddr::new(of.ip(), 0);
+        let (src, dst) = (address(ip.client(0)), address(ip.service(0)));
+        let frame = crate::frame::frame(src, dst, proto).payload([9; 20]);
+        is_refused(world, &frame);
+    }
+    world.expect("from_pod: 2 dropped (unsupported protocol)");
+}
+
+/// S6. The budget is for a window of an eighth of a second, so a slow machine passes a few windows.
+pub fn refusals_are_limited(world: &mut dyn World, ip: Ip) {
+    const SENT: u64 = 20_000;
+    world.service(ip.service(80), proto::UDP, 1, &[]);
+    let frame = first(proto::UDP, ip.client(40000), ip.service(80)).bytes();
+    for _ in 0..SENT {
+        world.send_bytes(Hook::FromPod, &frame);
+    }
+    let told = world.dropped(Hook::FromPod, DropReason::Refused);
+    let silent = world.dropped(Hook::FromPod, DropReason::RefusedSilently);
+    assert_eq!(told + silent, SENT);
+    assert!(told >= 1000, "{told} were told");
+    assert!(silent > 0 || told % 1000 != 0, "nothing is limited");
+}
+
+/// The quoted packet is complete up to 8 bytes of its transport header.
+pub fn refusal_quotes_options(world: &mut dyn World, ip: Ip) {
+    world.service(ip.service(80), proto::UDP, 1, &[]);
+    let frame = first(proto::UDP, ip.client(40000), ip.service(80));
+    match ip {
+        Ip::V4 => is_refused(world, &frame.options([1; 40])),
+        Ip::V6 => {
+            let frame = Frame { extensions: vec![(60, vec![0; 30])], ..frame };
+            let expected =
+                icmp(ip.service(0).ip(), ip.client(0).ip(), (1, 4), 0, &frame.quote(32 + 8));
+            world.from_pod(&frame, Verdict::Deliver, &expected);
+        }
+    }
+    world.expect("from_pod: 1 dropped (refused, no backend)");
+}
