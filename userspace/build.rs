@@ -63,10 +63,12 @@ fn parent_of(path: &Path) -> Result<PathBuf, String> {
     path.parent().map(Path::to_path_buf).ok_or(format!("{} has no parent", path.display()))
 }
 
-/// The target directory that `out` lies in: cargo marks it with a tag file.
+/// The target directory that `out` lies in: cargo marks it with a tag file, and also the folder in
+/// it that `--target` makes.
 fn target_dir(out: &Path) -> PathBuf {
-    let tagged = out.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
-    tagged.unwrap_or(out).to_path_buf()
+    let is_tagged = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file();
+    let nearest = out.ancestors().find(is_tagged).unwrap_or(out);
+    nearest.parent().filter(is_tagged).unwrap_or(nearest).to_path_buf()
 }
 
 fn require_rust_src() -> Result<(), String> {

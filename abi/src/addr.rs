@@ -85,6 +85,38 @@ abi_struct! {
     }
 }
 
+/// A total order of addresses, of no meaning but that everybody uses the same.
+pub trait Ordered: Copy + Eq {
+    /// Whether this address stands first.
+    fn precedes(self, other: Self) -> bool;
+}
+
+impl Ordered for V4 {
+    #[inline(always)]
+    fn precedes(self, other: Self) -> bool {
+        self.0 < other.0
+    }
+}
+
+impl Ordered for V6 {
+    #[inline(always)]
+    fn precedes(self, other: Self) -> bool {
+        let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        pair(a, b) < pair(e, f) || (pair(a, b) == pair(e, f) && pair(c, d) < pair(g, h))
+    }
+}
+
+impl<A: Ordered> Tuple<A> {
+    /// The key of a connection for packets of both directions, and whether the source stands first.
+    #[inline(always)]
+    pub fn canonical(&self) -> (Self, bool) {
+        let first =
+            self.src.precedes(self.dst) || (self.src == self.dst && self.src_port <= self.dst_port);
+        (if first { *self } else { self.reverse() }, first)
+    }
+}
+
 impl<A: Copy> Tuple<A> {
     /// The tuple of a packet that travels in the opposite direction.
     #[inline(always)]

@@ -2,7 +2,7 @@
 //! Refusals: a client of a service without backends, or of a port it does not have, is told at once
 //! with "port unreachable" (RFC 792, RFC 4443 3.1), as kube-proxy's REJECT does.
 
-use pintle_abi::{counter::Hook, drop_reason::DropReason};
+use pintle_abi::{addr::proto, counter::Hook, drop_reason::DropReason};
 
 use crate::{
     checksum::Difference,
@@ -13,15 +13,20 @@ use crate::{
     maps::REFUSALS,
     packet::{Headers, Packet, Refused, Shape, at, field, set_at},
     report,
-    wire::{ethernet, icmp},
+    wire::{ethernet, icmp, tcp, udp},
 };
 
 /// Length of a window of the budget: 2^27 ns, about an eighth of a second.
 const WINDOW_SHIFT: u32 = 27;
 /// Answers for each CPU and window; beyond it the client times out, as on any router (RFC 1812 4.3.2.8).
 const ANSWERS: u64 = 1_000;
-/// How much transport header an answer quotes (RFC 792).
-const QUOTED_TRANSPORT: u32 = 8;
+/// How much transport header an answer quotes: what RFC 792 asks for, but of TCP the whole header. A
+/// packet whose checksum is left to the device cannot be cut before its checksum field.
+#[inline(always)]
+fn quoted_transport(protocol: u8) -> u32 {
+    if protocol == proto::TCP { tcp::MIN_LEN } else { udp::LEN }
+}
+
 /// Longest quote, in words of 4 bytes: what bounds the loop over it.
 const MAX_QUOTED_WORDS: u32 = 32;
 
@@ -73,7 +78,7 @@ fn answer<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Result<
     if headers.proto == F::ICMP && is_error(packet, headers) {
         return Err(Refused);
     }
-    let end = headers.transport + QUOTED_TRANSPORT;
+    let end = headers.transport + quoted_transport(headers.proto);
     let quoted = end - ethernet::LEN;
     if packet.len() < end || quoted > MAX_QUOTED_WORDS * 4 {
         return Err(Refused);

@@ -1,7 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Real sockets across network namespaces.
+//! Real sockets across network namespaces, against the agent as a black box.
+//!
+//! Each file tests one behaviour in a world of its own. Identifiers such as S5 name the cases of
+//! the project's catalogue.
 
-#[test]
-fn this_process_has_a_network_namespace() {
-    assert!(std::path::Path::new("/proc/self/ns/net").exists());
-}
+mod backend_removed;
+mod big_datagrams;
+mod cleanup;
+mod clusterip;
+mod cross_node;
+mod hairpin;
+mod icmp_errors;
+mod node_view;
+mod pmtu;
+mod pod_churn;
+mod refused;
+mod restart;
+mod same_source_port;
+mod scene;
+mod shared_backend;
+mod transfer;
+mod worlds;

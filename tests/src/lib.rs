@@ -1,8 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the test tiers share.
+//! What the test tiers, the demo and the benchmarks share: packet vectors and simulated worlds,
+//! and worlds of network namespaces with real servers, clients and the agent as a process.
 
+pub mod agent;
+pub mod client;
 pub mod frame;
 pub mod host_world;
+pub mod kernel_state;
 pub mod kernel_world;
+pub mod latency;
+pub mod load;
+pub mod manifest;
+pub mod netns;
+pub mod offload;
+pub mod server;
+pub mod topology;
 pub mod vectors;
 pub mod world;

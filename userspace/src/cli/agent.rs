@@ -14,7 +14,7 @@ use pintle_abi::map;
 use tracing_subscriber::EnvFilter;
 
 use super::{Global, Outcome};
-use crate::node::PodInterfaces;
+use crate::{datapath::attach::Mode, node::PodInterfaces};
 
 /// Flags of the agent; each also reads the environment variable `PINTLE_<FLAG>`.
 #[derive(Clone, Debug, Args)]
@@ -73,6 +73,9 @@ pub struct AgentArgs {
         default_value = "169.254.77.1,fd77:6e74:6c65::1"
     )]
     pub hairpin_addresses: Vec<IpAddr>,
+    /// How programs are attached to interfaces.
+    #[arg(long, env = "PINTLE_ATTACH", value_enum, default_value = "auto")]
+    pub attach: Attach,
     /// Form of the log.
     #[arg(long, env = "PINTLE_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -134,6 +137,27 @@ pub enum FastPath {
     Auto,
     /// Never.
     Off,
+}
+
+/// How programs are attached to interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Attach {
+    /// As the kernel can.
+    Auto,
+    /// tcx links (Linux 6.6 and later).
+    Tcx,
+    /// Filters on a clsact qdisc.
+    Clsact,
+}
+
+impl From<Attach> for Option<Mode> {
+    fn from(attach: Attach) -> Self {
+        match attach {
+            Attach::Auto => None,
+            Attach::Tcx => Some(Mode::Tcx),
+            Attach::Clsact => Some(Mode::Clsact),
+        }
+    }
 }
 
 /// Form of the log.

@@ -189,7 +189,7 @@ pub(super) fn frontend<A: AbiAddr>(
     key: &FrontendKey<A>,
     value: &Frontend,
 ) -> Option<(FrontendEntry, std::ops::Range<usize>)> {
-    let protocol = protocol(key.proto)?;
+    let protocol = socket_protocol(key.proto)?;
     let base = value.base as usize;
     let entry = FrontendEntry {
         addr: FrontendAddr { ip: key.addr.ip(), port: u16::from_be(key.port), protocol },
@@ -254,7 +254,8 @@ pub(super) fn device(index: u32, value: &Device) -> DeviceEntry {
     DeviceEntry { index: IfIndex(index), fast, mtu: value.mtu }
 }
 
-fn protocol(number: u8) -> Option<Protocol> {
+/// The protocol of a service port; `None` for the number of a wildcard.
+pub(super) fn socket_protocol(number: u8) -> Option<Protocol> {
     match number {
         proto::TCP => Some(Protocol::Tcp),
         proto::UDP => Some(Protocol::Udp),

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The kernel side as user space sees it: load, attach, write and read maps. The only user of aya.
 
+pub mod attach;
 pub mod batch;
 pub mod cleanup;
+mod element;
 pub mod entry;
 pub mod object;
 pub mod pins;
+pub mod sweep;
+pub mod tables;
 pub mod view;

@@ -370,6 +370,9 @@ fn shape(name: &str) -> Option<(MapType, u32, u32)> {
             "DEVICES" => (MapType::Hash, 4, size_of::<Device>()),
             "COUNTERS" => (MapType::PerCpuArray, 4, 8),
             "SETTINGS" => (MapType::Array, 4, size_of::<Settings>()),
+            "OVERFLOW_SEEN" => (MapType::Array, 4, 8),
+            "REFUSALS" => (MapType::PerCpuArray, 4, 16),
+            "RARE_STEPS" => (MapType::ProgramArray, 4, 4),
             _ => return None,
         },
     };

@@ -31,12 +31,19 @@ pub struct ServiceInfo {
     pub affinity: Option<Duration>,
     /// Traffic policy of this kind of frontend.
     pub traffic_policy: TrafficPolicy,
+    /// Creation time of the service, seconds since 1970.
+    pub created: Option<i64>,
 }
 
 impl ServiceInfo {
     /// Namespace of the service.
     pub fn namespace(&self) -> &str {
         self.service.namespace()
+    }
+
+    /// Age of the service in seconds at a time in seconds since 1970.
+    pub fn age_seconds(&self, now: i64) -> Option<u64> {
+        self.created.map(|created| now.saturating_sub(created).max(0) as u64)
     }
 
     /// Name of the service.
@@ -118,5 +125,6 @@ fn info(
         total,
         affinity: service.affinity,
         traffic_policy: service.internal_traffic_policy,
+        created: service.created,
     }
 }

@@ -4,6 +4,7 @@
 //! Handlers ask [`state::StateSource`] when they are asked; nothing is copied on every change.
 
 pub mod http;
+pub mod metrics;
 pub mod socket;
 pub mod state;
 

@@ -6,15 +6,15 @@ use crate::{linker, workspace};
 use std::path::Path;
 use std::process::Command;
 
-/// Static target for the tests that run inside a virtual machine.
-pub const GUEST_TARGET: &str = "x86_64-unknown-linux-musl";
-
 /// Packages that bpf-linker is built from, and their only purpose.
 pub const LINKER_PACKAGES: &[&str] =
     &["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev", "libxml2-dev"];
 
 /// Programs that a build needs, with the package that brings each.
 const BUILD_PROGRAMS: &[(&str, &str)] = &[("cc", "gcc"), ("pkg-config", "pkg-config")];
+
+/// Programs of the toolchain that the checks need, with the component that brings each.
+const CHECKERS: &[(&str, &str)] = &[("bin/rustfmt", "rustfmt"), ("bin/cargo-clippy", "clippy")];
 
 /// Programs that the kernel tests need, with the package that brings each.
 const TEST_PROGRAMS: &[(&str, &str)] = &[
@@ -39,8 +39,8 @@ pub struct Facts {
     pub rustup: bool,
     /// The source of the standard library is here.
     pub rust_src: bool,
-    /// The standard library for the guest is here, or is not wanted.
-    pub guest_target: bool,
+    /// Missing parts of the toolchain that only the checks need.
+    pub checkers: Vec<&'static str>,
     /// bpf-linker.
     pub linker: linker::Found,
     /// Missing packages that bpf-linker is built from.
@@ -68,7 +68,7 @@ pub fn look(extent: Extent) -> Facts {
         apt: workspace::find_program("apt-get").is_some(),
         rustup: workspace::find_program("rustup").is_some(),
         rust_src: library.join("src/rust/library/core/Cargo.toml").is_file(),
-        guest_target: !everything || library.join(GUEST_TARGET).join("lib").is_dir(),
+        checkers: missing_checkers(Path::new(&sysroot)),
         linker,
         linker_packages,
         build_packages: missing_programs(BUILD_PROGRAMS),
@@ -82,6 +82,11 @@ fn sysroot() -> String {
     let output =
         Command::new("rustc").args(["--print", "sysroot"]).current_dir(workspace::root()).output();
     output.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn missing_checkers(sysroot: &Path) -> Vec<&'static str> {
+    let missing = CHECKERS.iter().filter(|(program, _)| !sysroot.join(program).is_file());
+    missing.map(|(_, component)| *component).collect()
 }
 
 fn missing_programs(wanted: &[(&str, &'static str)]) -> Vec<&'static str> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From the state of the machine to a list of steps; pure.
 
-use super::facts::{Facts, GUEST_TARGET};
+use super::facts::Facts;
 use crate::linker;
 
 /// One thing to do, or one thing to tell because we cannot do it.
@@ -16,13 +16,13 @@ pub enum Step {
     },
     /// `rustup component add rust-src`.
     RustSrc,
+    /// `rustup component add` for what the checks need.
+    Checkers(Vec<&'static str>),
     /// Build and install bpf-linker.
     Linker {
         /// Into our own target directory, because another version lives in the ordinary place.
         private: bool,
     },
-    /// `rustup target add` for the guests' static binary.
-    GuestTarget,
     /// Mount the bpf file system.
     Bpffs,
     /// Something only the user can do.
@@ -39,7 +39,7 @@ impl Step {
     pub fn is_needed_to_build(&self) -> bool {
         match self {
             Self::RustSrc | Self::Linker { .. } => true,
-            Self::GuestTarget | Self::Bpffs => false,
+            Self::Checkers(_) | Self::Bpffs => false,
             Self::Packages { needed_to_build, .. } | Self::Tell { needed_to_build, .. } => {
                 *needed_to_build
             }
@@ -96,12 +96,8 @@ fn rust_parts(facts: &Facts) -> Vec<Step> {
         let message = "install rustup, or the source of the standard library (rust-src)".into();
         steps.push(Step::Tell { message, needed_to_build: true });
     }
-    if !facts.guest_target && facts.rustup {
-        steps.push(Step::GuestTarget);
-    }
-    if !facts.guest_target && !facts.rustup {
-        let message = format!("install Rust's {GUEST_TARGET} target; only `test vm` needs it");
-        steps.push(Step::Tell { message, needed_to_build: false });
+    if !facts.checkers.is_empty() && facts.rustup {
+        steps.push(Step::Checkers(facts.checkers.clone()));
     }
     steps
 }
@@ -121,7 +117,7 @@ mod tests {
             apt: true,
             rustup: true,
             rust_src: true,
-            guest_target: true,
+            checkers: vec![],
             linker: linker::Found::Ready(PathBuf::from("bpf-linker")),
             linker_packages: vec![],
             build_packages: vec![],
@@ -133,7 +129,7 @@ mod tests {
     fn bare() -> Facts {
         Facts {
             rust_src: false,
-            guest_target: false,
+            checkers: vec!["clippy"],
             linker: linker::Found::Missing,
             linker_packages: vec!["llvm-22-dev"],
             build_packages: vec!["gcc"],
@@ -153,7 +149,7 @@ mod tests {
         let expected = [
             Step::Packages { names: vec!["gcc", "llvm-22-dev"], needed_to_build: true },
             Step::RustSrc,
-            Step::GuestTarget,
+            Step::Checkers(vec!["clippy"]),
             Step::Linker { private: false },
             Step::Packages { names: vec!["cpio"], needed_to_build: false },
             Step::Bpffs,

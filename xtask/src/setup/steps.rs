@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Takes one step of the set-up and prints one line about it.
 
-use super::facts::GUEST_TARGET;
 use super::plan::Step;
 use crate::{linker, workspace};
 use anyhow::{Result, anyhow};
@@ -33,8 +32,8 @@ fn title(step: &Step) -> String {
     match step {
         Step::Packages { names, .. } => format!("install {}", names.join(" ")),
         Step::RustSrc => "add rust-src to the toolchain".into(),
+        Step::Checkers(names) => format!("add {} to the toolchain", names.join(" ")),
         Step::Linker { .. } => format!("build bpf-linker {} (about a minute)", linker::VERSION),
-        Step::GuestTarget => format!("add {GUEST_TARGET} to the toolchain"),
         Step::Bpffs => "mount /sys/fs/bpf".into(),
         Step::Tell { message, .. } => message.clone(),
     }
@@ -42,11 +41,9 @@ fn title(step: &Step) -> String {
 
 fn advice(step: &Step) -> String {
     match step {
+        Step::Checkers(_) => "`cargo xtask test fmt lint` needs these; building does not".into(),
         Step::Packages { needed_to_build: false, .. } => {
             "the kernel tests need these; building does not".into()
-        }
-        Step::GuestTarget => {
-            "`cargo xtask test vm` links with the C library of Debian instead".into()
         }
         Step::Bpffs => "the kernel tests and the agent need it; building does not".into(),
         _ => "repeat by hand what failed, then run `cargo xtask setup` again".into(),
@@ -57,8 +54,8 @@ fn perform(step: &Step) -> Result<()> {
     let mut command = match step {
         Step::Packages { names, .. } => return install_packages(names),
         Step::Tell { .. } => return Ok(()),
-        Step::RustSrc => rustup("component", "rust-src"),
-        Step::GuestTarget => rustup("target", GUEST_TARGET),
+        Step::RustSrc => rustup("component", &["rust-src"]),
+        Step::Checkers(names) => rustup("component", names),
         Step::Linker { private } => install_linker(*private),
         Step::Bpffs => {
             let mut mount = Command::new("mount");
@@ -69,9 +66,9 @@ fn perform(step: &Step) -> Result<()> {
     workspace::run_quietly(&mut command).map(|_| ())
 }
 
-fn rustup(kind: &str, name: &str) -> Command {
+fn rustup(kind: &str, names: &[&str]) -> Command {
     let mut command = Command::new("rustup");
-    command.args([kind, "add", name]).current_dir(workspace::root());
+    command.args([kind, "add"]).args(names).current_dir(workspace::root());
     command
 }
 

@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const MUSL: &str = "x86_64-unknown-linux-musl";
-const GLIBC: &str = "x86_64-unknown-linux-gnu";
+/// Naming the target, though it is the host's, keeps build scripts from being linked statically too.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The files that go into a guest.
 pub struct Binaries {
@@ -37,9 +37,14 @@ pub fn build(task: Task) -> Result<Binaries> {
 
 /// Builds one program of the tests crate and returns a stripped copy.
 fn static_program<const N: usize>(name: &str, arguments: [&str; N]) -> Result<PathBuf> {
-    let target = if has_musl() { MUSL } else { GLIBC };
     let mut command = cargo(arguments);
-    command.args(["--package", "pintle-tests", "--target", target, "--message-format=json"]);
+    command.args([
+        "--package",
+        "pintle-tests",
+        "--target",
+        TARGET,
+        "--message-format=json-render-diagnostics",
+    ]);
     command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-Ctarget-feature=+crt-static");
     // Cargo's progress goes to the terminal, its messages to us.
     command.stderr(Stdio::inherit());
@@ -67,17 +72,6 @@ fn stripped(program: &Path) -> Result<PathBuf> {
     let copy = folder.join(name);
     run_quietly(Command::new("strip").arg("-o").arg(&copy).arg(program))?;
     Ok(copy)
-}
-
-fn has_musl() -> bool {
-    let output = Command::new("rustc")
-        .args(["--print", "target-libdir", "--target", MUSL])
-        .current_dir(workspace::root())
-        .output();
-    output.is_ok_and(|output| {
-        output.status.success()
-            && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
-    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Connections to a ClusterIP reach its backends evenly and look like the ClusterIP's (S1, S2, S8).
+
+use pintle_tests::agent::FastPath;
+use pintle_tests::client::http_get;
+use pintle_tests::load::{repeat, short_http, short_udp};
+use pintle_tests::topology::{Cni, Family};
+
+use crate::scene::{DNS, HTTP, Scene, in_every_layout};
+
+in_every_layout!(connections_spread_evenly_and_keep_their_addresses);
+
+fn connections_spread_evenly_and_keep_their_addresses(cni: Cni, fast_path: FastPath) {
+    let scene = Scene::new(cni, fast_path);
+    for family in Family::BOTH {
+        let (http, dns) = (scene.vip(family, &HTTP), scene.vip(family, &DNS));
+
+        let answer = scene.client.run(|| http_get(http)).expect("one request");
+        assert_eq!(answer.peer.ip(), scene.client.ip(family), "the backend sees the client itself");
+
+        let tcp = scene.client.run(|| repeat(10_000, || short_http(http)));
+        tcp.expect_no_failure("10,000 short connections");
+        tcp.expect_even(3);
+
+        // Each datagram also checks that its reply comes from the ClusterIP.
+        let udp = scene.client.run(|| repeat(5_000, || short_udp(dns)));
+        udp.expect_no_failure("5,000 datagrams from new ports");
+        udp.expect_even(3);
+    }
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Pods that come later are served without a restart, and pods that go leave nothing behind.
+
+use pintle_tests::agent::FastPath;
+use pintle_tests::client::http_get;
+use pintle_tests::load::{repeat, short_http, short_udp};
+use pintle_tests::topology::{Cni, Family};
+
+use crate::scene::{Backend, DNS, HTTP, Scene, endpoints, eventually, in_every_layout};
+
+in_every_layout!(new_pods_are_served_at_once);
+
+fn new_pods_are_served_at_once(cni: Cni, fast_path: FastPath) {
+    let mut scene = Scene::new(cni, fast_path);
+    for round in 0..5 {
+        let late = scene.world.nodes[0].add_pod("late-client").expect("a new client");
+        for family in Family::BOTH {
+            let (http, dns) = (scene.vip(family, &HTTP), scene.vip(family, &DNS));
+            // The agent hears of the device by netlink; a first connect may be too early.
+            eventually("the new pod is attached", || late.run(|| http_get(http)).is_ok());
+            let tcp = late.run(|| repeat(50, || short_http(http)));
+            tcp.expect_no_failure(&format!("TCP from a new pod, round {round}"));
+            let udp = late.run(|| repeat(50, || short_udp(dns)));
+            udp.expect_no_failure(&format!("UDP from a new pod, round {round}"));
+        }
+        scene.world.nodes[0].remove_pod(late).expect("remove the client");
+    }
+    let fourth = Backend::new(&mut scene.world.nodes[0], 4).expect("a new backend");
+    let only = endpoints([&fourth]);
+    scene.set_endpoints(&only);
+    for family in Family::BOTH {
+        let http = scene.vip(family, &HTTP);
+        let tcp = scene.client.run(|| repeat(50, || short_http(http)));
+        tcp.expect_no_failure("TCP to a new backend");
+        assert_eq!(tcp.by_pod["web-4"], 50);
+    }
+}

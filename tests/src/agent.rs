@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent as a process in a node's network namespace, driven only by its command line.
+//!
+//! It keeps the mounts of the test, so bpffs stays visible. Its maps and links live under a root
+//! of its own, which is removed with the handle, also when a test panics.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::manifest::ManifestDir;
+use crate::netns::NetNs;
+use crate::topology::Node;
+
+const BPFFS: &str = "/sys/fs/bpf";
+const ROOT_PREFIX: &str = "pintle-test-";
+/// How long the agent may take to notice a file; a change without effect costs as much.
+const NOTICE: Duration = Duration::from_secs(1);
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// Whether packets may skip the node's stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FastPath {
+    /// Where the agent finds it safe.
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// One agent, running or stopped, with everything it owns.
+pub struct Agent {
+    /// The directory it watches.
+    pub manifests: ManifestDir,
+    netns: NetNs,
+    node_name: String,
+    fast_path: FastPath,
+    binary: PathBuf,
+    bpf_root: PathBuf,
+    files: TempDir,
+    child: Option<Child>,
+    /// The revision that the agent had read when it was last ready.
+    settled: u64,
+    /// Further flags, for tests of one flag.
+    pub extra_args: Vec<String>,
+}
+
+impl Agent {
+    /// Prepares an agent for `node`; nothing runs yet, and its manifest directory is empty.
+    pub fn new(node: &Node, fast_path: FastPath) -> Result<Agent> {
+        mount_bpffs()?;
+        remove_dead_roots()?;
+        let files = tempfile::Builder::new().prefix("pintle-test-").tempdir()?;
+        static SEQUENCE: AtomicU32 = AtomicU32::new(0);
+        let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
+        let root = format!("{ROOT_PREFIX}{}-{sequence}", std::process::id());
+        std::fs::create_dir(files.path().join("run"))?;
+        Ok(Agent {
+            manifests: ManifestDir::new(files.path().join("manifests"))?,
+            netns: (**node).clone(),
+            node_name: node.name.clone(),
+            fast_path,
+            binary: default_binary()?,
+            bpf_root: Path::new(BPFFS).join(root),
+            files,
+            child: None,
+            settled: 0,
+            extra_args: Vec::new(),
+        })
+    }
+
+    /// Starts the process and returns when everything in the directory is programmed.
+    pub fn start(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "the agent runs already");
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let fast_path = match self.fast_path {
+            FastPath::Auto => "auto",
+            FastPath::Off => "off",
+        };
+        let source = format!("dir:{}", self.manifests.path().display());
+        let mut command = self.netns.command(&self.binary);
+        command
+            .args(["agent", "--source", &source, "--node-name", &self.node_name])
+            .args(["--pod-interfaces", "auto", "--fast-path", fast_path])
+            .args(["--healthz-bind-address", "127.0.0.1:10256", "--metrics-bind-address", ""])
+            .args(self.directory_args())
+            .args(&self.extra_args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        die_with_parent(&mut command);
+        let spawned = command.spawn();
+        self.child = Some(spawned.with_context(|| format!("run {}", self.binary.display()))?);
+        self.wait_ready()
+    }
+
+    /// Returns when everything that the agent has read so far is programmed.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(15);
+        loop {
+            let out = self.cli(&["status", "--wait", "--timeout", "10"])?;
+            if out.status.success() {
+                self.settled = self.revision_read().unwrap_or_default();
+                return Ok(());
+            }
+            let exited = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            if exited.is_some() || Instant::now() > end {
+                let [stdout, stderr] = [&out.stdout, &out.stderr].map(|text| lossy(text));
+                bail!("agent not ready ({exited:?}): {stdout}{stderr}\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Lets the agent notice the files just written, then waits until they are programmed.
+    pub fn settle(&mut self) -> Result<()> {
+        let end = Instant::now() + NOTICE;
+        while self.revision_read().is_some_and(|read| read <= self.settled) && Instant::now() < end
+        {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Several files may be several revisions, of which that was the first.
+        std::thread::sleep(Duration::from_millis(100));
+        self.wait_ready()
+    }
+
+    fn revision_read(&self) -> Option<u64> {
+        let out = self.cli(&["status", "-o", "json"]).ok()?;
+        let status: Value = serde_json::from_slice(&out.stdout).ok()?;
+        status.pointer("/services/revision_read")?.as_u64()
+    }
+
+    /// Kills the process at once, as the kernel's OOM killer would.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the agent does not run")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Asks the process to stop and waits for it; what it attached stays.
+    pub fn stop(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the agent does not run")?;
+        // SAFETY: the child is not reaped yet, so its pid is still its own.
+        unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end {
+            if let Some(status) = child.try_wait()? {
+                ensure!(status.success(), "agent stopped with {status}\n{}", self.log());
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        child.kill()?;
+        child.wait()?;
+        bail!("agent ignored SIGTERM for 5 s\n{}", self.log())
+    }
+
+    /// Stops the process and starts another binary in its place.
+    pub fn upgrade(&mut self, binary: &Path) -> Result<()> {
+        self.stop()?;
+        self.binary = binary.into();
+        self.start()
+    }
+
+    /// The binary that runs, for an upgrade to the same one.
+    pub fn binary(&self) -> PathBuf {
+        self.binary.clone()
+    }
+
+    /// Runs `pintle ARGS` against this agent and returns what it printed.
+    pub fn text(&self, args: &[&str]) -> Result<String> {
+        let out = self.cli(args)?;
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        ensure!(out.status.success(), "pintle {}: {stderr}", args.join(" "));
+        Ok(String::from_utf8(out.stdout)?)
+    }
+
+    /// Runs `pintle ARGS -o json` against this agent.
+    pub fn json(&self, args: &[&str]) -> Result<Value> {
+        let text = self.text(&[args, &["-o", "json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("pintle {}: {text}", args.join(" ")))
+    }
+
+    /// Runs `pintle cleanup`, with the process stopped.
+    pub fn cleanup(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "stop the agent before cleanup");
+        let root = self.bpf_root.display().to_string();
+        let out = self.command().args(["cleanup", "--bpf-root", &root]).output()?;
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        ensure!(out.status.success(), "pintle cleanup: {stderr}");
+        Ok(())
+    }
+
+    /// Where its maps and links are pinned.
+    pub fn bpf_root(&self) -> &Path {
+        &self.bpf_root
+    }
+
+    /// Everything it logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn cli(&self, args: &[&str]) -> Result<Output> {
+        let run = self.command().args(args).args(self.directory_args()).output();
+        run.with_context(|| format!("run {}", self.binary.display()))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self.netns.command(&self.binary);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn directory_args(&self) -> [String; 4] {
+        let run_dir = self.files.path().join("run").display().to_string();
+        let bpf_root = self.bpf_root.display().to_string();
+        ["--bpf-root".into(), bpf_root, "--run-dir".into(), run_dir]
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.files.path().join("agent.log")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of the agent on {} ---\n{}", self.node_name, self.log());
+        }
+        if self.child.is_some() {
+            let _ = self.kill();
+        }
+        let _ = std::fs::remove_dir_all(&self.bpf_root);
+    }
+}
+
+fn lossy(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
+}
+
+/// The binary under test: `PINTLE_BIN`, or `pintle` beside this test's own build.
+pub fn default_binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("PINTLE_BIN") {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe()?;
+    let built = own.ancestors().map(|dir| dir.join("pintle")).find(|path| path.is_file());
+    built.context("no pintle binary: set PINTLE_BIN or run `cargo build -p pintle`")
+}
+
+/// The kernel ends the child with the thread that started it, even if that is killed.
+fn die_with_parent(command: &mut Command) {
+    // SAFETY: prctl is async-signal-safe and takes no pointers here.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        });
+    }
+}
+
+fn mount_bpffs() -> Result<()> {
+    let path = CString::new(BPFFS)?;
+    // SAFETY: all-zero bytes are a valid statfs.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are valid for the call.
+    let rc = unsafe { libc::statfs(path.as_ptr(), &raw mut found) };
+    if rc == 0 && found.f_type as i64 == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    let kind = c"bpf";
+    // SAFETY: all strings end in NUL and the data pointer may be null.
+    let rc =
+        unsafe { libc::mount(kind.as_ptr(), path.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) };
+    ensure!(rc == 0, "mount bpffs on {BPFFS} (needs root): {}", io::Error::last_os_error());
+    Ok(())
+}
+
+/// Removes what test processes that no longer live have left under bpffs.
+fn remove_dead_roots() -> Result<()> {
+    for entry in std::fs::read_dir(BPFFS)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(rest) = name.strip_prefix(ROOT_PREFIX) else { continue };
+        let Some(Ok(pid)) = rest.split('-').next().map(str::parse::<u32>) else { continue };
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(())
+}

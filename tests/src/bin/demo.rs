@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Shows Pintle at work on one machine, with real traffic, in less than a minute.
+//!
+//! Each claim is checked, not just shown; the exit code says whether all of them held.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use pintle_tests::agent::{Agent, FastPath};
+use pintle_tests::kernel_state::NodeState;
+use pintle_tests::load::{Kind, Load, Report, repeat, short_http};
+use pintle_tests::manifest::{Endpoint, Port, Service};
+use pintle_tests::server::Server;
+use pintle_tests::topology::{Cni, Family, Pod, World};
+
+const HTTP: Port = Port { name: "http", protocol: "TCP", port: 80, target: 8080 };
+const REQUESTS: u64 = 3000;
+const PAUSE: Duration = Duration::from_millis(20);
+const MAX_ROWS: usize = 12;
+
+fn main() -> ExitCode {
+    let mut screen = Screen::new();
+    if let Err(error) = run(&mut screen) {
+        screen.claim(false, format!("{error:#}"));
+    }
+    screen.finish()
+}
+
+fn run(screen: &mut Screen) -> Result<()> {
+    screen.step("A node and its pods");
+    let mut stage = Stage::new()?;
+    let before = stage.node_state()?;
+    screen.claim(true, format!("1 node, 1 client, 4 web servers in {:?}", stage.built_in));
+
+    screen.step("The agent on manifests/examples/demo");
+    let start = Instant::now();
+    stage.agent.start()?;
+    screen.claim(true, format!("programmed in {:?}", round(start.elapsed())));
+
+    screen.step("Requests to the ClusterIP spread over three pods");
+    for family in Family::BOTH {
+        show_spread(screen, &stage, family);
+    }
+    screen.step("Under load, web-1 leaves and web-4 joins");
+    change_backends(screen, &mut stage)?;
+    screen.step("Under load, the agent is killed with -9 and comes back");
+    kill_agent(screen, &mut stage)?;
+    screen.step("What the node knows");
+    show_tables(screen, &stage)?;
+    screen.step("Clean up");
+    stage.agent.stop()?;
+    stage.agent.cleanup()?;
+    // Detaching frees a program only after a grace period of the kernel.
+    let end = Instant::now() + Duration::from_secs(2);
+    while stage.node_state()? != before && Instant::now() < end {
+        sleep(Duration::from_millis(20));
+    }
+    screen.claim(stage.node_state()? == before, "the node is as it was before");
+    Ok(())
+}
+
+/// The node and everything on it. Fields drop in this order: the agent ends before its node.
+struct Stage {
+    agent: Agent,
+    service: Service,
+    servers: Vec<Server>,
+    client: Pod,
+    web: Vec<Pod>,
+    world: World,
+    built_in: Duration,
+}
+
+impl Stage {
+    fn new() -> Result<Stage> {
+        let start = Instant::now();
+        let mut world = World::new(1, Cni::Ptp)?;
+        let node = &mut world.nodes[0];
+        let client = node.add_pod("client")?;
+        let web: Vec<Pod> =
+            (1..=4).map(|n| node.add_pod(&format!("web-{n}"))).collect::<Result<_>>()?;
+        let servers = web.iter().map(|pod| Server::http(pod, HTTP.target));
+        let servers = servers.collect::<Result<Vec<_>>>()?;
+        let built_in = round(start.elapsed());
+        let agent = Agent::new(node, FastPath::Auto)?;
+        let examples = std::fs::read_dir(manifests());
+        for entry in examples.context("manifests/examples/demo")?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            agent.manifests.write(&name, &std::fs::read_to_string(entry.path())?)?;
+        }
+        let mut service = Service::dual_stack("web", 0x10, &[HTTP]);
+        service.namespace = "demo".into();
+        service.cluster_ips[0] = [10, 96, 0, 10].into();
+        Ok(Stage { agent, service, servers, client, web, world, built_in })
+    }
+
+    fn target(&self, family: Family) -> SocketAddr {
+        SocketAddr::new(self.service.ip(family), HTTP.port)
+    }
+
+    fn node_state(&self) -> Result<NodeState> {
+        NodeState::read(&self.world.nodes[0], self.agent.bpf_root())
+    }
+
+    /// 40 connections that stay open and 300 short ones per second, half of each per family.
+    fn load(&self) -> Vec<Load> {
+        let long = Kind::LongLived { pause: PAUSE };
+        let short = Kind::Short { per_second: 150 };
+        let start = |family| {
+            let target = self.target(family);
+            [
+                Load::start(&self.client, target, 20, long),
+                Load::start(&self.client, target, 2, short),
+            ]
+        };
+        Family::BOTH.into_iter().flat_map(start).collect()
+    }
+}
+
+fn show_spread(screen: &mut Screen, stage: &Stage, family: Family) {
+    let target = stage.target(family);
+    let report = stage.client.run(|| repeat(REQUESTS, || short_http(target)));
+    screen.line(format!("{REQUESTS} connections to {target}"));
+    screen.bars(&report.by_pod);
+    screen.no_failure(&report);
+    let share = report.ok as f64 / 3.0;
+    let even = |count: &u64| (*count as f64 - share).abs() < share * 0.15;
+    let held = report.by_pod.len() == 3 && report.by_pod.values().all(even);
+    screen.claim(held, format!("spread evenly ({family:?})"));
+}
+
+fn show_tables(screen: &mut Screen, stage: &Stage) -> Result<()> {
+    let facts = [
+        (&["get", "services"][..], "10.96.0.10"),
+        (&["get", "flows"], "10.244.1.10"),
+        (&["counters"], ""),
+    ];
+    for (args, fact) in facts {
+        let table = stage.agent.text(args)?;
+        screen.table(&args.join(" "), &table);
+        let held = !table.trim().is_empty() && table.contains(fact);
+        let what = if fact.is_empty() { "its counters" } else { fact };
+        screen.claim(held, format!("pintle {} shows {what}", args.join(" ")));
+    }
+    Ok(())
+}
+
+fn change_backends(screen: &mut Screen, stage: &mut Stage) -> Result<()> {
+    let load = stage.load();
+    sleep(Duration::from_millis(700));
+    let remaining: Vec<Endpoint> = stage.web[1..].iter().map(Endpoint::ready).collect();
+    stage.agent.manifests.endpoints(&stage.service, &remaining)?;
+    stage.agent.settle()?;
+    let target = stage.target(Family::V4);
+    let new = stage.client.run(|| repeat(600, || short_http(target)));
+    sleep(Duration::from_millis(700));
+    let total = collect(load);
+    screen.line("600 new connections after the change");
+    screen.bars(&new.by_pod);
+    screen.no_failure(&new);
+    screen.claim(!new.by_pod.contains_key("web-1"), "web-1 gets no new connection");
+    screen.claim(new.by_pod.contains_key("web-4"), "web-4 takes its share");
+    screen.line("40 open connections and 300 short ones per second meanwhile");
+    screen.no_failure(&total);
+    Ok(())
+}
+
+fn kill_agent(screen: &mut Screen, stage: &mut Stage) -> Result<()> {
+    let load = stage.load();
+    sleep(Duration::from_millis(500));
+    stage.agent.kill()?;
+    let answered = || stage.servers.iter().map(Server::requests).sum::<u64>();
+    let before = answered();
+    sleep(Duration::from_secs(1));
+    let alone = answered() - before;
+    stage.agent.start()?;
+    sleep(Duration::from_millis(500));
+    let total = collect(load);
+    screen.claim(alone > 300, format!("{alone} requests answered while no agent ran"));
+    screen.no_failure(&total);
+    Ok(())
+}
+
+fn collect(load: Vec<Load>) -> Report {
+    let mut total = Report::default();
+    for part in load {
+        total.merge(part.stop());
+    }
+    total
+}
+
+fn manifests() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "..", "manifests", "examples", "demo"].iter().collect()
+}
+
+fn round(time: Duration) -> Duration {
+    Duration::from_millis(time.as_millis() as u64)
+}
+
+/// Numbered steps, bars and check marks; colours only where a person watches.
+struct Screen {
+    colour: bool,
+    step: u32,
+    failed: u32,
+    started: Instant,
+}
+
+impl Screen {
+    fn new() -> Screen {
+        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Screen { colour, step: 0, failed: 0, started: Instant::now() }
+    }
+
+    fn step(&mut self, title: &str) {
+        self.step += 1;
+        println!("\n{}", self.paint("1", &format!("{}. {title}", self.step)));
+    }
+
+    fn line(&self, text: impl Display) {
+        println!("   {text}");
+    }
+
+    fn claim(&mut self, held: bool, text: impl Display) {
+        if held {
+            println!("   {} {text}", self.paint("32", "✓"));
+        } else {
+            self.failed += 1;
+            println!("   {} {text}", self.paint("31;1", "FAIL"));
+        }
+    }
+
+    fn no_failure(&mut self, report: &Report) {
+        let held = report.ok > 0 && report.failures() == 0;
+        self.claim(held, format!("{} requests, {} failed", report.ok, report.failures()));
+        for (error, count) in &report.failed {
+            self.line(format!("  {count} x {error}"));
+        }
+    }
+
+    fn bars(&self, by_pod: &BTreeMap<String, u64>) {
+        let total = by_pod.values().sum::<u64>().max(1);
+        for (pod, count) in by_pod {
+            let bar = "█".repeat((count * 60 / total) as usize);
+            let percent = *count as f64 * 100.0 / total as f64;
+            println!("   {pod:<8}{} {count} ({percent:.1} %)", self.paint("36", &bar));
+        }
+    }
+
+    fn table(&self, command: &str, text: &str) {
+        println!("\n   {}", self.paint("2", &format!("$ pintle {command}")));
+        for line in text.lines().take(MAX_ROWS) {
+            println!("   {line}");
+        }
+        let more = text.lines().count().saturating_sub(MAX_ROWS);
+        if more > 0 {
+            println!("   ... and {more} more");
+        }
+    }
+
+    fn finish(&self) -> ExitCode {
+        let took = self.started.elapsed().as_secs_f64();
+        if self.failed == 0 {
+            println!("\n{} in {took:.1} s", self.paint("32;1", "Everything held"));
+            return ExitCode::SUCCESS;
+        }
+        let text = format!("{} claims did not hold", self.failed);
+        println!("\n{} ({took:.1} s)", self.paint("31;1", &text));
+        ExitCode::FAILURE
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
+    }
+}

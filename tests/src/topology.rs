@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Nodes and pods as network namespaces: an underlay switch, nodes on it, pods behind each node.
+//!
+//! Node `N` has 192.168.77.N and fd00:77::N on the underlay; its pod `H` has 10.244.N.H and
+//! fd00:10:244:N::H. Every node routes to the pods of the others; ClusterIPs have no route of
+//! their own and leave a pod by its default route.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Deref;
+
+use anyhow::Result;
+
+use crate::netns::NetNs;
+
+/// The port range of pods' clients: wide, so that many short connections do not run out.
+const POD_SYSCTLS: [(&str, &str); 1] = [("net/ipv4/ip_local_port_range", "10240 65535")];
+
+const NODE_SYSCTLS: [(&str, &str); 2] =
+    [("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")];
+
+/// How pods are wired to their node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cni {
+    /// A host route for each pod; the gateway is link-local and its neighbour entry permanent.
+    Ptp,
+    /// A bridge `cni0` with the gateway addresses; the pods' subnet is on-link.
+    Bridge,
+}
+
+/// Which IP family a test speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both, in the order tests take them.
+    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
+}
+
+/// The switch between the nodes.
+pub struct Underlay {
+    ns: NetNs,
+}
+
+impl Underlay {
+    /// Makes the switch, with no node on it.
+    pub fn new() -> Result<Underlay> {
+        let ns = NetNs::new()?;
+        ns.ip(&["link add switch type bridge".into(), "link set switch up".into()])?;
+        Ok(Underlay { ns })
+    }
+}
+
+/// A node: a forwarding namespace with one uplink, `eth0`.
+pub struct Node {
+    ns: NetNs,
+    /// Its number, from 1; part of every address on it.
+    pub number: u8,
+    /// Its name as Kubernetes would know it.
+    pub name: String,
+    cni: Cni,
+    next_host: u8,
+}
+
+impl Node {
+    /// Makes node `number` on the underlay, with no pods.
+    pub fn new(underlay: &Underlay, number: u8, cni: Cni) -> Result<Node> {
+        let ns = NetNs::new()?;
+        ns.set_sysctls(&NODE_SYSCTLS)?;
+        let n = number;
+        underlay.ns.ip(&[
+            format!("link add node{n} type veth peer name eth0 netns {}", ns.path()),
+            format!("link set node{n} master switch up"),
+        ])?;
+        let mut lines = vec![
+            "link set eth0 up".into(),
+            format!("addr add 192.168.77.{n}/24 dev eth0"),
+            format!("addr add fd00:77::{n:x}/64 dev eth0 nodad"),
+        ];
+        if cni == Cni::Bridge {
+            lines.extend([
+                format!("link add cni0 address {} type bridge", mac(0xcc, n, 1)),
+                "link set cni0 up".into(),
+                format!("addr add 10.244.{n}.1/24 dev cni0"),
+                format!("addr add fd00:10:244:{n:x}::1/64 dev cni0 nodad"),
+            ]);
+        }
+        ns.ip(&lines)?;
+        underlay.ns.wait_running(&format!("node{n}"))?;
+        underlay.ns.wait_running("switch")?;
+        ns.wait_running("eth0")?;
+        Ok(Node { ns, number, name: format!("node-{n}"), cni, next_host: 10 })
+    }
+
+    /// Adds routes to the pods of `other`.
+    pub fn route_to(&self, other: &Node) -> Result<()> {
+        let n = other.number;
+        self.ns.ip(&[
+            format!("route add 10.244.{n}.0/24 via 192.168.77.{n} dev eth0"),
+            format!("route add fd00:10:244:{n:x}::/64 via fd00:77::{n:x} dev eth0"),
+        ])
+    }
+
+    /// Makes a pod and wires it to this node; it has both families.
+    pub fn add_pod(&mut self, name: &str) -> Result<Pod> {
+        let ns = NetNs::new()?;
+        ns.set_sysctls(&POD_SYSCTLS)?;
+        let (node, host) = (self.number, self.next_host);
+        self.next_host += 1;
+        let pod = Pod {
+            ns,
+            name: name.into(),
+            node: self.name.clone(),
+            v4: Ipv4Addr::new(10, 244, node, host),
+            v6: Ipv6Addr::new(0xfd00, 0x10, 0x244, node.into(), 0, 0, 0, host.into()),
+            host_device: format!("veth{node}x{host}"),
+        };
+        let (pod_mac, host_mac) = (mac(0xaa, node, host), mac(0xbb, node, host));
+        let device = &pod.host_device;
+        let mut lines = vec![
+            format!(
+                "link add {device} address {host_mac} type veth peer name eth0 address {pod_mac} \
+                 netns {}",
+                pod.ns.path()
+            ),
+            format!("link set {device} up"),
+        ];
+        match self.cni {
+            Cni::Ptp => lines.extend(ptp_host_lines(&pod, &pod_mac)),
+            // As flannel's bridge does: a pod may reach itself through its own port.
+            Cni::Bridge => lines.extend([
+                format!("link set {device} master cni0"),
+                format!("link set {device} type bridge_slave hairpin on"),
+            ]),
+        }
+        self.ns.ip(&lines)?;
+        pod.ns.ip(&match self.cni {
+            Cni::Ptp => ptp_pod_lines(&pod, &host_mac),
+            Cni::Bridge => bridge_pod_lines(&pod, node),
+        })?;
+        self.wait_wired(&pod)?;
+        Ok(pod)
+    }
+
+    fn wait_wired(&self, pod: &Pod) -> Result<()> {
+        pod.ns.wait_running("eth0")?;
+        self.ns.wait_running(&pod.host_device)?;
+        match self.cni {
+            Cni::Ptp => Ok(()),
+            Cni::Bridge => self.ns.wait_running("cni0"),
+        }
+    }
+
+    /// Unplugs a pod, as its CNI does when the pod is deleted.
+    pub fn remove_pod(&self, pod: Pod) -> Result<()> {
+        self.ns.ip(&[format!("link del {}", pod.host_device)])
+    }
+}
+
+impl Deref for Node {
+    type Target = NetNs;
+    fn deref(&self) -> &NetNs {
+        &self.ns
+    }
+}
+
+/// A pod: a namespace with `eth0` and one address of each family.
+pub struct Pod {
+    ns: NetNs,
+    /// Its name; servers in it answer with it.
+    pub name: String,
+    /// Name of the node it is on.
+    pub node: String,
+    /// Its IPv4 address.
+    pub v4: Ipv4Addr,
+    /// Its IPv6 address.
+    pub v6: Ipv6Addr,
+    /// Name of the host side of its veth, in the node.
+    pub host_device: String,
+}
+
+impl Pod {
+    /// Its address of one family.
+    pub fn ip(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.v4.into(),
+            Family::V6 => self.v6.into(),
+        }
+    }
+
+    /// Its address of one family, with a port.
+    pub fn addr(&self, family: Family, port: u16) -> SocketAddr {
+        SocketAddr::new(self.ip(family), port)
+    }
+
+    /// Its namespace.
+    pub fn ns(&self) -> &NetNs {
+        &self.ns
+    }
+}
+
+impl Deref for Pod {
+    type Target = NetNs;
+    fn deref(&self) -> &NetNs {
+        &self.ns
+    }
+}
+
+/// Nodes `1..=count` on one underlay, each with routes to the others' pods.
+pub struct World {
+    /// The nodes, node 1 first.
+    pub nodes: Vec<Node>,
+    _underlay: Underlay,
+}
+
+impl World {
+    /// Makes the nodes; they have no pods yet.
+    pub fn new(count: u8, cni: Cni) -> Result<World> {
+        let underlay = Underlay::new()?;
+        let nodes: Vec<Node> =
+            (1..=count).map(|n| Node::new(&underlay, n, cni)).collect::<Result<_>>()?;
+        for from in &nodes {
+            for to in nodes.iter().filter(|to| to.number != from.number) {
+                from.route_to(to)?;
+            }
+        }
+        Ok(World { nodes, _underlay: underlay })
+    }
+}
+
+fn ptp_host_lines(pod: &Pod, pod_mac: &str) -> Vec<String> {
+    let Pod { v4, v6, host_device: device, .. } = pod;
+    vec![
+        format!("route add {v4}/32 dev {device} scope link"),
+        format!("neigh replace {v4} lladdr {pod_mac} dev {device} nud permanent"),
+        format!("route add {v6}/128 dev {device}"),
+        format!("neigh replace {v6} lladdr {pod_mac} dev {device} nud permanent"),
+    ]
+}
+
+fn ptp_pod_lines(pod: &Pod, host_mac: &str) -> Vec<String> {
+    vec![
+        "link set eth0 up".into(),
+        format!("addr add {}/32 dev eth0", pod.v4),
+        format!("addr add {}/128 dev eth0 nodad", pod.v6),
+        format!("neigh replace 169.254.1.1 lladdr {host_mac} dev eth0 nud permanent"),
+        format!("neigh replace fe80::1 lladdr {host_mac} dev eth0 nud permanent"),
+        "route add 169.254.1.1 dev eth0 scope link".into(),
+        "route add default via 169.254.1.1 dev eth0".into(),
+        "route add default via fe80::1 dev eth0".into(),
+    ]
+}
+
+fn bridge_pod_lines(pod: &Pod, node: u8) -> Vec<String> {
+    vec![
+        "link set eth0 up".into(),
+        format!("addr add {}/24 dev eth0", pod.v4),
+        format!("addr add {}/64 dev eth0 nodad", pod.v6),
+        format!("route add default via 10.244.{node}.1 dev eth0"),
+        format!("route add default via fd00:10:244:{node:x}::1 dev eth0"),
+    ]
+}
+
+/// A locally administered address; `role` tells pod, host and bridge ends apart.
+fn mac(role: u8, node: u8, host: u8) -> String {
+    format!("02:00:00:{role:02x}:{node:02x}:{host:02x}")
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent's state, and what each event does to it: an EndpointSlice's way from here is
+//! [`Planner::apply`], then [`Reconciler::apply`].
+
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Instant, SystemTime},
+};
+
+use tracing::{info, warn};
+
+use crate::{
+    datapath::{attach::Attacher, tables::KernelTables},
+    model::{event::Batch, rejection::Rejection},
+    node::{IfIndex, PodInterface, Snapshot},
+    plan::{desired::Changes, planner::Planner},
+    reconcile::{reconciler::Reconciler, tables::Redirect},
+};
+
+/// Everything the agent knows.
+pub struct NodeAgent {
+    pub(super) node_name: String,
+    pub(super) started: Instant,
+    pub(super) started_at: SystemTime,
+    pub(super) planner: Planner,
+    pub(super) reconciler: Reconciler<KernelTables>,
+    pub(super) attacher: Attacher,
+    pub(super) network: Snapshot,
+    pub(super) fast_path: bool,
+    pub(super) revision: u64,
+    pub(super) programmed_at: Option<Instant>,
+    /// Interfaces that could not be attached, and why.
+    pub(super) unattached: BTreeMap<IfIndex, (PodInterface, String)>,
+    /// When each rejection was first seen.
+    pub(super) rejected_since: BTreeMap<String, SystemTime>,
+}
+
+impl NodeAgent {
+    /// An agent that has taken over the maps and has seen no event yet.
+    pub fn new(
+        node_name: &str,
+        reconciler: Reconciler<KernelTables>,
+        attacher: Attacher,
+        fast_path: bool,
+    ) -> Self {
+        Self {
+            node_name: node_name.to_owned(),
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            planner: Planner::new(node_name),
+            reconciler,
+            attacher,
+            network: Snapshot::default(),
+            fast_path,
+            revision: 0,
+            programmed_at: None,
+            unattached: BTreeMap::new(),
+            rejected_since: BTreeMap::new(),
+        }
+    }
+
+    /// A batch of changes from the source.
+    pub fn take(&mut self, batch: Batch) {
+        let was_synced = self.planner.is_synced();
+        let changes = self.planner.apply(batch);
+        self.revision += 1;
+        if self.planner.is_synced() {
+            if was_synced {
+                self.program(changes);
+            } else {
+                self.program_first(changes);
+            }
+        }
+        self.note_rejections();
+    }
+
+    /// The first complete desired state: also takes away what nobody desires any more.
+    fn program_first(&mut self, mut changes: Changes) {
+        let start = Instant::now();
+        self.reconciler.complete(&mut changes);
+        let frontends = changes.len();
+        self.program(changes);
+        if let Err(error) = self.reconciler.sweep(Instant::now()) {
+            warn!(%error, "give up what nobody uses");
+        }
+        info!(frontends, program_ms = start.elapsed().as_millis(), "synced");
+    }
+
+    fn program(&mut self, changes: Changes) {
+        let now = Instant::now();
+        let resolve = resolver(&self.network, self.fast_path);
+        self.reconciler.apply(changes, &resolve, now);
+        self.programmed_at = Some(now);
+        for (frontend, error) in self.reconciler.errors() {
+            warn!(%frontend, %error, "not programmed");
+        }
+    }
+
+    /// A change of the node's network: attaches to new pods and forgets those that are gone.
+    pub fn follow_network(&mut self, snapshot: Snapshot) {
+        self.network = snapshot;
+        let interfaces = self.network.interfaces.clone();
+        let gone: Vec<IfIndex> = self
+            .attacher
+            .attached()
+            .keys()
+            .filter(|index| !interfaces.contains_key(index))
+            .copied()
+            .collect();
+        for index in gone {
+            self.forget(index);
+        }
+        self.unattached.retain(|index, _| interfaces.contains_key(index));
+        for interface in interfaces.values() {
+            self.attach(interface);
+        }
+        let resolve = resolver(&self.network, self.fast_path);
+        if let Err(error) = self.reconciler.resolve_again(&resolve) {
+            warn!(%error, "write the interfaces of backends");
+        }
+    }
+
+    /// Removes pins of interfaces that an earlier agent had, and this one has not.
+    pub fn forget_other_interfaces(&mut self) -> io::Result<()> {
+        for index in self.reconciler.tables().device_indices() {
+            if !self.attacher.attached().contains_key(&IfIndex(index)) {
+                self.forget(IfIndex(index));
+            }
+        }
+        self.attacher.forget_others()
+    }
+
+    /// Tries again what failed.
+    pub fn retry(&mut self) {
+        self.reconciler.retry(&resolver(&self.network, self.fast_path), Instant::now());
+        for (interface, _) in std::mem::take(&mut self.unattached).into_values() {
+            self.attach(&interface);
+        }
+    }
+
+    /// Frees what is out of use; returns when there is more to free.
+    pub fn free_retired(&mut self) -> Option<Instant> {
+        match self.reconciler.free_retired(Instant::now()) {
+            Ok(due) => due,
+            Err(error) => {
+                warn!(%error, "free a backend");
+                None
+            }
+        }
+    }
+
+    /// Rejections as they are now, with the time each was first seen.
+    pub fn rejections(&self) -> impl Iterator<Item = (Rejection, SystemTime)> {
+        self.planner.rejections().map(|rejection| {
+            let since = self.rejected_since.get(&rejection.to_string());
+            let since = since.copied().unwrap_or(self.started_at);
+            (rejection, since)
+        })
+    }
+
+    fn attach(&mut self, interface: &PodInterface) {
+        let index = interface.index;
+        let fast = self.fast_path && interface.eligible();
+        let written = self.reconciler.tables_mut().put_device(index.0, fast, interface.mtu);
+        let known = self.attacher.attached().get(&index) == Some(&interface.name);
+        let attached = match (written, known) {
+            (Err(error), _) => Err(format!("{:#}", anyhow::Error::from(error))),
+            (Ok(()), true) => Ok(()),
+            (Ok(()), false) => self
+                .attacher
+                .attach(index, &interface.name)
+                .map(|()| info!(interface = interface.name, fast, "attached"))
+                .map_err(|error| format!("{:#}", anyhow::Error::from(error))),
+        };
+        match attached {
+            Ok(()) => {
+                self.unattached.remove(&index);
+            }
+            Err(error) => {
+                warn!(interface = interface.name, error, "attach");
+                self.unattached.insert(index, (interface.clone(), error));
+            }
+        }
+    }
+
+    fn forget(&mut self, index: IfIndex) {
+        self.attacher.forget(index);
+        if let Err(error) = self.reconciler.tables_mut().remove_device(index.0) {
+            warn!(index = index.0, %error, "forget an interface");
+        }
+    }
+
+    fn note_rejections(&mut self) {
+        let now = SystemTime::now();
+        let mut since = BTreeMap::new();
+        for rejection in self.planner.rejections() {
+            let text = rejection.to_string();
+            let first = self.rejected_since.get(&text).copied();
+            if first.is_none() {
+                warn!(object = %rejection.object, reason = %rejection.reason, "rejected");
+            }
+            since.insert(text, first.unwrap_or(now));
+        }
+        self.rejected_since = since;
+    }
+}
+
+/// Finds the interface of a local pod, if packets may be redirected to it.
+fn resolver(
+    network: &Snapshot,
+    fast_path: bool,
+) -> impl Fn(std::net::IpAddr) -> Option<Redirect> + '_ {
+    move |ip| {
+        let index = network.resolve(ip).filter(|_| fast_path)?;
+        let interface = network.interfaces.get(&index).filter(|found| found.eligible())?;
+        Some(Redirect { ifindex: index.0, mtu: interface.mtu })
+    }
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the agent tells about itself, computed when it is asked.
+
+use std::{
+    collections::BTreeSet,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use prometheus_client::registry::Registry;
+
+use super::{Shared, lock, node_agent::NodeAgent};
+use crate::{
+    datapath::pins::Pins,
+    plan::info::{BackendInfo, ServiceInfo},
+    server::{
+        Names, Readiness, StateSource, Status,
+        metrics::MapMetrics,
+        state::{self, Interface, Rejection},
+    },
+};
+
+/// The agent as a [`StateSource`].
+pub struct Reporter {
+    agent: Shared,
+}
+
+impl Reporter {
+    /// Reports on an agent.
+    pub fn new(agent: Shared) -> Self {
+        Self { agent }
+    }
+}
+
+impl StateSource for Reporter {
+    fn readiness(&self) -> Readiness {
+        let agent = lock(&self.agent);
+        Readiness { revision: agent.revision, synced: agent.planner.is_synced() }
+    }
+
+    fn status(&self) -> Status {
+        let agent = lock(&self.agent);
+        let failed: BTreeSet<String> =
+            agent.reconciler.errors().map(|(addr, _)| addr.to_string()).collect();
+        let services = agent.planner.services();
+        let programmed =
+            services.iter().filter(|info| !failed.contains(&info.frontend.to_string()));
+        Status {
+            node: agent.node_name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_unix: unix(agent.started_at),
+            uptime_seconds: agent.started.elapsed().as_secs(),
+            revision_read: agent.revision,
+            revision_programmed: agent.revision,
+            programmed_ago_seconds: agent.programmed_at.map(|at| at.elapsed().as_secs()),
+            synced: agent.planner.is_synced(),
+            services: distinct(services.iter()),
+            services_programmed: distinct(programmed),
+            errors: agent
+                .reconciler
+                .errors()
+                .map(|(addr, error)| format!("{addr}: {error}"))
+                .collect(),
+            rejections: rejections(&agent),
+            interfaces: interfaces(&agent),
+        }
+    }
+
+    fn names(&self) -> Names {
+        let agent = lock(&self.agent);
+        let mut names = Names::default();
+        for (id, name) in agent.reconciler.service_names().names() {
+            names.services.insert(id, name.to_string());
+        }
+        for info in agent.planner.services() {
+            for backend in agent.planner.backends(&info.frontend) {
+                if let Some(pod) = &backend.pod {
+                    names.pods.insert(backend.addr.ip, format!("{}/{pod}", info.namespace()));
+                }
+                names.backends.push(backend_row(&backend));
+            }
+            names.frontends.push(frontend_row(&info));
+        }
+        names.frontends.sort();
+        names.backends.sort();
+        names.backends.dedup();
+        names
+    }
+}
+
+fn frontend_row(info: &ServiceInfo) -> state::Frontend {
+    state::Frontend {
+        namespace: info.namespace().to_owned(),
+        name: info.name().to_owned(),
+        ip: info.frontend.ip,
+        port: info.frontend.port,
+        protocol: info.frontend.protocol.to_string(),
+        kind: "ClusterIP".to_owned(),
+        endpoints: info.total as u64,
+        traffic: info.traffic_policy.as_str().to_owned(),
+        age_seconds: info.age_seconds(unix(SystemTime::now())),
+    }
+}
+
+fn backend_row(info: &BackendInfo) -> state::Backend {
+    let conditions = info.conditions;
+    let state = match (conditions.ready, conditions.terminating, conditions.serving) {
+        (true, _, _) => "ready",
+        (false, true, true) => "serving",
+        (false, true, false) => "terminating",
+        (false, false, _) => "unready",
+    };
+    state::Backend {
+        ip: info.addr.ip,
+        port: info.addr.port,
+        state: state.to_owned(),
+        node: info.node.as_deref().map(str::to_owned),
+    }
+}
+
+fn rejections(agent: &NodeAgent) -> Vec<Rejection> {
+    let mut found: Vec<Rejection> = agent
+        .rejections()
+        .map(|(rejection, since)| Rejection {
+            object: rejection.object.to_string(),
+            reason: rejection.reason.to_string(),
+            since_unix: unix(since),
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn interfaces(agent: &NodeAgent) -> Vec<Interface> {
+    let mode = agent.attacher.mode().as_str();
+    let mut found: Vec<Interface> = agent
+        .network
+        .interfaces
+        .values()
+        .map(|interface| Interface {
+            name: interface.name.clone(),
+            index: interface.index.0,
+            mode: mode.to_owned(),
+            slow: match (agent.fast_path, &interface.ineligible) {
+                (false, _) => Some("switched off".to_owned()),
+                (true, reason) => reason.as_ref().map(ToString::to_string),
+            },
+            failed: agent.unattached.get(&interface.index).map(|(_, error)| error.clone()),
+        })
+        .collect();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+fn distinct<'a>(services: impl Iterator<Item = &'a ServiceInfo>) -> u64 {
+    services.map(|info| &info.service).collect::<BTreeSet<_>>().len() as u64
+}
+
+fn unix(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+/// The agent's metrics.
+pub fn registry(pins: Pins) -> Registry {
+    let mut registry = Registry::with_prefix("pintle");
+    registry.register_collector(Box::new(MapMetrics::new(pins)));
+    registry
+}

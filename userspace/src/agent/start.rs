@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the agent does before its first event: look at the node, load, take over what is there.
+
+use std::{fs, net::IpAddr, time::Instant};
+
+use anyhow::Context as _;
+use pintle_abi::addr::{V4, V6};
+use tokio::sync::watch;
+use tracing::info;
+
+use super::node_agent::NodeAgent;
+use crate::{
+    cli::agent::{AgentArgs, FastPath, Uplinks},
+    datapath::{attach::Attacher, object, pins::Pins, tables::KernelTables},
+    node::{NodeView, Selection, Snapshot},
+    reconcile::reconciler::Reconciler,
+};
+
+/// Looks at the node's network. Must run in the namespace of the node.
+pub fn node_view(args: &AgentArgs) -> anyhow::Result<(Snapshot, watch::Receiver<Snapshot>)> {
+    let uplinks = match &args.uplinks {
+        Uplinks::Auto => Vec::new(),
+        Uplinks::Names(names) => names.clone(),
+    };
+    let selection = Selection {
+        interfaces: args.pod_interfaces.clone(),
+        uplinks: uplinks.into_iter().collect(),
+        node_ips: Default::default(),
+    };
+    NodeView::start(selection).context("read the node's network")
+}
+
+/// Loads the programs and takes over what the maps hold.
+pub fn node_agent(args: &AgentArgs, pins: &Pins, network: Snapshot) -> anyhow::Result<NodeAgent> {
+    for dir in [pins.maps(), pins.links()] {
+        fs::create_dir_all(&dir).with_context(|| {
+            format!("create {}; is a bpf filesystem mounted there?", dir.display())
+        })?;
+    }
+    let start = Instant::now();
+    let sizes = args.map_sizes.iter().map(|size| (size.name.to_owned(), size.entries)).collect();
+    let mut ebpf = object::load(Some(&pins.maps()), &sizes).context("load the programs")?;
+    let mut tables = KernelTables::take(&mut ebpf)?;
+    let fast_path = args.fast_path == FastPath::Auto;
+    write_settings(&mut tables, fast_path, &args.hairpin_addresses)?;
+    let realized = tables.realized().context("read the maps")?;
+    let attacher = Attacher::new(ebpf, pins.clone(), args.attach.into());
+    info!(
+        load_ms = start.elapsed().as_millis(),
+        frontends = realized.frontends.len(),
+        mode = attacher.mode().as_str(),
+        "loaded"
+    );
+    let mut reconciler = Reconciler::new(tables);
+    reconciler.adopt(realized);
+    let mut agent = NodeAgent::new(&args.node_name, reconciler, attacher, fast_path);
+    agent.follow_network(network);
+    agent.forget_other_interfaces().context("remove pins of other interfaces")?;
+    Ok(agent)
+}
+
+/// The key of the backend choice is drawn once in the life of the maps.
+fn write_settings(
+    tables: &mut KernelTables,
+    fast_path: bool,
+    hairpin: &[IpAddr],
+) -> anyhow::Result<()> {
+    let mut settings = tables.settings()?;
+    while settings.hash_key == 0 {
+        settings.hash_key = random().context("draw the hash key")?;
+    }
+    settings.fast_path = u32::from(fast_path);
+    for address in hairpin {
+        match address {
+            IpAddr::V4(ip) => settings.hairpin_v4 = V4::from(*ip),
+            IpAddr::V6(ip) => settings.hairpin_v6 = V6::from(*ip),
+        }
+    }
+    tables.put_settings(settings)?;
+    Ok(())
+}
+
+fn random() -> std::io::Result<u32> {
+    let mut bytes = [0_u8; 4];
+    // SAFETY: the buffer is writable for its length.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if got == bytes.len() as isize {
+        Ok(u32::from_ne_bytes(bytes))
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Programs on interfaces: tcx links where the kernel has them, clsact filters otherwise.
+//!
+//! A link is pinned, so it outlives the agent; a new agent replaces the program behind it in one
+//! step, and no packet meets an interface without a program.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf,
+    programs::{
+        ProgramError, SchedClassifier, TcAttachType,
+        links::{FdLink, Link as _, LinkError, LinkOrder, PinnedLink},
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
+    },
+};
+use pintle_abi::counter::Hook;
+use thiserror::Error;
+use tracing::{debug, warn};
+
+use super::{
+    object::{self, LoadError},
+    pins::Pins,
+};
+use crate::node::IfIndex;
+
+/// Priority of our clsact filters: a number that nobody else is likely to have.
+pub const PRIORITY: u16 = 0x5049;
+/// Handle of our clsact filters.
+pub const HANDLE: u32 = 0x5049;
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// tcx links, Linux 6.6 and later.
+    Tcx,
+    /// Filters on a clsact qdisc.
+    Clsact,
+}
+
+impl Mode {
+    /// The word shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
+
+/// Why programs could not be attached to an interface.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// A program is missing.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The kernel refused to attach or replace a program.
+    #[error("attach {hook}")]
+    Program {
+        /// The hook.
+        hook: &'static str,
+        /// What the kernel said.
+        source: ProgramError,
+    },
+    /// A link could not be pinned, and so would not outlive the agent.
+    #[error("pin the link of {hook}")]
+    Pin {
+        /// The hook.
+        hook: &'static str,
+        /// What the kernel said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The clsact qdisc could not be added.
+    #[error("add a clsact qdisc")]
+    Qdisc(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Attaches the programs of a loaded object.
+pub struct Attacher {
+    ebpf: Ebpf,
+    pins: Pins,
+    mode: Mode,
+    attached: BTreeMap<IfIndex, String>,
+}
+
+impl Attacher {
+    /// An attacher with nothing attached; finds out which way the kernel knows.
+    pub fn new(ebpf: Ebpf, pins: Pins, wanted: Option<Mode>) -> Self {
+        Self { ebpf, pins, mode: wanted.unwrap_or_else(probe), attached: BTreeMap::new() }
+    }
+
+    /// The way that programs are attached.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Interfaces with programs of this agent, by name.
+    pub fn attached(&self) -> &BTreeMap<IfIndex, String> {
+        &self.attached
+    }
+
+    /// Attaches every hook to an interface, or replaces what an earlier agent attached.
+    ///
+    /// Replies first: a packet is translated only where its reply will be.
+    pub fn attach(&mut self, index: IfIndex, name: &str) -> Result<(), AttachError> {
+        for hook in [Hook::ToPod, Hook::FromPod] {
+            match self.mode {
+                Mode::Tcx => self.attach_tcx(hook, index, name)?,
+                Mode::Clsact => self.attach_clsact(hook, name)?,
+            }
+        }
+        self.attached.insert(index, name.to_owned());
+        Ok(())
+    }
+
+    /// Forgets an interface that is gone, with its pins.
+    pub fn forget(&mut self, index: IfIndex) {
+        self.attached.remove(&index);
+        for hook in Hook::ALL {
+            remove_pin(&self.pins.link(*hook, index));
+        }
+    }
+
+    /// Removes pins of interfaces that no longer exist, or are none of ours any more.
+    pub fn forget_others(&mut self) -> io::Result<()> {
+        for (index, _) in self.pins.list_links()? {
+            if !self.attached.contains_key(&index) {
+                self.forget(index);
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_tcx(&mut self, hook: Hook, index: IfIndex, name: &str) -> Result<(), AttachError> {
+        let path = self.pins.link(hook, index);
+        let program = object::classifier(&mut self.ebpf, hook.as_str())?;
+        let refused = |source| AttachError::Program { hook: hook.as_str(), source };
+        if path.exists() {
+            match replace(program, &path) {
+                Ok(()) => return Ok(()),
+                // The link has outlived its interface, and another has the number now.
+                Err(error) => {
+                    debug!(%name, hook = hook.as_str(), %error, "attaching anew");
+                    remove_pin(&path);
+                }
+            }
+        }
+        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+        let id = program.attach_with_options(name, side(hook), options).map_err(refused)?;
+        let link = program.take_link(id).map_err(refused)?;
+        pin(link, path).map_err(|source| AttachError::Pin { hook: hook.as_str(), source })
+    }
+
+    fn attach_clsact(&mut self, hook: Hook, name: &str) -> Result<(), AttachError> {
+        // It may be there already; if it is not, the filter cannot be added, and that is reported.
+        let added = tc::qdisc_add_clsact(name);
+        let program = object::classifier(&mut self.ebpf, hook.as_str())?;
+        let refused = |source| AttachError::Program { hook: hook.as_str(), source };
+        let existing = filter(name, hook).map_err(|error| AttachError::Qdisc(Box::new(error)))?;
+        let id = match program.attach_to_link(existing) {
+            Ok(id) => id,
+            // There is no such filter yet.
+            Err(_) => {
+                program.attach_with_options(name, side(hook), options()).map_err(|source| {
+                    match added {
+                        Err(error) => AttachError::Qdisc(Box::new(error)),
+                        Ok(()) => refused(source),
+                    }
+                })?
+            }
+        };
+        let link = program.take_link(id).map_err(refused)?;
+        // The filter stays when the agent goes; dropping the link would remove it.
+        std::mem::forget(link);
+        Ok(())
+    }
+}
+
+/// Whether the kernel knows tcx.
+fn probe() -> Mode {
+    match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
+        Ok(_) => Mode::Tcx,
+        Err(_) => Mode::Clsact,
+    }
+}
+
+fn side(hook: Hook) -> TcAttachType {
+    match hook {
+        Hook::FromPod => TcAttachType::Ingress,
+        Hook::ToPod => TcAttachType::Egress,
+    }
+}
+
+fn options() -> TcAttachOptions {
+    TcAttachOptions::Netlink(NlOptions {
+        priority: PRIORITY,
+        handle: TcHandle::from(HANDLE),
+        classid: None,
+    })
+}
+
+/// Our filter of a hook, whether it is there or not.
+fn filter(name: &str, hook: Hook) -> io::Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(name, side(hook), PRIORITY, TcHandle::from(HANDLE), None)
+}
+
+/// Removes our filters from an interface; `false` if there were none.
+pub fn remove_filters(name: &str) -> io::Result<bool> {
+    let mut removed = false;
+    for hook in Hook::ALL {
+        removed |= filter(name, *hook)?.detach().is_ok();
+    }
+    Ok(removed)
+}
+
+/// Replaces the program behind a pinned link.
+fn replace(program: &mut SchedClassifier, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let link: SchedClassifierLink = FdLink::from(PinnedLink::from_pin(path)?).try_into()?;
+    let id = program.attach_to_link(link)?;
+    // It is pinned already; only our descriptor is closed.
+    drop(FdLink::try_from(program.take_link(id)?)?);
+    Ok(())
+}
+
+fn pin(
+    link: SchedClassifierLink,
+    path: PathBuf,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let link: FdLink = link.try_into().map_err(|error: LinkError| error)?;
+    link.pin(path)?;
+    Ok(())
+}
+
+/// Removes a pin; one that is gone already is as good.
+fn remove_pin(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        warn!(path = %path.display(), %error, "remove a pin");
+    }
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Removes flows that have expired: the flow maps never evict, so somebody has to.
+//!
+//! Nothing depends on it being in time: the programs look at a flow's age themselves where it
+//! matters, and what finds the maps full goes to the overflow maps.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use aya::maps::MapData;
+use pintle_abi::{
+    addr::{Ordered, Tuple, V4, V6},
+    flow::{Flow, TcpState, flow_flags, udp_timeout_ns},
+    map::{self, MapSpec},
+    plain::Plain,
+};
+use tracing::{debug, warn};
+
+use super::{batch, element::Elements, pins::Pins};
+use crate::model::addr::Protocol;
+
+/// Shortest pause between two rounds: a fifth of the shortest timeout.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A round is followed by a pause this many times as long, so that sweeping takes 2 % of a CPU.
+const REST: u32 = 50;
+
+/// Removes expired flows until told to stop, by the other end of the channel.
+pub struct Sweeper {
+    maps: Vec<(MapSpec, Protocol, bool, OwnedFd)>,
+}
+
+impl Sweeper {
+    /// Opens the pinned flow maps.
+    pub fn open(pins: &Pins) -> io::Result<Self> {
+        let maps = [
+            (map::TCP_FLOWS_V4, Protocol::Tcp, false),
+            (map::TCP_FLOWS_V6, Protocol::Tcp, true),
+            (map::UDP_FLOWS_V4, Protocol::Udp, false),
+            (map::UDP_FLOWS_V6, Protocol::Udp, true),
+        ];
+        let maps = maps
+            .into_iter()
+            .map(|(spec, protocol, v6)| Ok((spec, protocol, v6, open(&pins.map(&spec))?)));
+        Ok(Self { maps: maps.collect::<io::Result<_>>()? })
+    }
+
+    /// Sweeps until the sender of `stop` is gone.
+    pub fn run(self, stop: &Receiver<()>) {
+        loop {
+            let start = Instant::now();
+            match self.sweep(monotonic_ns()) {
+                Ok(removed) if removed > 0 => debug!(removed, "expired flows"),
+                Ok(_) => {}
+                Err(error) => warn!(%error, "sweep the flow maps"),
+            }
+            let pause = (start.elapsed() * REST).max(PAUSE);
+            match stop.recv_timeout(pause) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// One round; returns how many connections were removed.
+    pub fn sweep(&self, now_ns: u64) -> io::Result<usize> {
+        let mut removed = 0;
+        for (_, protocol, v6, fd) in &self.maps {
+            removed += match v6 {
+                false => sweep::<V4>(fd, *protocol, now_ns)?,
+                true => sweep::<V6>(fd, *protocol, now_ns)?,
+            };
+        }
+        Ok(removed)
+    }
+}
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    let map = MapData::from_pin(path).map_err(io::Error::other)?;
+    map.fd().as_fd().try_clone_to_owned()
+}
+
+/// `CLOCK_MONOTONIC` in ns, the clock of the programs.
+pub fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel fills the struct, which lives until the call returns.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+fn sweep<A: Ordered + Default>(fd: &OwnedFd, protocol: Protocol, now_ns: u64) -> io::Result<usize>
+where
+    Tuple<A>: Plain + Default,
+    Flow<A>: Plain + Default,
+{
+    let mut expired = Vec::new();
+    batch::for_each(fd.as_fd(), |key: &Tuple<A>, flow: &Flow<A>| {
+        if now_ns > flow.last_seen_ns.saturating_add(timeout_ns(protocol, flow)) {
+            expired.push((*key, *flow));
+        }
+    })?;
+    let elements = Elements::of(fd.as_fd());
+    let mut removed = 0;
+    for (key, flow) in &expired {
+        removed += usize::from(match flow.flags & flow_flags::ALIAS != 0 {
+            true => remove_orphan(elements, key, flow)?,
+            false => remove_connection(elements, key, flow)?,
+        });
+    }
+    Ok(removed)
+}
+
+/// An alias lives as long as its main entry; by itself only a forgotten one goes, and late.
+fn timeout_ns<A>(protocol: Protocol, flow: &Flow<A>) -> u64 {
+    let alias = flow.flags & flow_flags::ALIAS != 0;
+    match protocol {
+        Protocol::Tcp if alias => TcpState::Established.timeout_ns(),
+        Protocol::Tcp => TcpState::of(flow.forward, flow.reply).timeout_ns(),
+        Protocol::Udp | Protocol::Sctp if alias => udp_timeout_ns(u8::MAX),
+        Protocol::Udp | Protocol::Sctp => udp_timeout_ns(flow.reply),
+    }
+}
+
+/// Removes both entries of a connection. A packet may have refreshed it since it was read: then it
+/// is put back.
+fn remove_connection<A: Ordered>(
+    elements: Elements<'_, Tuple<A>, Flow<A>>,
+    key: &Tuple<A>,
+    read: &Flow<A>,
+) -> io::Result<bool>
+where
+    Tuple<A>: Plain,
+    Flow<A>: Plain + Default,
+{
+    let Some(now) = elements.take(key)? else { return Ok(false) };
+    if now.last_seen_ns != read.last_seen_ns {
+        elements.put_back(key, now)?;
+        return Ok(false);
+    }
+    let (alias_key, _) = now.other.canonical();
+    // The client may have a newer connection under the same alias.
+    if elements.get(&alias_key)?.is_some_and(|alias| alias.other.canonical().0 == *key) {
+        elements.remove(&alias_key)?;
+    }
+    Ok(true)
+}
+
+/// Removes an alias without main entry.
+fn remove_orphan<A: Ordered>(
+    elements: Elements<'_, Tuple<A>, Flow<A>>,
+    key: &Tuple<A>,
+    alias: &Flow<A>,
+) -> io::Result<bool>
+where
+    Tuple<A>: Plain,
+    Flow<A>: Plain + Default,
+{
+    if elements.get(&alias.other.canonical().0)?.is_none() {
+        elements.remove(key)?;
+    }
+    Ok(false)
+}

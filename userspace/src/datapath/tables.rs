@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The service maps in the kernel as [`Tables`].
+
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsFd as _, OwnedFd},
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, Map, MapData, MapError},
+};
+use pintle_abi::{
+    addr::{V4, V6},
+    device::{Device, device_flags},
+    map::{self, MapSpec},
+    plain::Plain,
+    service::{Backend, Frontend, FrontendKey, backend_state, frontend_flags},
+    settings::Settings,
+};
+
+use super::{
+    batch,
+    entry::{AbiAddr, socket_protocol},
+    object::LoadError,
+};
+use crate::{
+    model::addr::{BackendAddr, FrontendAddr},
+    reconcile::tables::{
+        BackendRecord, Family, FrontendRecord, Realized, Redirect, Tables, WriteError,
+    },
+};
+
+/// How often a write is tried that the kernel refuses for want of memory just now, or because
+/// another CPU holds a lock.
+const ATTEMPTS: u32 = 8;
+
+/// The maps of one family.
+struct FamilyMaps<A>
+where
+    FrontendKey<A>: aya::Pod,
+    Backend<A>: aya::Pod,
+{
+    frontends: Taken<HashMap<MapData, FrontendKey<A>, Frontend>>,
+    slots: Taken<Array<MapData, u32>>,
+    backends: Taken<Array<MapData, Backend<A>>>,
+    names: Names,
+}
+
+#[derive(Clone, Copy)]
+struct Names {
+    frontends: MapSpec,
+    slots: MapSpec,
+    backends: MapSpec,
+}
+
+const V4_NAMES: Names =
+    Names { frontends: map::FRONTENDS_V4, slots: map::SLOTS_V4, backends: map::BACKENDS_V4 };
+const V6_NAMES: Names =
+    Names { frontends: map::FRONTENDS_V6, slots: map::SLOTS_V6, backends: map::BACKENDS_V6 };
+
+/// A typed map, with what its wrapper hides.
+struct Taken<M> {
+    map: M,
+    /// For reading in batches.
+    fd: OwnedFd,
+    capacity: u32,
+}
+
+/// The maps that the agent writes.
+pub struct KernelTables {
+    v4: FamilyMaps<V4>,
+    v6: FamilyMaps<V6>,
+    devices: Taken<HashMap<MapData, u32, Device>>,
+    settings: Taken<Array<MapData, Settings>>,
+}
+
+impl KernelTables {
+    /// Takes the maps out of a loaded object.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
+        Ok(Self {
+            v4: FamilyMaps::take(ebpf, V4_NAMES)?,
+            v6: FamilyMaps::take(ebpf, V6_NAMES)?,
+            devices: take(ebpf, &map::DEVICES)?,
+            settings: take(ebpf, &map::SETTINGS)?,
+        })
+    }
+
+    /// Reads what the maps hold.
+    pub fn realized(&self) -> io::Result<Realized> {
+        let mut realized = Realized::default();
+        self.v4.read(Family::V4, &mut realized)?;
+        self.v6.read(Family::V6, &mut realized)?;
+        Ok(realized)
+    }
+
+    /// The settings of the node, zero where nobody has written them.
+    pub fn settings(&self) -> Result<Settings, WriteError> {
+        self.settings.map.get(&0, 0).map_err(|error| refused(&map::SETTINGS, error))
+    }
+
+    /// Writes the settings of the node.
+    pub fn put_settings(&mut self, settings: Settings) -> Result<(), WriteError> {
+        self.settings.map.set(0, settings, 0).map_err(|error| refused(&map::SETTINGS, error))
+    }
+
+    /// Tells the programs of an interface.
+    pub fn put_device(&mut self, ifindex: u32, fast: bool, mtu: u32) -> Result<(), WriteError> {
+        let device = Device { flags: if fast { device_flags::FAST } else { 0 }, mtu };
+        persist(&map::DEVICES, || self.devices.map.insert(ifindex, device, 0))
+    }
+
+    /// Forgets an interface.
+    pub fn remove_device(&mut self, ifindex: u32) -> Result<(), WriteError> {
+        match self.devices.map.remove(&ifindex) {
+            Err(MapError::KeyNotFound) | Ok(()) => Ok(()),
+            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) => Err(refused(&map::DEVICES, error)),
+        }
+    }
+
+    /// Interfaces that the programs know.
+    pub fn device_indices(&self) -> Vec<u32> {
+        self.devices.map.keys().filter_map(Result::ok).collect()
+    }
+}
+
+impl Tables for KernelTables {
+    fn slot_capacity(&self, family: Family) -> u32 {
+        match family {
+            Family::V4 => self.v4.slots.capacity,
+            Family::V6 => self.v6.slots.capacity,
+        }
+    }
+
+    fn backend_capacity(&self, family: Family) -> u32 {
+        match family {
+            Family::V4 => self.v4.backends.capacity,
+            Family::V6 => self.v6.backends.capacity,
+        }
+    }
+
+    fn frontend_capacity(&self, family: Family) -> u32 {
+        match family {
+            Family::V4 => self.v4.frontends.capacity,
+            Family::V6 => self.v6.frontends.capacity,
+        }
+    }
+
+    fn put_backend(
+        &mut self,
+        family: Family,
+        id: u32,
+        record: &BackendRecord,
+    ) -> Result<(), WriteError> {
+        match (family, record.addr.map(|addr| addr.ip)) {
+            (_, Some(IpAddr::V4(ip))) => self.v4.put_backend(id, V4::from(ip), record),
+            (_, Some(IpAddr::V6(ip))) => self.v6.put_backend(id, V6::from(ip), record),
+            (Family::V4, None) => self.v4.put_backend(id, V4::default(), record),
+            (Family::V6, None) => self.v6.put_backend(id, V6::default(), record),
+        }
+    }
+
+    fn put_slot(&mut self, family: Family, slot: u32, backend: u32) -> Result<(), WriteError> {
+        match family {
+            Family::V4 => persist(&map::SLOTS_V4, || self.v4.slots.map.set(slot, backend, 0)),
+            Family::V6 => persist(&map::SLOTS_V6, || self.v6.slots.map.set(slot, backend, 0)),
+        }
+    }
+
+    fn put_frontend(
+        &mut self,
+        addr: &FrontendAddr,
+        record: &FrontendRecord,
+    ) -> Result<(), WriteError> {
+        let (port, proto) = (addr.port, addr.protocol.number());
+        match addr.ip {
+            IpAddr::V4(ip) => self.v4.put_frontend(key(V4::from(ip), port, proto), record),
+            IpAddr::V6(ip) => self.v6.put_frontend(key(V6::from(ip), port, proto), record),
+        }
+    }
+
+    fn remove_frontend(&mut self, addr: &FrontendAddr) -> Result<(), WriteError> {
+        let (port, proto) = (addr.port, addr.protocol.number());
+        match addr.ip {
+            IpAddr::V4(ip) => self.v4.remove_frontend(key(V4::from(ip), port, proto)),
+            IpAddr::V6(ip) => self.v6.remove_frontend(key(V6::from(ip), port, proto)),
+        }
+    }
+
+    fn put_wildcard(&mut self, ip: IpAddr) -> Result<(), WriteError> {
+        let record = FrontendRecord::default();
+        match ip {
+            IpAddr::V4(ip) => self.v4.put_frontend(key(V4::from(ip), 0, 0), &record),
+            IpAddr::V6(ip) => self.v6.put_frontend(key(V6::from(ip), 0, 0), &record),
+        }
+    }
+
+    fn remove_wildcard(&mut self, ip: IpAddr) -> Result<(), WriteError> {
+        match ip {
+            IpAddr::V4(ip) => self.v4.remove_frontend(key(V4::from(ip), 0, 0)),
+            IpAddr::V6(ip) => self.v6.remove_frontend(key(V6::from(ip), 0, 0)),
+        }
+    }
+}
+
+impl<A: AbiAddr> FamilyMaps<A>
+where
+    FrontendKey<A>: Plain + Default,
+    Backend<A>: Plain + Default,
+{
+    fn take(ebpf: &mut Ebpf, names: Names) -> Result<Self, LoadError> {
+        Ok(Self {
+            frontends: take(ebpf, &names.frontends)?,
+            slots: take(ebpf, &names.slots)?,
+            backends: take(ebpf, &names.backends)?,
+            names,
+        })
+    }
+
+    fn put_backend(&mut self, id: u32, addr: A, record: &BackendRecord) -> Result<(), WriteError> {
+        let redirect = record.redirect.unwrap_or(Redirect { ifindex: 0, mtu: 0 });
+        let value = Backend {
+            addr,
+            ifindex: redirect.ifindex,
+            generation: record.generation,
+            mtu: redirect.mtu,
+            port: record.addr.map_or(0, |addr| addr.port).to_be(),
+            state: match record.addr {
+                Some(_) => backend_state::LIVE,
+                None => backend_state::FREE,
+            },
+        };
+        persist(&self.names.backends, || self.backends.map.set(id, value, 0))
+    }
+
+    fn put_frontend(
+        &mut self,
+        key: FrontendKey<A>,
+        record: &FrontendRecord,
+    ) -> Result<(), WriteError> {
+        let value = Frontend {
+            service: record.service,
+            base: record.base,
+            count: record.count,
+            flags: if record.silent { frontend_flags::DROP } else { 0 },
+            affinity_seconds: record.affinity_seconds,
+        };
+        persist(&self.names.frontends, || self.frontends.map.insert(key, value, 0))
+    }
+
+    fn remove_frontend(&mut self, key: FrontendKey<A>) -> Result<(), WriteError> {
+        match self.frontends.map.remove(&key) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) => Err(refused(&self.names.frontends, error)),
+        }
+    }
+
+    fn read(&self, family: Family, realized: &mut Realized) -> io::Result<()> {
+        let mut slots = Vec::new();
+        batch::for_each(self.slots.fd.as_fd(), |_: &u32, id: &u32| slots.push(*id))?;
+        let frontends = self.frontends.fd.as_fd();
+        batch::for_each(frontends, |key: &FrontendKey<A>, value: &Frontend| {
+            let ip = key.addr.ip();
+            let Some(protocol) = socket_protocol(key.proto) else {
+                realized.wildcards.push(ip);
+                return;
+            };
+            let addr = FrontendAddr { ip, port: u16::from_be(key.port), protocol };
+            let record = FrontendRecord {
+                service: value.service,
+                base: value.base,
+                count: value.count,
+                silent: value.flags & frontend_flags::DROP != 0,
+                affinity_seconds: value.affinity_seconds,
+            };
+            let range = value.base as usize..value.base.saturating_add(value.count) as usize;
+            let ids = slots.get(range).unwrap_or_default().to_vec();
+            realized.frontends.push((addr, record, ids));
+        })?;
+        let backends = self.backends.fd.as_fd();
+        batch::for_each(backends, |id: &u32, value: &Backend<A>| {
+            if value.generation != 0 {
+                realized.backends.push((family, *id, record(value)));
+            }
+        })
+    }
+}
+
+fn record<A: AbiAddr>(value: &Backend<A>) -> BackendRecord {
+    let addr = BackendAddr { ip: value.addr.ip(), port: u16::from_be(value.port) };
+    let redirect = Redirect { ifindex: value.ifindex, mtu: value.mtu };
+    BackendRecord {
+        addr: (value.state == backend_state::LIVE).then_some(addr),
+        generation: value.generation,
+        redirect: (value.ifindex != 0).then_some(redirect),
+    }
+}
+
+fn key<A>(addr: A, port: u16, proto: u8) -> FrontendKey<A> {
+    FrontendKey { addr, port: port.to_be(), proto, scope: 0 }
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    spec: &MapSpec,
+) -> Result<Taken<M>, LoadError> {
+    let map = ebpf.take_map(spec.name).ok_or(LoadError::Incomplete(spec.name))?;
+    let failed = |source| LoadError::Pin { path: spec.name.to_owned(), source };
+    let (Map::HashMap(data) | Map::Array(data)) = &map else {
+        return Err(LoadError::Incomplete(spec.name));
+    };
+    let capacity = data.info().map_err(failed)?.max_entries();
+    let fd = data.fd().as_fd().try_clone_to_owned().map_err(|error| failed(error.into()))?;
+    Ok(Taken { map: M::try_from(map).map_err(failed)?, fd, capacity })
+}
+
+/// Writes, and again if the kernel says that it cannot just now.
+fn persist(
+    spec: &MapSpec,
+    mut write: impl FnMut() -> Result<(), MapError>,
+) -> Result<(), WriteError> {
+    let mut attempt = 1;
+    loop {
+        match write() {
+            Ok(()) => return Ok(()),
+            Err(error) if attempt < ATTEMPTS && is_transient(&error) => attempt += 1,
+            Err(error) => return Err(refused(spec, error)),
+        }
+    }
+}
+
+fn errno(error: &MapError) -> Option<i32> {
+    match error {
+        MapError::SyscallError(error) => error.io_error.raw_os_error(),
+        MapError::IoError(error) => error.raw_os_error(),
+        _ => None,
+    }
+}
+
+fn is_transient(error: &MapError) -> bool {
+    matches!(errno(error), Some(libc::EBUSY | libc::ENOMEM | libc::EAGAIN | libc::EINTR))
+}
+
+fn is_missing(error: &MapError) -> bool {
+    errno(error) == Some(libc::ENOENT)
+}
+
+fn refused(spec: &MapSpec, error: MapError) -> WriteError {
+    WriteError { map: spec.name, source: Box::new(error) }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which service port has which number. Numbers appear in the maps, names do not.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+/// Numbers of service ports.
+#[derive(Debug, Default)]
+pub struct Services {
+    ids: HashMap<Arc<str>, (u32, u32)>,
+    names: BTreeMap<u32, Arc<str>>,
+    next: u32,
+}
+
+impl Services {
+    /// Gives a service port the number that the maps already use for it, if both are free.
+    pub fn adopt(&mut self, name: &Arc<str>, id: u32) {
+        self.next = self.next.max(id);
+        if id == 0 || self.names.contains_key(&id) || self.ids.contains_key(name) {
+            return;
+        }
+        self.names.insert(id, name.clone());
+        self.ids.insert(name.clone(), (id, 0));
+    }
+
+    /// Counts one more frontend of a service port and returns its number, which is never 0.
+    pub fn acquire(&mut self, name: &Arc<str>) -> u32 {
+        if let Some((id, uses)) = self.ids.get_mut(name) {
+            *uses += 1;
+            return *id;
+        }
+        loop {
+            self.next = self.next.wrapping_add(1).max(1);
+            if !self.names.contains_key(&self.next) {
+                break;
+            }
+        }
+        self.names.insert(self.next, name.clone());
+        self.ids.insert(name.clone(), (self.next, 1));
+        self.next
+    }
+
+    /// Counts one frontend less; the last one takes the number with it.
+    pub fn release(&mut self, id: u32) {
+        let Some(name) = self.names.get(&id) else { return };
+        let Some((_, uses)) = self.ids.get_mut(name) else { return };
+        *uses = uses.saturating_sub(1);
+        if *uses == 0 {
+            self.ids.remove(name);
+            self.names.remove(&id);
+        }
+    }
+
+    /// Numbers and names.
+    pub fn names(&self) -> impl Iterator<Item = (u32, &Arc<str>)> {
+        self.names.iter().map(|(id, name)| (*id, name))
+    }
+}

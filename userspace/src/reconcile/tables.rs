@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The maps as the reconciler writes and reads them, whatever stands behind: the kernel, or memory.
+
+use std::net::IpAddr;
+
+use thiserror::Error;
+
+use crate::model::addr::{BackendAddr, FrontendAddr};
+pub use crate::model::ip::Family;
+
+/// A frontend's value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrontendRecord {
+    /// Number of the service port.
+    pub service: u32,
+    /// First slot.
+    pub base: u32,
+    /// Number of slots.
+    pub count: u32,
+    /// Without slots, packets are dropped silently instead of refused.
+    pub silent: bool,
+    /// Session affinity timeout in seconds; 0 for none.
+    pub affinity_seconds: u32,
+}
+
+/// A backend's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendRecord {
+    /// Its address; `None` for a free id.
+    pub addr: Option<BackendAddr>,
+    /// Changes when the id is given up and when it is given out.
+    pub generation: u32,
+    /// Where packets are redirected to past the host's stack.
+    pub redirect: Option<Redirect>,
+}
+
+/// The host side of a local pod's interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Its number.
+    pub ifindex: u32,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+}
+
+/// A write that the kernel refused.
+#[derive(Debug, Error)]
+#[error("write {map}")]
+pub struct WriteError {
+    /// The map.
+    pub map: &'static str,
+    /// What the kernel said.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// The maps of services.
+pub trait Tables {
+    /// Number of slots there can be.
+    fn slot_capacity(&self, family: Family) -> u32;
+    /// Number of backends there can be.
+    fn backend_capacity(&self, family: Family) -> u32;
+    /// Number of frontends there can be, wildcards included.
+    fn frontend_capacity(&self, family: Family) -> u32;
+
+    /// Writes a backend.
+    fn put_backend(
+        &mut self,
+        family: Family,
+        id: u32,
+        record: &BackendRecord,
+    ) -> Result<(), WriteError>;
+    /// Writes a slot.
+    fn put_slot(&mut self, family: Family, slot: u32, backend: u32) -> Result<(), WriteError>;
+    /// Writes a frontend; it takes effect at once and as a whole.
+    fn put_frontend(
+        &mut self,
+        addr: &FrontendAddr,
+        record: &FrontendRecord,
+    ) -> Result<(), WriteError>;
+    /// Removes a frontend.
+    fn remove_frontend(&mut self, addr: &FrontendAddr) -> Result<(), WriteError>;
+    /// Marks an address as one that has frontends.
+    fn put_wildcard(&mut self, ip: IpAddr) -> Result<(), WriteError>;
+    /// Takes that mark away.
+    fn remove_wildcard(&mut self, ip: IpAddr) -> Result<(), WriteError>;
+}
+
+/// What the maps held when the agent started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Realized {
+    /// Frontends with their records and the backend ids in their slots.
+    pub frontends: Vec<(FrontendAddr, FrontendRecord, Vec<u32>)>,
+    /// Marked addresses.
+    pub wildcards: Vec<IpAddr>,
+    /// Backends by family and id, free ones with a generation included.
+    pub backends: Vec<(Family, u32, BackendRecord)>,
+}
