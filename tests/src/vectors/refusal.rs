@@ -11,10 +11,12 @@ use crate::{
     world::{Verdict, World},
 };
 
-/// "Port unreachable" about a frame, from its destination; 8 bytes of transport are quoted.
+/// "Port unreachable" about a frame, from its destination; of TCP the whole header is quoted, of
+/// anything else 8 bytes.
 fn port_unreachable(refused: &Frame) -> Frame {
     let kind = if refused.src.is_ipv6() { (1, 4) } else { (3, 3) };
-    icmp(refused.dst.ip(), refused.src.ip(), kind, 0, &refused.quote(8))
+    let quoted = if refused.proto == proto::TCP { 20 } else { 8 };
+    icmp(refused.dst.ip(), refused.src.ip(), kind, 0, &refused.quote(quoted))
 }
 
 #[track_caller]
