@@ -16,5 +16,6 @@ pub mod netns;
 pub mod offload;
 pub mod server;
 pub mod topology;
+pub mod variant;
 pub mod vectors;
 pub mod world;
