@@ -12,9 +12,7 @@ use pintle_tests::manifest::Service;
 use pintle_tests::topology::{Cni, Family};
 use pintle_tests::variant;
 
-use crate::scene::{
-    Backend, DNS, HTTP, Scene, alone, endpoints, eventually, in_every_layout, web,
-};
+use crate::scene::{Backend, DNS, HTTP, Scene, alone, endpoints, eventually, in_every_layout, web};
 
 in_every_layout!(no_operation_fails_while_the_agent_dies_and_returns, alone);
 
