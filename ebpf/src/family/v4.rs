@@ -3,7 +3,7 @@
 
 use pintle_abi::{
     addr::{Tuple, V4, proto},
-    fragment::{Fragment, FragmentKey},
+    fragment::{Fragment, FragmentKey, HELD_FRAME_LEN, Held},
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
 };
@@ -39,6 +39,16 @@ impl Family for V4 {
     #[inline(always)]
     fn fragments() -> &'static LruHash<FragmentKey<Self>, Fragment> {
         &maps::FRAGMENTS_V4
+    }
+
+    #[inline(always)]
+    fn held() -> &'static Array<Held<Self>> {
+        &maps::HELD_V4
+    }
+
+    #[inline(always)]
+    fn held_frames() -> &'static Array<[u8; HELD_FRAME_LEN]> {
+        &maps::HELD_FRAMES_V4
     }
 
     #[inline(always)]

@@ -48,7 +48,8 @@ macro_rules! for_each_vector {
         }
         $run! { fragments:
             fragments_follow_their_first, fragmented_reply_comes_from_the_service,
-            fragment_without_first_is_dropped, fragment_elsewhere_is_untouched,
+            later_fragments_wait_for_their_first, fragment_without_place_is_dropped,
+            fragment_elsewhere_is_untouched,
             reused_identification_follows_the_new_first, old_first_fragment_is_forgotten
         }
         $run! { hairpin: pod_reaches_itself, pod_reaches_itself_behind_the_stack }

@@ -73,7 +73,7 @@ pub fn unsupported_protocol_is_refused(world: &mut dyn World, ip: Ip) {
 
 /// S6. The budget is for a window of an eighth of a second, so a slow machine passes a few windows.
 pub fn refusals_are_limited(world: &mut dyn World, ip: Ip) {
-    const SENT: u64 = 20_000;
+    const SENT: u64 = 3_000;
     world.service(ip.service(80), proto::UDP, 1, &[]);
     let frame = first(proto::UDP, ip.client(40000), ip.service(80)).bytes();
     for _ in 0..SENT {
