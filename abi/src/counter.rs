@@ -67,10 +67,6 @@ counters! {
     Restored = 7, "restored flows";
     /// Source ports changed to keep two connections to one backend apart.
     PortMoved = 8, "moved source ports";
-    /// Fragments that wait for their first one.
-    Held = 9, "held fragments";
-    /// Fragments whose first one has come, and that start anew from the hook.
-    Released = 10, "released fragments";
 }
 
 /// Columns of a hook's row: the counters, then the drop reasons.

@@ -63,6 +63,10 @@ pub mod held_state {
     pub const WAITING: u64 = 2;
 }
 
+/// How many fragments of a family are held at most. Their maps are not pinned: they go with the
+/// programs, which hold nothing for longer than [`HELD_TIMEOUT_NS`].
+pub const HELD_ENTRIES: u32 = 64;
+
 /// Longest frame that is held.
 pub const HELD_FRAME_LEN: usize = 2048;
 

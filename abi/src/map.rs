@@ -54,16 +54,6 @@ maps! {
     FRAGMENTS_V4 = 4_096;
     /// The same for IPv6.
     FRAGMENTS_V6 = 4_096;
-    /// Array: fragments that wait for their first one (`Held`).
-    HELD_V4 = 64;
-    /// The same for IPv6.
-    HELD_V6 = 64;
-    /// Array: their frames.
-    HELD_FRAMES_V4 = HELD_V4.entries;
-    /// The same for IPv6.
-    HELD_FRAMES_V6 = HELD_V6.entries;
-    /// Per-CPU array of one: a first fragment, while the waiting ones are sent on.
-    FIRST_FRAME = 1;
     /// Hash: ifindex → `Device`.
     DEVICES = 4_096;
     /// Per-CPU array of u64: hook and counter → count.

@@ -6,11 +6,12 @@
 //! CPU that has turned its state to busy, so no frame is ever a mix of two.
 
 use pintle_abi::{
-    counter::{Counter, Hook},
+    counter::Hook,
     drop_reason::DropReason,
     flow::is_expired,
-    fragment::{FragmentKey, HELD_EACH, HELD_TIMEOUT_NS, Held, held_state},
-    map,
+    fragment::{
+        FragmentKey, HELD_EACH, HELD_ENTRIES, HELD_FRAME_LEN, HELD_TIMEOUT_NS, Held, held_state,
+    },
 };
 
 use crate::{
@@ -24,20 +25,18 @@ use crate::{
     wire::ethernet,
 };
 
-const SETS: u32 = map::HELD_V4.entries / HELD_EACH;
+const SETS: u32 = HELD_ENTRIES / HELD_EACH;
 
-const _: () = assert!(SETS * HELD_EACH == map::HELD_V6.entries);
-
-/// Keeps a fragment whose first one was not seen yet; dropped if there is no place for it.
+/// Keeps a fragment whose first one was not seen yet. It counts as dropped when there is no place
+/// for it, or when its place is needed because its first one never came.
 #[inline(always)]
 pub fn hold<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
     let kept = match F::parse(packet, ethernet::LEN, Shape::Any).headers() {
         Some(headers) => keep(packet, &headers),
         None => Err(Refused),
     };
-    match kept {
-        Ok(()) => report::count(Hook::FromPod, Counter::Held),
-        Err(Refused) => report::dropped(Hook::FromPod, DropReason::FragmentUnknown),
+    if kept.is_err() {
+        report::dropped(Hook::FromPod, DropReason::FragmentUnknown);
     }
     Step::DROP
 }
@@ -91,9 +90,8 @@ pub fn release<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
         let sent =
             saved.and_then(|()| packet.replace(frame, held.len)).and_then(|()| packet.reinject());
         held.state = held_state::FREE;
-        match sent {
-            Ok(()) => report::count(Hook::FromPod, Counter::Released),
-            Err(Refused) => report::dropped(Hook::FromPod, DropReason::FragmentUnknown),
+        if sent.is_err() {
+            report::dropped(Hook::FromPod, DropReason::FragmentUnknown);
         }
     }
     if saved.is_ok() && packet.replace(first, len).is_err() {
@@ -116,9 +114,7 @@ fn is_awaited<F: Family>(key: &FragmentKey<F>, set: u32) -> bool {
 
 /// A place and its frame.
 #[inline(always)]
-fn at<F: Family>(
-    place: u32,
-) -> Option<(&'static mut Held<F>, *mut [u8; pintle_abi::fragment::HELD_FRAME_LEN])> {
+fn at<F: Family>(place: u32) -> Option<(&'static mut Held<F>, *mut [u8; HELD_FRAME_LEN])> {
     let held = F::held().get(place)?;
     // SAFETY: array elements live as long as the map; other CPUs respect the state.
     Some((unsafe { &mut *held }, F::held_frames().get(place)?))
