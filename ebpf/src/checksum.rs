@@ -23,6 +23,12 @@ impl Difference {
         Self(self.0 + u64::from(!old) + u64::from(new))
     }
 
+    /// Adds a word where there was none.
+    #[inline(always)]
+    pub fn add(self, word: u32) -> Self {
+        Self(self.0 + u64::from(word))
+    }
+
     /// Both changes.
     #[inline(always)]
     pub fn and(self, other: Self) -> Self {

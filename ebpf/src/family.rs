@@ -88,6 +88,10 @@ pub trait Family: Copy + Default + Eq + KeyHash + Plain {
     fn is_error(icmp_type: u8) -> bool;
     /// Type and code of "port unreachable".
     fn port_unreachable() -> (u8, u8);
+    /// Writes the length of a packet that ends at `end`, a place in the frame.
+    fn write_length<P: Packet>(packet: &mut P, network: u32, end: u32) -> Result<(), Refused>;
+    /// Sum of the pseudo-header that transport checksums cover (RFC 9293 3.1, RFC 8200 8.1).
+    fn pseudo_header(src: Self, dst: Self, length: u32, proto: u8) -> Difference;
     /// Writes the header of an answer from `src` to `dst` at the start of the frame's network
     /// header, for a payload of `payload` bytes; returns the part of the ICMP checksum that comes
     /// from the pseudo-header.

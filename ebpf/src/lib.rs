@@ -30,4 +30,5 @@ pub mod nat;
 pub mod packet;
 pub mod reject;
 pub mod report;
+pub mod reset;
 pub mod wire;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Refusals: a client of a service without backends, or of a port it does not have, is told at once
-//! with "port unreachable" (RFC 792, RFC 4443 3.1), as kube-proxy's REJECT does.
+//! Refusals: a client of a service without backends, or of a port it does not have, is told at once,
+//! by a TCP reset or with "port unreachable" (RFC 792, RFC 4443 3.1).
 
 use pintle_abi::{addr::proto, counter::Hook, drop_reason::DropReason};
 
@@ -12,21 +12,16 @@ use crate::{
     kernel::now_ns,
     maps::REFUSALS,
     packet::{Headers, Packet, Refused, Shape, at, field, set_at},
-    report,
-    wire::{ethernet, icmp, tcp, udp},
+    report, reset,
+    wire::{ethernet, icmp, udp},
 };
 
 /// Length of a window of the budget: 2^27 ns, about an eighth of a second.
 const WINDOW_SHIFT: u32 = 27;
 /// Answers for each CPU and window; beyond it the client times out, as on any router (RFC 1812 4.3.2.8).
 const ANSWERS: u64 = 1_000;
-/// How much transport header an answer quotes: what RFC 792 asks for, but of TCP the whole header. A
-/// packet whose checksum is left to the device cannot be cut before its checksum field.
-#[inline(always)]
-fn quoted_transport(protocol: u8) -> u32 {
-    if protocol == proto::TCP { tcp::MIN_LEN } else { udp::LEN }
-}
-
+/// How much transport header an answer quotes (RFC 792).
+const QUOTED_TRANSPORT: u32 = udp::LEN;
 /// Longest quote, in words of 4 bytes: what bounds the loop over it.
 const MAX_QUOTED_WORDS: u32 = 32;
 
@@ -78,7 +73,10 @@ fn answer<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Result<
     if headers.proto == F::ICMP && is_error(packet, headers) {
         return Err(Refused);
     }
-    let end = headers.transport + quoted_transport(headers.proto);
+    if headers.proto == proto::TCP {
+        return reset::answer(packet, headers);
+    }
+    let end = headers.transport + QUOTED_TRANSPORT;
     let quoted = end - ethernet::LEN;
     if packet.len() < end || quoted > MAX_QUOTED_WORDS * 4 {
         return Err(Refused);
@@ -94,7 +92,7 @@ fn answer<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Result<
     set_at(packet, start, type_code)?;
     set_at(packet, start + icmp::CHECKSUM, 0_u16)?;
     set_at(packet, start + 4, 0_u32)?;
-    let sum = pseudo.word16(u16::MAX, type_code).and(sum_quote(packet, start + icmp::LEN, quoted));
+    let sum = pseudo.add(u32::from(type_code)).and(sum_quote(packet, start + icmp::LEN, quoted));
     // The checksum of a field that is all ones before the change: a sum from nothing.
     set_at(packet, start + icmp::CHECKSUM, sum.apply(u16::MAX))
 }
@@ -109,7 +107,7 @@ fn sum_quote(packet: &impl Packet, start: u32, len: u32) -> Difference {
             break;
         }
         let Some(word) = at::<u32>(packet, start + offset) else { break };
-        sum = sum.word32(u32::MAX, field(word.cast(), 0));
+        sum = sum.add(field(word.cast(), 0));
         offset += 4;
     }
     sum

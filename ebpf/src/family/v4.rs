@@ -176,6 +176,22 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn write_length<P: Packet>(packet: &mut P, network: u32, end: u32) -> Result<(), Refused> {
+        let base = header(packet, network).ok_or(Refused)?;
+        let old: u16 = field(base, ipv4::TOTAL_LEN);
+        let new = (end.wrapping_sub(network) as u16).to_be();
+        let sum = Difference::NONE.word16(old, new).apply(field(base, ipv4::CHECKSUM));
+        set(base, ipv4::TOTAL_LEN, new);
+        set(base, ipv4::CHECKSUM, sum);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn pseudo_header(src: Self, dst: Self, length: u32, proto: u8) -> Difference {
+        Difference::NONE.add(src.0).add(dst.0).add(length.to_be()).add(u32::from(proto).to_be())
+    }
+
+    #[inline(always)]
     fn write_answer_header<P: Packet>(
         packet: &mut P,
         src: Self,

@@ -168,6 +168,23 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn write_length<P: Packet>(packet: &mut P, network: u32, end: u32) -> Result<(), Refused> {
+        let base = header(packet, network).ok_or(Refused)?;
+        let len = end.wrapping_sub(network + ipv6::LEN) as u16;
+        set(base, ipv6::PAYLOAD_LEN, len.to_be());
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn pseudo_header(src: Self, dst: Self, length: u32, proto: u8) -> Difference {
+        let mut sum = Difference::NONE.add(length.to_be()).add(u32::from(proto).to_be());
+        for (src, dst) in src.0.into_iter().zip(dst.0) {
+            sum = sum.add(src).add(dst);
+        }
+        sum
+    }
+
+    #[inline(always)]
     fn write_answer_header<P: Packet>(
         packet: &mut P,
         src: Self,
@@ -182,14 +199,8 @@ impl Family for V6 {
         set(base, ipv6::HOP_LIMIT, 64_u8);
         set(base, ipv6::SRC, src.0);
         set(base, ipv6::DST, dst.0);
-        // RFC 4443 2.3: the checksum covers a pseudo-header (RFC 8200 8.1). A word that changes
-        // from all ones is a word added, for all ones is a zero of the sum.
-        let zero = V6([u32::MAX; 4]);
-        Ok(zero
-            .difference(src)
-            .and(zero.difference(dst))
-            .word32(u32::MAX, payload.to_be())
-            .word32(u32::MAX, u32::from(proto::ICMPV6).to_be()))
+        // RFC 4443 2.3: the checksum covers a pseudo-header.
+        Ok(Self::pseudo_header(src, dst, payload, proto::ICMPV6))
     }
 }
 
