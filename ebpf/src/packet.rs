@@ -223,6 +223,8 @@ pub struct Headers<A> {
     pub tuple: Tuple<A>,
     /// Start of the transport header.
     pub transport: u32,
+    /// End of the packet; padding may follow in the frame.
+    pub end: u32,
     /// Identification of the datagram, for fragments only.
     pub id: u32,
     /// IP protocol number of the payload.

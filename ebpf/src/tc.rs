@@ -282,14 +282,22 @@ extern "C" fn walk_extensions(skb: *mut __sk_buff, offset: u32, proto: u32) -> u
 #[inline(always)]
 fn frame_len(len: u32) -> Result<u32, Refused> {
     const MASK: u32 = HELD_FRAME_LEN as u32 - 1;
-    let mut below = len.wrapping_sub(1);
-    if below > MASK {
+    let mut below = u64::from(len.wrapping_sub(1));
+    if below > u64::from(MASK) {
         return Err(Refused);
     }
-    // SAFETY: no instruction at all; LLVM forgets the bounds here and keeps the mask, from which
-    // kernels before 6.15 learn them.
-    unsafe { asm!("/* {0} */", inout(reg) below, options(nomem, nostack, preserves_flags)) };
-    Ok((below & MASK) + 1)
+    // The mask changes nothing any more, but from it the verifier learns the bounds; LLVM would take
+    // it away.
+    // SAFETY: arithmetic on a register.
+    unsafe {
+        asm!(
+            "{below} &= {mask}",
+            below = inout(reg) below,
+            mask = const MASK,
+            options(pure, nomem, nostack),
+        );
+    }
+    Ok(below as u32 + 1)
 }
 
 #[inline(always)]

@@ -101,6 +101,7 @@ impl Family for V4 {
                 dst_port: 0,
             },
             transport: network + header_len,
+            end: network + total_len,
             id: u32::from(field::<u16>(base, ipv4::ID)),
             proto: field(base, ipv4::PROTOCOL),
             ttl: field(base, ipv4::TTL),

@@ -95,6 +95,7 @@ impl Family for V6 {
                 dst_port: 0,
             },
             transport: network + ipv6::LEN,
+            end,
             id: 0,
             proto: next_header,
             ttl: field(base, ipv6::HOP_LIMIT),

@@ -68,7 +68,7 @@ macro_rules! for_each_vector {
         $run! { refusal:
             service_without_backends_is_refused, service_without_backends_drops_silently_if_told_to,
             unknown_port_is_refused, unsupported_protocol_is_refused, refusals_are_limited,
-            refusal_quotes_options
+            refusal_quotes_options, reset_follows_the_packet_not_the_frame
         }
         $run! { tables:
             full_flow_map_overflows, overflowed_flow_is_found_again, established_survives_a_full_map
