@@ -17,3 +17,4 @@ pub mod server;
 pub mod topology;
 pub mod vectors;
 pub mod world;
+pub mod wrapper;
