@@ -33,4 +33,8 @@ rare_steps! {
     FromPodUnusual = 4, "from_pod_unusual";
     /// The same, about to enter a pod.
     ToPodUnusual = 5, "to_pod_unusual";
+    /// A fragment that came before its first one.
+    FromPodHold = 6, "from_pod_hold";
+    /// A first fragment that others may wait for.
+    FromPodRelease = 7, "from_pod_release";
 }

@@ -6,7 +6,7 @@ use core::hash::Hash as KeyHash;
 use pintle_abi::{
     addr::{Tuple, V4, V6, proto},
     flow::Flow,
-    fragment::{Fragment, FragmentKey},
+    fragment::{Fragment, FragmentKey, HELD_FRAME_LEN, Held},
     plain::Plain,
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
@@ -56,6 +56,10 @@ pub trait Family: Copy + Default + Eq + KeyHash + Plain {
     fn backends() -> &'static Array<Backend<Self>>;
     /// Fragmented datagrams.
     fn fragments() -> &'static LruHash<FragmentKey<Self>, Fragment>;
+    /// Fragments that wait for their first one.
+    fn held() -> &'static Array<Held<Self>>;
+    /// Their frames.
+    fn held_frames() -> &'static Array<[u8; HELD_FRAME_LEN]>;
     /// The flows of a protocol, `None` if it has none.
     fn flows(proto: u8) -> Option<FlowMaps<Self>>;
     /// The source that a pod sees when it reaches itself through a service.

@@ -4,15 +4,20 @@
 use core::arch::asm;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, bpf_adj_room_mode},
+    bindings::{
+        __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT,
+        bpf_adj_room_mode,
+    },
     helpers::generated::{
-        bpf_l4_csum_replace, bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_change_tail,
-        bpf_skb_change_type, bpf_skb_pull_data,
+        bpf_clone_redirect, bpf_l4_csum_replace, bpf_redirect_peer, bpf_skb_adjust_room,
+        bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_skb_store_bytes,
     },
 };
 use pintle_abi::{
     addr::{V4, V6},
     counter::Hook,
+    fragment::HELD_FRAME_LEN,
     step::RareStep,
 };
 use pintle_ebpf::{
@@ -20,6 +25,7 @@ use pintle_ebpf::{
         Family, Version,
         extensions::{self, Walked},
     },
+    held,
     hooks::{Next, Step, from_pod, to_pod},
     maps,
     packet::{ChecksumKind, Covered, Packet, Refused},
@@ -58,7 +64,7 @@ programs! {
     /// Traffic that reaches a local pod through the host's stack: egress of the same device.
     to_pod = Hook::ToPod, to_pod::handle;
     /// Fragments, IP options and extension headers behind `from_pod`.
-    from_pod_unusual = Hook::FromPod, from_pod::unusual;
+    from_pod_unusual = Hook::FromPod, unusual;
     /// Fragments, IP options and extension headers behind `to_pod`.
     to_pod_unusual = Hook::ToPod, to_pod::unusual;
     /// ICMP behind `from_pod`.
@@ -67,6 +73,10 @@ programs! {
     to_pod_icmp = Hook::ToPod, to_pod::icmp;
     /// A new connection behind `from_pod` of unusual shape, or whose source port moves.
     from_pod_connect = Hook::FromPod, connect;
+    /// A fragment before its first one behind `from_pod`.
+    from_pod_hold = Hook::FromPod, held::hold;
+    /// A first fragment behind `from_pod` that others may wait for.
+    from_pod_release = Hook::FromPod, held::release;
     /// A refusal behind `from_pod`.
     from_pod_refuse = Hook::FromPod, refuse;
 }
@@ -75,6 +85,12 @@ programs! {
 fn refuse<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
     let reason = skb.argument();
     reject::refuse::<F, _>(skb, reason)
+}
+
+#[inline(always)]
+fn unusual<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
+    let released = skb.argument();
+    from_pod::unusual::<F, _>(skb, released)
 }
 
 #[inline(always)]
@@ -95,6 +111,8 @@ fn finish(skb: &Skb, hook: Hook, step: Step) -> i32 {
         (Next::Icmp, Hook::FromPod) => RareStep::FromPodIcmp,
         (Next::Icmp, Hook::ToPod) => RareStep::ToPodIcmp,
         (Next::Connect, _) => RareStep::FromPodConnect,
+        (Next::Hold, _) => RareStep::FromPodHold,
+        (Next::Release, _) => RareStep::FromPodRelease,
         (Next::Refuse, _) => RareStep::FromPodRefuse,
     };
     skb.set_argument(step.argument);
@@ -226,6 +244,27 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn save(&mut self, to: *mut [u8; HELD_FRAME_LEN]) -> Result<(), Refused> {
+        let len = frame_len(self.len())?;
+        // SAFETY: the place has room for the longest length; see above for the context.
+        done(unsafe { bpf_skb_load_bytes(self.0.cast(), 0, to.cast(), len) })
+    }
+
+    #[inline(always)]
+    fn replace(&mut self, from: *const [u8; HELD_FRAME_LEN], len: u32) -> Result<(), Refused> {
+        let len = frame_len(len)?;
+        self.truncate(len)?;
+        // SAFETY: the place holds the longest length; see above for the context.
+        done(unsafe { bpf_skb_store_bytes(self.0, 0, from.cast(), len, 0) })
+    }
+
+    #[inline(always)]
+    fn reinject(&mut self) -> Result<(), Refused> {
+        // SAFETY: as above.
+        done(unsafe { bpf_clone_redirect(self.0, self.ifindex(), u64::from(BPF_F_INGRESS)) })
+    }
+
+    #[inline(always)]
     fn walk_extensions(&mut self, offset: u32, proto: u8) -> Walked {
         Walked::from_bits(walk_extensions(self.0, offset, u32::from(proto)))
     }
@@ -237,6 +276,28 @@ impl Packet for Skb {
 #[inline(never)]
 extern "C" fn walk_extensions(skb: *mut __sk_buff, offset: u32, proto: u32) -> u64 {
     extensions::walk(&mut Skb(skb), offset, proto as u8).bits()
+}
+
+/// A length that fits a held frame, in a form whose bounds the verifier sees.
+#[inline(always)]
+fn frame_len(len: u32) -> Result<u32, Refused> {
+    const MASK: u32 = HELD_FRAME_LEN as u32 - 1;
+    let mut below = u64::from(len.wrapping_sub(1));
+    if below > u64::from(MASK) {
+        return Err(Refused);
+    }
+    // The mask changes nothing any more, but from it the verifier learns the bounds; LLVM would take
+    // it away.
+    // SAFETY: arithmetic on a register.
+    unsafe {
+        asm!(
+            "{below} &= {mask}",
+            below = inout(reg) below,
+            mask = const MASK,
+            options(pure, nomem, nostack),
+        );
+    }
+    Ok(below as u32 + 1)
 }
 
 #[inline(always)]

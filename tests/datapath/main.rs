@@ -10,12 +10,12 @@ macro_rules! in_the_kernel {
 
                 #[test]
                 fn v4() {
-                    $vector(&mut KernelWorld::small(), Ip::V4);
+                    $vector(&mut *KernelWorld::shared(), Ip::V4);
                 }
 
                 #[test]
                 fn v6() {
-                    $vector(&mut KernelWorld::small(), Ip::V6);
+                    $vector(&mut *KernelWorld::shared(), Ip::V6);
                 }
             })*
         }

@@ -3,7 +3,7 @@
 
 use pintle_abi::{
     addr::{Tuple, V4, proto},
-    fragment::{Fragment, FragmentKey},
+    fragment::{Fragment, FragmentKey, HELD_FRAME_LEN, Held},
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
 };
@@ -39,6 +39,16 @@ impl Family for V4 {
     #[inline(always)]
     fn fragments() -> &'static LruHash<FragmentKey<Self>, Fragment> {
         &maps::FRAGMENTS_V4
+    }
+
+    #[inline(always)]
+    fn held() -> &'static Array<Held<Self>> {
+        &maps::HELD_V4
+    }
+
+    #[inline(always)]
+    fn held_frames() -> &'static Array<[u8; HELD_FRAME_LEN]> {
+        &maps::HELD_FRAMES_V4
     }
 
     #[inline(always)]
@@ -91,6 +101,7 @@ impl Family for V4 {
                 dst_port: 0,
             },
             transport: network + header_len,
+            end: network + total_len,
             id: u32::from(field::<u16>(base, ipv4::ID)),
             proto: field(base, ipv4::PROTOCOL),
             ttl: field(base, ipv4::TTL),

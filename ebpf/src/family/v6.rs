@@ -3,7 +3,7 @@
 
 use pintle_abi::{
     addr::{Tuple, V6, proto},
-    fragment::{Fragment, FragmentKey},
+    fragment::{Fragment, FragmentKey, HELD_FRAME_LEN, Held},
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
 };
@@ -46,6 +46,16 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn held() -> &'static Array<Held<Self>> {
+        &maps::HELD_V6
+    }
+
+    #[inline(always)]
+    fn held_frames() -> &'static Array<[u8; HELD_FRAME_LEN]> {
+        &maps::HELD_FRAMES_V6
+    }
+
+    #[inline(always)]
     fn flows(protocol: u8) -> Option<FlowMaps<Self>> {
         match protocol {
             proto::TCP => {
@@ -85,6 +95,7 @@ impl Family for V6 {
                 dst_port: 0,
             },
             transport: network + ipv6::LEN,
+            end,
             id: 0,
             proto: next_header,
             ttl: field(base, ipv6::HOP_LIMIT),

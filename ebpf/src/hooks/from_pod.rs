@@ -36,9 +36,10 @@ pub fn handle<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
     }
 }
 
-/// The same for fragments, IP options and extension headers; new connections are a step of their own.
+/// The same for fragments, IP options and extension headers; new connections are a step of their
+/// own. The argument of the step that led here is 1 for a first fragment that nothing waits for.
 #[inline(always)]
-pub fn unusual<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+pub fn unusual<F: Family, P: Packet>(packet: &mut P, released: u32) -> Step {
     let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
         return pass();
     };
@@ -47,6 +48,9 @@ pub fn unusual<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
     }
     if !fragment::resolve(&mut headers) {
         return Step::CONNECT;
+    }
+    if headers.fragmentation.is_first() && released == 0 {
+        return Step::RELEASE;
     }
     known(packet, &headers).map_or(Step::CONNECT, conclude)
 }
@@ -122,6 +126,7 @@ pub fn icmp<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
 fn conclude(result: Result<Step, DropReason>) -> Step {
     match result {
         Ok(step) => step,
+        Err(DropReason::FragmentUnknown) => Step::HOLD,
         Err(reason) if reject::is_answered(reason) => Step::refuse(reason),
         Err(reason) => {
             report::dropped(Hook::FromPod, reason);

@@ -41,6 +41,10 @@ pub enum Next {
     /// A new connection is not of the common kind; the argument says what becomes of its source
     /// port, see [`crate::flow::SourcePort`].
     Connect,
+    /// A fragment came before its first one.
+    Hold,
+    /// A first fragment came: others may wait for it.
+    Release,
     /// The client is to be told that its packet is dropped, for the reason in the argument.
     Refuse,
 }
@@ -52,8 +56,14 @@ impl Step {
     pub const DROP: Self = Self { next: Next::Drop, argument: 0 };
     /// The packet is of an unusual shape.
     pub const UNUSUAL: Self = Self { next: Next::Unusual, argument: 0 };
+    /// The packet is a first fragment that nothing waits for any more.
+    pub const RELEASED: Self = Self { next: Next::Unusual, argument: 1 };
     /// The packet is ICMP.
     pub const ICMP: Self = Self { next: Next::Icmp, argument: 0 };
+    /// A fragment came before its first one.
+    pub const HOLD: Self = Self { next: Next::Hold, argument: 0 };
+    /// Others may wait for this first fragment.
+    pub const RELEASE: Self = Self { next: Next::Release, argument: 0 };
     /// A new connection of unusual shape.
     pub const CONNECT: Self = Self { next: Next::Connect, argument: SourcePort::Kept as u32 };
     /// A new connection has the tuple of a live one on the backend's side: it needs another port.
