@@ -146,7 +146,8 @@ struct TableInfo {
 /// The rules of the legacy `filter` table; `None` if there is none.
 fn legacy_filter(family: libc::c_int, level: libc::c_int) -> io::Result<Option<Vec<u8>>> {
     // SAFETY: no pointers; the result is checked before it is used.
-    let fd = unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_RAW) };
+    let fd =
+        unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_RAW) };
     if fd < 0 {
         return Ok(None);
     }
@@ -205,7 +206,8 @@ fn get_option(
 
 /// Finds the name of a chain among rules: user chains stand there as text, ended by a zero byte.
 fn in_blob(rules: &[u8]) -> Option<&'static str> {
-    let found = |prefix: &str| rules.windows(prefix.len()).any(|window| window == prefix.as_bytes());
+    let found =
+        |prefix: &str| rules.windows(prefix.len()).any(|window| window == prefix.as_bytes());
     ENGINES.iter().find(|(prefix, _)| found(prefix)).map(|(_, engine)| *engine)
 }
 
