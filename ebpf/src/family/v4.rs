@@ -189,7 +189,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn pseudo_header(src: Self, dst: Self, length: u32, proto: u8) -> Difference {
-        Difference::NONE.add(src.0).add(dst.0).add(length.to_be()).add(u32::from(proto).to_be())
+        Difference::NONE.word(src.0).word(dst.0).word(length.to_be()).word(u32::from(proto).to_be())
     }
 
     #[inline(always)]

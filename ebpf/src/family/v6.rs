@@ -178,9 +178,9 @@ impl Family for V6 {
 
     #[inline(always)]
     fn pseudo_header(src: Self, dst: Self, length: u32, proto: u8) -> Difference {
-        let mut sum = Difference::NONE.add(length.to_be()).add(u32::from(proto).to_be());
+        let mut sum = Difference::NONE.word(length.to_be()).word(u32::from(proto).to_be());
         for (src, dst) in src.0.into_iter().zip(dst.0) {
-            sum = sum.add(src).add(dst);
+            sum = sum.word(src).word(dst);
         }
         sum
     }
