@@ -16,8 +16,8 @@ use pintle_abi::{
 };
 
 use crate::{
-    family::{Family, FlowMaps},
-    kernel::{IfPresent, InsertError, now_ns, random},
+    family::{Family, FlowMaps, Transport},
+    kernel::{IfPresent, InsertError, apart, now_ns, random},
     lb::{self, Choice},
     maps,
     packet::{Headers, Packet},
@@ -66,9 +66,9 @@ fn canonical<F: Family>(tuple: &Tuple<F>) -> (Tuple<F>, bool) {
 
 /// Looks up a packet's connection, whatever side and direction the packet is from.
 #[inline(always)]
-pub fn find<F: Family>(flows: FlowMaps<F>, tuple: &Tuple<F>) -> Found<F> {
+pub fn find<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
     let (key, source_first) = canonical(tuple);
-    let Some(flow) = get(flows, &key) else { return Found::Nothing };
+    let Some(flow) = get(transport, &key) else { return Found::Nothing };
     let client_first = flow.flags & flow_flags::CLIENT_FIRST != 0;
     let alias = flow.flags & flow_flags::ALIAS != 0;
     match (alias, client_first == source_first) {
@@ -82,9 +82,9 @@ pub fn find<F: Family>(flows: FlowMaps<F>, tuple: &Tuple<F>) -> Found<F> {
 /// Looks up a packet that an ICMP error quotes: one that was translated already, so the roles of the
 /// entries are swapped. [`Found::FromClient`] holds the main entry, [`Found::FromBackend`] the alias.
 #[inline(always)]
-pub fn find_quoted<F: Family>(flows: FlowMaps<F>, tuple: &Tuple<F>) -> Found<F> {
+pub fn find_quoted<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
     let (key, source_first) = canonical(tuple);
-    let Some(flow) = get(flows, &key) else { return Found::Nothing };
+    let Some(flow) = get(transport, &key) else { return Found::Nothing };
     let client_first = flow.flags & flow_flags::CLIENT_FIRST != 0;
     let alias = flow.flags & flow_flags::ALIAS != 0;
     match (alias, client_first == source_first) {
@@ -94,16 +94,33 @@ pub fn find_quoted<F: Family>(flows: FlowMaps<F>, tuple: &Tuple<F>) -> Found<F> 
     }
 }
 
+/// The entry of a key. Each transport has a call of its own: a call whose map is chosen at run time
+/// costs twice as much, because the kernel cannot inline it.
 #[inline(always)]
-fn get<F: Family>(flows: FlowMaps<F>, key: &Tuple<F>) -> Option<Entry<F>> {
-    let place = match flows.main.get(key) {
-        Some(place) => place,
-        None if overflowed() => flows.overflow.get(key)?,
-        None => return None,
+fn get<F: Family>(transport: Transport, key: &Tuple<F>) -> Option<Entry<F>> {
+    let place = match transport {
+        Transport::Tcp => {
+            let place = get_in(F::tcp_flows(), key);
+            apart::<1>();
+            place
+        }
+        Transport::Udp => {
+            let place = get_in(F::udp_flows(), key);
+            apart::<2>();
+            place
+        }
     };
     // SAFETY: an element stays readable and writable while the program runs (RCU). Other CPUs may
     // write the same counters; a lost increment is accepted for their price.
-    Some(unsafe { &mut *place })
+    place.map(|place| unsafe { &mut *place })
+}
+
+#[inline(always)]
+fn get_in<F: Family>(flows: FlowMaps<F>, key: &Tuple<F>) -> Option<*mut Flow<F>> {
+    match flows.main.get(key) {
+        None if overflowed() => flows.overflow.get(key),
+        found => found,
+    }
 }
 
 #[inline(always)]
@@ -116,14 +133,14 @@ fn overflowed() -> bool {
 /// lost. `None` if the packet starts a new connection, or must get a new backend.
 #[inline(always)]
 pub fn resume<F: Family>(
-    flows: FlowMaps<F>,
+    transport: Transport,
     headers: &Headers<F>,
     alias: &mut Flow<F>,
+    now: u64,
 ) -> Option<Entry<F>> {
     let (key, client_first) = canonical(&alias.other);
-    let now = now_ns();
-    let Some(main) = get(flows, &key) else {
-        return restore(flows, headers, alias, &key, client_first);
+    let Some(main) = get(transport, &key) else {
+        return restore(transport, headers, alias, &key, client_first);
     };
     // Another connection may have the same tuple on the backend's side by now.
     if main.flags & flow_flags::ALIAS != 0 || main.other != headers.tuple {
@@ -168,7 +185,7 @@ fn is_first_segment<A>(headers: &Headers<A>) -> bool {
 
 #[inline(always)]
 fn restore<F: Family>(
-    flows: FlowMaps<F>,
+    transport: Transport,
     headers: &Headers<F>,
     alias: &Flow<F>,
     key: &Tuple<F>,
@@ -178,14 +195,14 @@ fn restore<F: Family>(
     main.other = headers.tuple;
     main.flags &= !(flow_flags::ALIAS | flow_flags::CLIENT_FIRST);
     main.flags |= if client_first { flow_flags::CLIENT_FIRST } else { 0 };
-    insert(flows, key, &main, IfPresent::Refuse).ok()?;
+    insert(transport, key, &main, IfPresent::Refuse).ok()?;
     report::count(Hook::FromPod, Counter::Restored);
-    get(flows, key)
+    get(transport, key)
 }
 
 /// Notes a packet from the client.
 #[inline(always)]
-pub fn seen_forward<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet) {
+pub fn seen_forward<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet, now: u64) {
     let bits = seen_after(main.forward, headers);
     if bits != main.forward {
         main.forward = bits;
@@ -194,7 +211,7 @@ pub fn seen_forward<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl P
     if main.client_ifindex != packet.ifindex() {
         main.client_ifindex = packet.ifindex();
     }
-    touch(main, packet.len());
+    touch(main, packet.len(), now);
 }
 
 /// Notes a packet from the backend.
@@ -204,12 +221,12 @@ pub fn seen_reply<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Pac
     if bits != main.reply {
         main.reply = bits;
     }
-    touch(main, packet.len());
+    touch(main, packet.len(), now_ns());
 }
 
 #[inline(always)]
-fn touch<A>(main: &mut Flow<A>, len: u32) {
-    main.last_seen_ns = now_ns();
+fn touch<A>(main: &mut Flow<A>, len: u32, now: u64) {
+    main.last_seen_ns = now;
     main.packets += 1;
     main.bytes += u64::from(len);
 }
@@ -234,7 +251,7 @@ fn observed<A>(headers: &Headers<A>) -> u8 {
 /// or `None` if the source port has to move.
 #[inline(always)]
 pub fn create<F: Family, P: Packet>(
-    flows: FlowMaps<F>,
+    transport: Transport,
     headers: &Headers<F>,
     packet: &P,
     choice: &Choice<F>,
@@ -272,7 +289,7 @@ pub fn create<F: Family, P: Packet>(
         let offset = lb::scale(u64::from(random()) << 32, MOVED_PORTS) as u16;
         server.src_port = (MOVED_PORT_BASE + offset).to_be();
     }
-    let Some(main) = insert_main(flows, &server, &mut flow, path, headers.proto)? else {
+    let Some(main) = insert_main(transport, &server, &mut flow, path, headers.proto)? else {
         return Ok(None);
     };
     if source_port == SourcePort::Moved {
@@ -281,7 +298,7 @@ pub fn create<F: Family, P: Packet>(
     let (alias_key, client_first) = canonical(&client);
     flow.other = server;
     flow.flags = path | flow_flags::ALIAS | first_flag(client_first);
-    insert(flows, &alias_key, &flow, IfPresent::Replace)?;
+    insert(transport, &alias_key, &flow, IfPresent::Replace)?;
     report::count(Hook::FromPod, Counter::NewFlow);
     Ok(Some((main, server)))
 }
@@ -308,7 +325,7 @@ fn route_flags<F: Family>(packet: &impl Packet, choice: &Choice<F>) -> u16 {
 /// Writes the main entry; `None` if another live connection has its key.
 #[inline(always)]
 fn insert_main<F: Family>(
-    flows: FlowMaps<F>,
+    transport: Transport,
     server: &Tuple<F>,
     flow: &mut Flow<F>,
     path: u16,
@@ -316,11 +333,11 @@ fn insert_main<F: Family>(
 ) -> Result<Option<Entry<F>>, DropReason> {
     let (key, client_first) = canonical(server);
     flow.flags = path | first_flag(client_first);
-    let inserted = insert(flows, &key, flow, IfPresent::Refuse);
+    let inserted = insert(transport, &key, flow, IfPresent::Refuse);
     if inserted == Err(InsertError::NoRoom) {
         return Err(DropReason::FlowTableFull);
     }
-    let main = get(flows, &key).ok_or(DropReason::FlowTableFull)?;
+    let main = get(transport, &key).ok_or(DropReason::FlowTableFull)?;
     if inserted == Err(InsertError::Exists) {
         if !replaceable(main, flow, protocol) {
             return Ok(None);
@@ -339,6 +356,27 @@ fn replaceable<F: Family>(existing: &Flow<F>, new: &Flow<F>, protocol: u8) -> bo
 /// Inserts into the flow map, or into the overflow map if that has no room.
 #[inline(always)]
 fn insert<F: Family>(
+    transport: Transport,
+    key: &Tuple<F>,
+    flow: &Flow<F>,
+    present: IfPresent,
+) -> Result<(), InsertError> {
+    match transport {
+        Transport::Tcp => {
+            let result = insert_in(F::tcp_flows(), key, flow, present);
+            apart::<3>();
+            result
+        }
+        Transport::Udp => {
+            let result = insert_in(F::udp_flows(), key, flow, present);
+            apart::<4>();
+            result
+        }
+    }
+}
+
+#[inline(always)]
+fn insert_in<F: Family>(
     flows: FlowMaps<F>,
     key: &Tuple<F>,
     flow: &Flow<F>,

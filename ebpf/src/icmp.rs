@@ -11,7 +11,7 @@ use pintle_abi::{
 
 use crate::{
     checksum::Difference,
-    family::{Family, read_quoted_ports},
+    family::{Family, Transport, read_quoted_ports},
     flow::{self, Found},
     hooks::{
         Step,
@@ -131,8 +131,8 @@ fn find<F: Family, P: Packet>(
     if quoted.fragmentation.is_later() {
         return None;
     }
-    let flows = F::flows(quoted.proto)?;
-    Some((quoted, flow::find_quoted(flows, &quoted.tuple)))
+    let transport = Transport::of(quoted.proto)?;
+    Some((quoted, flow::find_quoted(transport, &quoted.tuple)))
 }
 
 #[inline(always)]

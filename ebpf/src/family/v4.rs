@@ -52,16 +52,13 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn flows(protocol: u8) -> Option<FlowMaps<Self>> {
-        match protocol {
-            proto::TCP => {
-                Some(FlowMaps { main: &maps::TCP_FLOWS_V4, overflow: &maps::TCP_OVERFLOW_V4 })
-            }
-            proto::UDP => {
-                Some(FlowMaps { main: &maps::UDP_FLOWS_V4, overflow: &maps::UDP_OVERFLOW_V4 })
-            }
-            _ => None,
-        }
+    fn tcp_flows() -> FlowMaps<Self> {
+        FlowMaps { main: &maps::TCP_FLOWS_V4, overflow: &maps::TCP_OVERFLOW_V4 }
+    }
+
+    #[inline(always)]
+    fn udp_flows() -> FlowMaps<Self> {
+        FlowMaps { main: &maps::UDP_FLOWS_V4, overflow: &maps::UDP_OVERFLOW_V4 }
     }
 
     #[inline(always)]

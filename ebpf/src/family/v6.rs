@@ -56,16 +56,13 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn flows(protocol: u8) -> Option<FlowMaps<Self>> {
-        match protocol {
-            proto::TCP => {
-                Some(FlowMaps { main: &maps::TCP_FLOWS_V6, overflow: &maps::TCP_OVERFLOW_V6 })
-            }
-            proto::UDP => {
-                Some(FlowMaps { main: &maps::UDP_FLOWS_V6, overflow: &maps::UDP_OVERFLOW_V6 })
-            }
-            _ => None,
-        }
+    fn tcp_flows() -> FlowMaps<Self> {
+        FlowMaps { main: &maps::TCP_FLOWS_V6, overflow: &maps::TCP_OVERFLOW_V6 }
+    }
+
+    #[inline(always)]
+    fn udp_flows() -> FlowMaps<Self> {
+        FlowMaps { main: &maps::UDP_FLOWS_V6, overflow: &maps::UDP_OVERFLOW_V6 }
     }
 
     #[inline(always)]

@@ -13,9 +13,11 @@ use pintle_abi::{
 
 use super::Step;
 use crate::{
-    family::{Family, Version},
+    family::{Family, Transport, Version},
     flow::{self, Found, SourcePort},
-    fragment, icmp, lb, maps,
+    fragment, icmp,
+    kernel::now_ns,
+    lb, maps,
     nat::{self, Hop},
     packet::{Headers, Packet, Parsed, Shape},
     reject, report,
@@ -61,12 +63,13 @@ fn known<F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
 ) -> Option<Result<Step, DropReason>> {
-    let flows = F::flows(headers.proto).filter(|_| !headers.malformed)?;
-    match flow::find(flows, &headers.tuple) {
+    let transport = Transport::of(headers.proto).filter(|_| !headers.malformed)?;
+    match flow::find(transport, &headers.tuple) {
         Found::FromBackend(main) => Some(reply(packet, headers, main)),
         Found::FromClient(alias) => {
-            let main = flow::resume(flows, headers, alias)?;
-            flow::seen_forward(main, headers, packet);
+            let now = now_ns();
+            let main = flow::resume(transport, headers, alias, now)?;
+            flow::seen_forward(main, headers, packet, now);
             Some(forward(packet, headers, main, &alias.other))
         }
         Found::Nothing => None,
@@ -97,9 +100,11 @@ fn dial<F: Family, P: Packet>(
 ) -> Result<Step, DropReason> {
     let Some(frontend) = lb::find_frontend(headers) else { return Ok(pass()) };
     let frontend = frontend?;
-    let Some(flows) = F::flows(headers.proto) else { return Err(DropReason::UnsupportedProtocol) };
+    let Some(transport) = Transport::of(headers.proto) else {
+        return Err(DropReason::UnsupportedProtocol);
+    };
     let choice = lb::select(&headers.tuple, frontend)?;
-    match flow::create(flows, headers, packet, &choice, source_port)? {
+    match flow::create(transport, headers, packet, &choice, source_port)? {
         Some((main, server)) => forward(packet, headers, main, &server),
         None => Ok(Step::MOVE_PORT),
     }
