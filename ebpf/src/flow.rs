@@ -30,21 +30,30 @@ use crate::{
 const MOVED_PORT_BASE: u16 = 61_000;
 const MOVED_PORTS: u32 = 4_500;
 
-/// Whether a connection keeps its source port on the backend's side.
+/// How far the making of a connection goes.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SourcePort {
-    /// It does, unless a live connection of the same client has it.
-    Kept,
-    /// It gets another one, at random.
+pub enum Attempt {
+    /// The common case only: whatever stands in the way is left to another attempt.
+    Common,
+    /// Over the remains of older connections, into the overflow map, back to the client's own pod.
+    Thorough,
+    /// The same with another source port, drawn at random.
     Moved,
 }
 
 /// A flow entry in a map, shared with other CPUs.
 pub type Entry<A> = &'static mut Flow<A>;
 
-/// A new connection's main entry, and its tuple on the backend's side.
-pub type Created<A> = (Entry<A>, Tuple<A>);
+/// What a new connection's first packet needs; its flow entries are in the maps.
+pub struct Created<A> {
+    /// The connection's tuple on the backend's side.
+    pub server: Tuple<A>,
+    /// Bits of [`flow_flags`].
+    pub flags: u16,
+    /// The backend's interface; 0 if the stack leads to it.
+    pub ifindex: u32,
+}
 
 /// What the flow maps know of a packet.
 pub enum Found<A: 'static> {
@@ -195,7 +204,7 @@ fn restore<F: Family>(
     main.other = headers.tuple;
     main.flags &= !(flow_flags::ALIAS | flow_flags::CLIENT_FIRST);
     main.flags |= if client_first { flow_flags::CLIENT_FIRST } else { 0 };
-    insert(transport, key, &main, IfPresent::Refuse).ok()?;
+    insert(transport, key, &main, IfPresent::Refuse, Attempt::Thorough).ok()?;
     report::count(Hook::FromPod, Counter::Restored);
     get(transport, key)
 }
@@ -247,15 +256,14 @@ fn observed<A>(headers: &Headers<A>) -> u8 {
         | bit(flags & flag::RST != 0, seen::RST)
 }
 
-/// Tracks a new connection to the chosen backend; returns its main entry and the backend's tuple,
-/// or `None` if the source port has to move.
+/// Tracks a new connection to the chosen backend; `None` if that takes another attempt.
 #[inline(always)]
 pub fn create<F: Family, P: Packet>(
     transport: Transport,
     headers: &Headers<F>,
     packet: &P,
     choice: &Choice<F>,
-    source_port: SourcePort,
+    attempt: Attempt,
 ) -> Result<Option<Created<F>>, DropReason> {
     let client = headers.tuple;
     let mut server = Tuple {
@@ -265,6 +273,9 @@ pub fn create<F: Family, P: Packet>(
         dst_port: choice.backend.port,
     };
     let path = if server.dst == client.src {
+        if attempt == Attempt::Common {
+            return Ok(None);
+        }
         let settings = maps::settings().ok_or(DropReason::MissingBackend)?;
         server.src = F::hairpin_address(settings);
         flow_flags::HAIRPIN
@@ -285,22 +296,29 @@ pub fn create<F: Family, P: Packet>(
         reply: 0,
         pad: [0; 8],
     };
-    if source_port == SourcePort::Moved {
+    if attempt == Attempt::Moved {
         let offset = lb::scale(u64::from(random()) << 32, MOVED_PORTS) as u16;
         server.src_port = (MOVED_PORT_BASE + offset).to_be();
     }
-    let Some(main) = insert_main(transport, &server, &mut flow, path, headers.proto)? else {
+    let (key, client_first) = canonical(&server);
+    flow.flags = path | first_flag(client_first);
+    if !insert_main(transport, &key, &flow, headers.proto, attempt)? {
         return Ok(None);
-    };
-    if source_port == SourcePort::Moved {
+    }
+    if attempt == Attempt::Moved {
         report::count(Hook::FromPod, Counter::PortMoved);
     }
     let (alias_key, client_first) = canonical(&client);
     flow.other = server;
     flow.flags = path | flow_flags::ALIAS | first_flag(client_first);
-    insert(transport, &alias_key, &flow, IfPresent::Replace)?;
+    match insert(transport, &alias_key, &flow, IfPresent::Replace, attempt) {
+        Err(_) if attempt == Attempt::Common => return Ok(None),
+        result => result?,
+    }
     report::count(Hook::FromPod, Counter::NewFlow);
-    Ok(Some((main, server)))
+    let hairpin = path == flow_flags::HAIRPIN;
+    let ifindex = if hairpin { packet.ifindex() } else { choice.backend.ifindex };
+    Ok(Some(Created { server, flags: path, ifindex }))
 }
 
 #[inline(always)]
@@ -322,29 +340,29 @@ fn route_flags<F: Family>(packet: &impl Packet, choice: &Choice<F>) -> u16 {
     if device.flags & device_flags::FAST != 0 && same_mtu { flow_flags::FAST } else { 0 }
 }
 
-/// Writes the main entry; `None` if another live connection has its key.
+/// Writes the main entry; `false` if that takes another attempt, because another live connection
+/// may have its key.
 #[inline(always)]
 fn insert_main<F: Family>(
     transport: Transport,
-    server: &Tuple<F>,
-    flow: &mut Flow<F>,
-    path: u16,
+    key: &Tuple<F>,
+    flow: &Flow<F>,
     protocol: u8,
-) -> Result<Option<Entry<F>>, DropReason> {
-    let (key, client_first) = canonical(server);
-    flow.flags = path | first_flag(client_first);
-    let inserted = insert(transport, &key, flow, IfPresent::Refuse);
-    if inserted == Err(InsertError::NoRoom) {
-        return Err(DropReason::FlowTableFull);
-    }
-    let main = get(transport, &key).ok_or(DropReason::FlowTableFull)?;
-    if inserted == Err(InsertError::Exists) {
-        if !replaceable(main, flow, protocol) {
-            return Ok(None);
+    attempt: Attempt,
+) -> Result<bool, DropReason> {
+    match insert(transport, key, flow, IfPresent::Refuse, attempt) {
+        Ok(()) => Ok(true),
+        Err(_) if attempt == Attempt::Common => Ok(false),
+        Err(InsertError::NoRoom) => Err(DropReason::FlowTableFull),
+        Err(InsertError::Exists) => {
+            let main = get(transport, key).ok_or(DropReason::FlowTableFull)?;
+            let over = replaceable(main, flow, protocol);
+            if over {
+                *main = *flow;
+            }
+            Ok(over)
         }
-        *main = *flow;
     }
-    Ok(Some(main))
 }
 
 /// Whether an entry belongs to the same client tuple, or to a connection that is over.
@@ -360,15 +378,16 @@ fn insert<F: Family>(
     key: &Tuple<F>,
     flow: &Flow<F>,
     present: IfPresent,
+    attempt: Attempt,
 ) -> Result<(), InsertError> {
     match transport {
         Transport::Tcp => {
-            let result = insert_in(F::tcp_flows(), key, flow, present);
+            let result = insert_in(F::tcp_flows(), key, flow, present, attempt);
             apart::<3>();
             result
         }
         Transport::Udp => {
-            let result = insert_in(F::udp_flows(), key, flow, present);
+            let result = insert_in(F::udp_flows(), key, flow, present, attempt);
             apart::<4>();
             result
         }
@@ -381,9 +400,10 @@ fn insert_in<F: Family>(
     key: &Tuple<F>,
     flow: &Flow<F>,
     present: IfPresent,
+    attempt: Attempt,
 ) -> Result<(), InsertError> {
     match flows.main.insert(key, flow, present) {
-        Err(InsertError::NoRoom) => {
+        Err(InsertError::NoRoom) if attempt != Attempt::Common => {
             report::count(Hook::FromPod, Counter::Overflow);
             if let Some(seen) = maps::OVERFLOW_SEEN.get(0) {
                 // SAFETY: array elements live as long as the map; any CPU's time will do.

@@ -58,7 +58,7 @@ pub fn from_pod<F: Family, P: Packet>(
         }
         Found::Nothing => return Ok(None),
     };
-    let (action, hop) = route(headers, flow, ifindex);
+    let (action, hop) = route(headers, flow.flags, ifindex);
     let is_alias = flow.flags & flow_flags::ALIAS != 0;
     if action == Step::PASS && !is_alias {
         // Through the stack it stays as it is until `to_pod`, like a reply.

@@ -14,7 +14,7 @@ use pintle_abi::{
 use super::Step;
 use crate::{
     family::{Family, Transport, Version},
-    flow::{self, Found, SourcePort},
+    flow::{self, Attempt, Found},
     fragment, icmp,
     kernel::now_ns,
     lb, maps,
@@ -31,7 +31,7 @@ pub fn handle<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
         Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
         Parsed::Headers(headers) => conclude(match known(packet, &headers) {
             Some(result) => result,
-            None => dial(packet, &headers, SourcePort::Kept),
+            None => dial(packet, &headers, Attempt::Common),
         }),
         Parsed::Unusual => Step::UNUSUAL,
         Parsed::Foreign => pass(),
@@ -70,33 +70,34 @@ fn known<F: Family, P: Packet>(
             let now = now_ns();
             let main = flow::resume(transport, headers, alias, now)?;
             flow::seen_forward(main, headers, packet, now);
-            Some(forward(packet, headers, main, &alias.other))
+            let ifindex = backend_ifindex(packet, main);
+            Some(forward(packet, headers, main.flags, ifindex, &alias.other))
         }
         Found::Nothing => None,
     }
 }
 
-/// A new connection of unusual shape, or one whose source port has to move: another of the same
+/// A new connection that is not of the common kind. Its source port has to move if another of the same
 /// client has the same tuple on the backend's side (one client port, two services, one backend).
 /// Tries one port at random; the step is repeated, up to the kernel's limit of tail calls, until one
-/// is free. The argument of the step that led here is a number of [`SourcePort`].
+/// is free. The argument of the step that led here is a number of [`Attempt`].
 #[inline(always)]
-pub fn connect<F: Family, P: Packet>(packet: &mut P, source_port: u32) -> Step {
+pub fn connect<F: Family, P: Packet>(packet: &mut P, attempt: u32) -> Step {
     let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
         return pass();
     };
-    let source_port = match source_port == SourcePort::Moved as u32 {
-        true => SourcePort::Moved,
-        false => SourcePort::Kept,
+    let attempt = match attempt == Attempt::Moved as u32 {
+        true => Attempt::Moved,
+        false => Attempt::Thorough,
     };
-    conclude(dial(packet, &headers, source_port))
+    conclude(dial(packet, &headers, attempt))
 }
 
 #[inline(always)]
 fn dial<F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
-    source_port: SourcePort,
+    attempt: Attempt,
 ) -> Result<Step, DropReason> {
     let Some(frontend) = lb::find_frontend(headers) else { return Ok(pass()) };
     let frontend = frontend?;
@@ -104,8 +105,9 @@ fn dial<F: Family, P: Packet>(
         return Err(DropReason::UnsupportedProtocol);
     };
     let choice = lb::select(&headers.tuple, frontend)?;
-    match flow::create(transport, headers, packet, &choice, source_port)? {
-        Some((main, server)) => forward(packet, headers, main, &server),
+    match flow::create(transport, headers, packet, &choice, attempt)? {
+        Some(new) => forward(packet, headers, new.flags, new.ifindex, &new.server),
+        None if attempt == Attempt::Common => Ok(Step::CONNECT),
         None => Ok(Step::MOVE_PORT),
     }
 }
@@ -145,10 +147,11 @@ fn conclude(result: Result<Step, DropReason>) -> Step {
 fn forward<F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
-    main: &Flow<F>,
+    flags: u16,
+    ifindex: u32,
     server: &Tuple<F>,
 ) -> Result<Step, DropReason> {
-    let (action, hop) = route(headers, main, backend_ifindex(packet, main));
+    let (action, hop) = route(headers, flags, ifindex);
     nat::rewrite(packet, headers, server, hop)?;
     report::count(Hook::FromPod, Counter::Forward);
     Ok(action)
@@ -162,7 +165,7 @@ fn reply<F: Family, P: Packet>(
     headers: &Headers<F>,
     main: &mut Flow<F>,
 ) -> Result<Step, DropReason> {
-    let (action, hop) = route(headers, main, main.client_ifindex);
+    let (action, hop) = route(headers, main.flags, main.client_ifindex);
     if action == Step::PASS {
         return Ok(pass());
     }
@@ -177,9 +180,9 @@ fn reply<F: Family, P: Packet>(
 ///
 /// A packet at the end of its life goes through the stack, which tells its sender.
 #[inline(always)]
-pub fn route<F: Family>(headers: &Headers<F>, flow: &Flow<F>, ifindex: u32) -> (Step, Hop) {
-    let fast = flow.flags & flow_flags::HAIRPIN != 0
-        || (flow.flags & flow_flags::FAST != 0
+pub fn route<F: Family>(headers: &Headers<F>, flags: u16, ifindex: u32) -> (Step, Hop) {
+    let fast = flags & flow_flags::HAIRPIN != 0
+        || (flags & flow_flags::FAST != 0
             && headers.ttl > 1
             && maps::settings().is_some_and(|settings| settings.fast_path != 0));
     if !fast || ifindex == 0 {

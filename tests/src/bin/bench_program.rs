@@ -31,6 +31,9 @@ struct Arguments {
     /// Rounds; the median is reported.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
+    /// Only the cases whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
     /// Services beside the one that is used.
     #[arg(long, default_value_t = 100_000)]
     services: u32,
@@ -119,7 +122,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     for services in [1, arguments.services] {
         eprintln!("loading {services} services");
         let mut world = load(services)?;
-        let cases = cases(&mut world, services)?;
+        let mut cases = cases(&mut world, services)?;
+        cases.retain(|case| case.kind.name().contains(&arguments.only));
         worlds.push((world, cases));
     }
     for round in 0..arguments.rounds {
