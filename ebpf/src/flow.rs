@@ -189,7 +189,8 @@ fn is_over<A>(main: &Flow<A>, protocol: u8, now: u64) -> bool {
 
 #[inline(always)]
 fn is_first_segment<A>(headers: &Headers<A>) -> bool {
-    headers.proto == proto::TCP && headers.tcp_flags & (flag::SYN | flag::ACK) == flag::SYN
+    headers.proto == proto::TCP
+        && headers.tcp_flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN
 }
 
 #[inline(always)]
@@ -282,10 +283,12 @@ pub fn create<F: Family, P: Packet>(
     } else {
         route_flags(packet, choice)
     };
+    // After any other attempt the packet is looked up again, and counted there.
+    let counted = u32::from(attempt == Attempt::Common);
     let mut flow = Flow {
         last_seen_ns: now_ns(),
-        packets: 1,
-        bytes: u64::from(packet.len()),
+        packets: u64::from(counted),
+        bytes: u64::from(packet.len() * counted),
         other: client,
         service: choice.service,
         backend: choice.id,

@@ -39,7 +39,7 @@ pub fn handle<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
 }
 
 /// The same for fragments, IP options and extension headers; new connections are a step of their
-/// own. The argument of the step that led here is 1 for a first fragment that nothing waits for.
+/// own. The argument of the step that led here is 0 if other fragments may wait for this one.
 #[inline(always)]
 pub fn unusual<F: Family, P: Packet>(packet: &mut P, released: u32) -> Step {
     let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
@@ -80,7 +80,7 @@ fn known<F: Family, P: Packet>(
 /// A new connection that is not of the common kind. Its source port has to move if another of the same
 /// client has the same tuple on the backend's side (one client port, two services, one backend).
 /// Tries one port at random; the step is repeated, up to the kernel's limit of tail calls, until one
-/// is free. The argument of the step that led here is a number of [`Attempt`].
+/// is free. Then the packet belongs to a known connection. The argument of the step that led here is a number of [`Attempt`].
 #[inline(always)]
 pub fn connect<F: Family, P: Packet>(packet: &mut P, attempt: u32) -> Step {
     let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
@@ -106,7 +106,10 @@ fn dial<F: Family, P: Packet>(
     };
     let choice = lb::select(&headers.tuple, frontend)?;
     match flow::create(transport, headers, packet, &choice, attempt)? {
-        Some(new) => forward(packet, headers, new.flags, new.ifindex, &new.server),
+        Some(new) if attempt == Attempt::Common => {
+            forward(packet, headers, new.flags, new.ifindex, &new.server)
+        }
+        Some(_) => Ok(Step::AGAIN),
         None if attempt == Attempt::Common => Ok(Step::CONNECT),
         None => Ok(Step::MOVE_PORT),
     }

@@ -56,8 +56,8 @@ impl Step {
     pub const DROP: Self = Self { next: Next::Drop, argument: 0 };
     /// The packet is of an unusual shape.
     pub const UNUSUAL: Self = Self { next: Next::Unusual, argument: 0 };
-    /// The packet is a first fragment that nothing waits for any more.
-    pub const RELEASED: Self = Self { next: Next::Unusual, argument: 1 };
+    /// What stood in the packet's way is done: its connection is known, or no fragment waits for it.
+    pub const AGAIN: Self = Self { next: Next::Unusual, argument: 1 };
     /// The packet is ICMP.
     pub const ICMP: Self = Self { next: Next::Icmp, argument: 0 };
     /// A fragment came before its first one.
