@@ -7,8 +7,10 @@
 mod backend_removed;
 mod big_datagrams;
 mod cleanup;
+mod clsact;
 mod clusterip;
 mod cross_node;
+mod foreign;
 mod hairpin;
 mod icmp_errors;
 mod node_view;

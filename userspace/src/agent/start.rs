@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the agent does before its first event: look at the node, load, take over what is there.
 
-use std::{fs, net::IpAddr, time::Instant};
+use std::{net::IpAddr, time::Instant};
 
 use anyhow::Context as _;
 use pintle_abi::addr::{V4, V6};
@@ -11,8 +11,8 @@ use tracing::info;
 use super::node_agent::NodeAgent;
 use crate::{
     cli::agent::{AgentArgs, FastPath, Uplinks},
-    datapath::{attach::Attacher, object, pins::Pins, tables::KernelTables},
-    node::{NodeView, Selection, Snapshot},
+    datapath::{attach::Attacher, foreign, object, pins::Pins, tables::KernelTables},
+    node::{NodeView, Probes, Selection, Snapshot},
     reconcile::reconciler::Reconciler,
 };
 
@@ -27,16 +27,13 @@ pub fn node_view(args: &AgentArgs) -> anyhow::Result<(Snapshot, watch::Receiver<
         uplinks: uplinks.into_iter().collect(),
         node_ips: Default::default(),
     };
-    NodeView::start(selection).context("read the node's network")
+    let probes = Probes { programs: foreign::tcx, filters: foreign::filters };
+    NodeView::start(selection, probes).context("read the node's network")
 }
 
 /// Loads the programs and takes over what the maps hold.
 pub fn node_agent(args: &AgentArgs, pins: &Pins, network: Snapshot) -> anyhow::Result<NodeAgent> {
-    for dir in [pins.maps(), pins.links()] {
-        fs::create_dir_all(&dir).with_context(|| {
-            format!("create {}; is a bpf filesystem mounted there?", dir.display())
-        })?;
-    }
+    pins.create()?;
     let start = Instant::now();
     let sizes = args.map_sizes.iter().map(|size| (size.name.to_owned(), size.entries)).collect();
     let mut ebpf = object::load(Some(&pins.maps()), &sizes).context("load the programs")?;
