@@ -36,6 +36,8 @@ pub const ALL: &[(&str, &[Field])] = &[
     entry::<fragment::FragmentKey<addr::V4>>(),
     entry::<fragment::FragmentKey<addr::V6>>(),
     entry::<fragment::Fragment>(),
+    entry::<fragment::Held<addr::V4>>(),
+    entry::<fragment::Held<addr::V6>>(),
     entry::<device::Device>(),
     entry::<settings::Settings>(),
 ];

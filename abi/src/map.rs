@@ -35,21 +35,21 @@ maps! {
     /// The same for IPv6.
     BACKENDS_V6 = 131_072;
     /// Hash: canonical tuple → `Flow`. Never evicts.
-    TCP_FLOWS_V4 = 524_288;
+    TCP_FLOWS_V4 = 262_144;
     /// The same for IPv6.
-    TCP_FLOWS_V6 = 524_288;
+    TCP_FLOWS_V6 = 262_144;
     /// Hash: canonical tuple → `Flow`. Never evicts.
-    UDP_FLOWS_V4 = 262_144;
+    UDP_FLOWS_V4 = 131_072;
     /// The same for IPv6.
-    UDP_FLOWS_V6 = 262_144;
+    UDP_FLOWS_V6 = 131_072;
     /// LRU hash: flows for which the flow map had no room.
-    TCP_OVERFLOW_V4 = 8_192;
+    TCP_OVERFLOW_V4 = 4_096;
     /// The same for IPv6.
-    TCP_OVERFLOW_V6 = 8_192;
+    TCP_OVERFLOW_V6 = 4_096;
     /// LRU hash: flows for which the flow map had no room.
-    UDP_OVERFLOW_V4 = 8_192;
+    UDP_OVERFLOW_V4 = 4_096;
     /// The same for IPv6.
-    UDP_OVERFLOW_V6 = 8_192;
+    UDP_OVERFLOW_V6 = 4_096;
     /// LRU hash: fragmented datagram → its ports.
     FRAGMENTS_V4 = 4_096;
     /// The same for IPv6.

@@ -6,7 +6,7 @@ use core::hash::Hash as KeyHash;
 use pintle_abi::{
     addr::{Tuple, V4, V6, proto},
     flow::Flow,
-    fragment::{Fragment, FragmentKey},
+    fragment::{Fragment, FragmentKey, HELD_FRAME_LEN, Held},
     plain::Plain,
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
@@ -30,6 +30,27 @@ pub struct Version<F>(core::marker::PhantomData<F>);
 impl<F> Version<F> {
     /// The only value.
     pub const THIS: Self = Self(core::marker::PhantomData);
+}
+
+/// A protocol that has flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Transport {
+    /// The transport of a protocol number, `None` if it has no flows.
+    #[inline(always)]
+    pub fn of(protocol: u8) -> Option<Self> {
+        match protocol {
+            proto::TCP => Some(Self::Tcp),
+            proto::UDP => Some(Self::Udp),
+            _ => None,
+        }
+    }
 }
 
 /// The maps of a transport protocol: where its flows live, and where they go when that is full.
@@ -56,8 +77,14 @@ pub trait Family: Copy + Default + Eq + KeyHash + Plain {
     fn backends() -> &'static Array<Backend<Self>>;
     /// Fragmented datagrams.
     fn fragments() -> &'static LruHash<FragmentKey<Self>, Fragment>;
-    /// The flows of a protocol, `None` if it has none.
-    fn flows(proto: u8) -> Option<FlowMaps<Self>>;
+    /// Fragments that wait for their first one.
+    fn held() -> &'static Array<Held<Self>>;
+    /// Their frames.
+    fn held_frames() -> &'static Array<[u8; HELD_FRAME_LEN]>;
+    /// The flows of TCP.
+    fn tcp_flows() -> FlowMaps<Self>;
+    /// The flows of UDP.
+    fn udp_flows() -> FlowMaps<Self>;
     /// The source that a pod sees when it reaches itself through a service.
     fn hairpin_address(settings: &Settings) -> Self;
 

@@ -20,13 +20,7 @@ pub fn resolve<F: Family>(headers: &mut Headers<F>) -> bool {
     if headers.fragmentation.is_whole() {
         return true;
     }
-    let key = FragmentKey {
-        src: headers.tuple.src,
-        dst: headers.tuple.dst,
-        id: headers.id,
-        proto: headers.proto,
-        pad: [0; 3],
-    };
+    let key = key(headers);
     if !headers.fragmentation.is_later() {
         let ports = Fragment {
             seen_ns: now_ns(),
@@ -48,4 +42,16 @@ pub fn resolve<F: Family>(headers: &mut Headers<F>) -> bool {
     headers.tuple.src_port = ports.src_port;
     headers.tuple.dst_port = ports.dst_port;
     true
+}
+
+/// The datagram of a fragment.
+#[inline(always)]
+pub fn key<F: Family>(headers: &Headers<F>) -> FragmentKey<F> {
+    FragmentKey {
+        src: headers.tuple.src,
+        dst: headers.tuple.dst,
+        id: headers.id,
+        proto: headers.proto,
+        pad: [0; 3],
+    }
 }

@@ -8,9 +8,10 @@
 //!
 //! A packet's way: [`hooks`] tells the story, [`wire`] reads the headers, [`flow`] finds or creates
 //! the connection, [`lb`] chooses a backend, [`nat`] rewrites, [`icmp`] does the same inside ICMP
-//! errors, [`reject`] answers, [`report`] counts.
+//! errors, [`fragment`] and [`held`] keep fragments together, [`reject`] answers, [`report`] counts.
 
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(not(target_arch = "bpf"))]
 extern crate std;
@@ -19,6 +20,7 @@ pub mod checksum;
 pub mod family;
 pub mod flow;
 pub mod fragment;
+pub mod held;
 pub mod hooks;
 pub mod icmp;
 pub mod kernel;

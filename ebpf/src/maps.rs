@@ -6,7 +6,7 @@ use pintle_abi::{
     counter::COUNTER_ENTRIES,
     device::Device,
     flow::Flow,
-    fragment::{Fragment, FragmentKey},
+    fragment::{Fragment, FragmentKey, HELD_ENTRIES, HELD_FRAME_LEN, Held},
     map,
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
@@ -55,6 +55,16 @@ maps! {
     FRAGMENTS_V4: LruHash<FragmentKey<V4>, Fragment> = map::FRAGMENTS_V4.entries;
     /// Fragmented datagram → its ports. Written by the programs.
     FRAGMENTS_V6: LruHash<FragmentKey<V6>, Fragment> = map::FRAGMENTS_V6.entries;
+    /// Fragments that wait for their first one. Written by the programs.
+    HELD_V4: Array<Held<V4>> = HELD_ENTRIES;
+    /// Fragments that wait for their first one. Written by the programs.
+    HELD_V6: Array<Held<V6>> = HELD_ENTRIES;
+    /// Their frames. Written by the programs.
+    HELD_FRAMES_V4: Array<[u8; HELD_FRAME_LEN]> = HELD_ENTRIES;
+    /// Their frames. Written by the programs.
+    HELD_FRAMES_V6: Array<[u8; HELD_FRAME_LEN]> = HELD_ENTRIES;
+    /// A first fragment while others are sent in its buffer. Written by the programs.
+    FIRST_FRAME: PerCpuArray<[u8; HELD_FRAME_LEN]> = 1;
     /// Ifindex → what the programs may do there. Written by the agent.
     DEVICES: Hash<u32, Device> = map::DEVICES.entries;
     /// Hook and counter → count. Written by the programs.

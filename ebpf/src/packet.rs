@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Access to a packet, and what is known of it once its headers are read.
 
-use pintle_abi::addr::Tuple;
+use pintle_abi::{addr::Tuple, fragment::HELD_FRAME_LEN};
 
 use crate::family::extensions::{self, Walked};
 
@@ -59,6 +59,12 @@ pub trait Packet {
     fn grow(&mut self, len: u32) -> Result<(), Refused>;
     /// Cuts the frame to `len` bytes.
     fn truncate(&mut self, len: u32) -> Result<(), Refused>;
+    /// Copies the whole frame to a place, if it is large enough.
+    fn save(&mut self, to: *mut [u8; HELD_FRAME_LEN]) -> Result<(), Refused>;
+    /// Replaces the whole frame by `len` bytes from a place.
+    fn replace(&mut self, from: *const [u8; HELD_FRAME_LEN], len: u32) -> Result<(), Refused>;
+    /// Sends a copy of the frame on its way from this hook, as if it came in now.
+    fn reinject(&mut self) -> Result<(), Refused>;
     /// Finds the transport header behind the IPv6 extension header at `offset`.
     fn walk_extensions(&mut self, offset: u32, proto: u8) -> Walked
     where
@@ -166,6 +172,12 @@ impl Fragmentation {
         self.0 == 0
     }
 
+    /// The first of several fragments.
+    #[inline(always)]
+    pub fn is_first(self) -> bool {
+        !self.is_whole() && !self.is_later()
+    }
+
     /// Not the first fragment: it has no transport header.
     #[inline(always)]
     pub fn is_later(self) -> bool {
@@ -211,6 +223,8 @@ pub struct Headers<A> {
     pub tuple: Tuple<A>,
     /// Start of the transport header.
     pub transport: u32,
+    /// End of the packet; padding may follow in the frame.
+    pub end: u32,
     /// Identification of the datagram, for fragments only.
     pub id: u32,
     /// IP protocol number of the payload.

@@ -43,7 +43,7 @@ pub fn answer<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Res
     let mut sum = F::pseudo_header(src, dst, length, proto::TCP);
     let mut offset = 0;
     while offset < length {
-        sum = sum.add(field(header, offset));
+        sum = sum.word(field(header, offset));
         offset += 4;
     }
     set(header, tcp::CHECKSUM, sum.apply(u16::MAX));
@@ -62,7 +62,7 @@ fn numbers<F: Family, P: Packet>(
         return Ok((field(header, tcp::ACKNOWLEDGMENT), 0, flag::RST));
     }
     let [offset, _] = field::<[u8; 2]>(header, tcp::OFFSET);
-    let data = packet.len().wrapping_sub(headers.transport + u32::from(offset >> 4) * 4);
+    let data = headers.end.wrapping_sub(headers.transport + u32::from(offset >> 4) * 4);
     let control = u32::from(headers.tcp_flags & flag::SYN != 0)
         + u32::from(headers.tcp_flags & flag::FIN != 0);
     let next = u32::from_be(field(header, tcp::SEQUENCE)).wrapping_add(data).wrapping_add(control);

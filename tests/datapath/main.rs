@@ -2,6 +2,8 @@
 //! Every packet vector on the loaded programs: packets through `BPF_PROG_TEST_RUN` on the running
 //! kernel.
 
+mod held;
+
 macro_rules! in_the_kernel {
     ($file:ident: $($vector:ident),* $(,)?) => {
         mod $file {
@@ -10,12 +12,12 @@ macro_rules! in_the_kernel {
 
                 #[test]
                 fn v4() {
-                    $vector(&mut KernelWorld::small(), Ip::V4);
+                    $vector(&mut *KernelWorld::shared(), Ip::V4);
                 }
 
                 #[test]
                 fn v6() {
-                    $vector(&mut KernelWorld::small(), Ip::V6);
+                    $vector(&mut *KernelWorld::shared(), Ip::V6);
                 }
             })*
         }

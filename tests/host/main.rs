@@ -2,6 +2,7 @@
 //! Every packet vector on the host build of the programs: no kernel, no privileges.
 
 mod full;
+mod held;
 mod offload;
 
 use pintle_tests::host_world::{HostWorld, Offload};

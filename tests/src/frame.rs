@@ -18,6 +18,9 @@ pub mod flag {
     pub const ACK: u8 = 16;
 }
 
+/// What a TCP frame carries unless it says otherwise.
+const NUMBERS: (u32, u32, u16) = (1, 2, 0xffff);
+
 /// Position of a frame in a fragmented datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fragment {
@@ -40,6 +43,8 @@ pub struct Frame {
     pub proto: u8,
     /// TCP flags.
     pub flags: u8,
+    /// TCP sequence number, acknowledgment number and window.
+    pub numbers: (u32, u32, u16),
     /// TTL or hop limit.
     pub ttl: u8,
     /// IPv4 options, padded to 4 bytes.
@@ -73,6 +78,7 @@ pub fn frame(src: SocketAddr, dst: SocketAddr, proto: u8) -> Frame {
         dst,
         proto,
         flags: 0,
+        numbers: NUMBERS,
         ttl: 64,
         options: Vec::new(),
         extensions: Vec::new(),
@@ -197,7 +203,12 @@ impl Frame {
         bytes.extend(self.src.port().to_be_bytes());
         bytes.extend(self.dst.port().to_be_bytes());
         let at = if self.proto == proto::TCP {
-            bytes.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+            let (sequence, acknowledgment, window) = self.numbers;
+            bytes.extend(sequence.to_be_bytes());
+            bytes.extend(acknowledgment.to_be_bytes());
+            bytes.extend([0x50, self.flags]);
+            bytes.extend(window.to_be_bytes());
+            bytes.extend([0; 4]);
             16
         } else {
             bytes.extend(((8 + self.payload.len()) as u16).to_be_bytes());
@@ -268,6 +279,7 @@ fn parse_v4(ip: &[u8]) -> Frame {
         dst: SocketAddr::new(address(16), 0),
         proto: ip[9],
         flags: 0,
+        numbers: NUMBERS,
         ttl: ip[8],
         options: ip[20..header_len].to_vec(),
         extensions: Vec::new(),
@@ -289,6 +301,7 @@ fn parse_v6(ip: &[u8]) -> Frame {
         dst: SocketAddr::new(address(24), 0),
         proto: ip[6],
         flags: 0,
+        numbers: NUMBERS,
         ttl: ip[7],
         options: Vec::new(),
         extensions: Vec::new(),
@@ -328,7 +341,9 @@ fn parse_transport(frame: &mut Frame, bytes: &[u8]) {
     frame.src.set_port(u16::from_be_bytes([bytes[0], bytes[1]]));
     frame.dst.set_port(u16::from_be_bytes([bytes[2], bytes[3]]));
     if frame.proto == proto::TCP {
+        let word = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
         frame.flags = bytes[13];
+        frame.numbers = (word(4), word(8), u16::from_be_bytes([bytes[14], bytes[15]]));
     } else {
         frame.no_checksum = bytes[6..8] == [0, 0];
     }

@@ -8,10 +8,12 @@ use pintle_abi::{
     counter::Hook,
     device::{Device, device_flags},
     flow::{Flow, flow_flags},
+    fragment::HELD_FRAME_LEN,
     service::Frontend,
 };
 use pintle_ebpf::{
     family::{Family, Version},
+    held,
     hooks::{Next, from_pod, to_pod},
     kernel::{self, Hash, IfPresent},
     maps,
@@ -25,7 +27,7 @@ use crate::{
 };
 
 /// Most elements of any map, so that a flow map can be filled.
-const ENTRIES: u32 = 4096;
+const ENTRIES: u32 = 1024;
 
 /// How many programs the kernel lets follow one another (`MAX_TAIL_CALL_CNT`).
 const CHAIN: usize = 33;
@@ -33,6 +35,7 @@ const CHAIN: usize = 33;
 /// The host build, with the maps of this thread.
 pub struct HostWorld {
     offload: Offload,
+    reinjected: Vec<Vec<u8>>,
 }
 
 /// What a transport checksum holds when a frame comes.
@@ -52,7 +55,14 @@ impl HostWorld {
         let device = Device { flags: device_flags::FAST, mtu: MTU };
         write(maps::SETTINGS.get(0), settings());
         put(&maps::DEVICES, &IFINDEX, &device);
-        Self { offload }
+        Self { offload, reinjected: Vec::new() }
+    }
+}
+
+impl HostWorld {
+    /// The frames that the programs sent anew since the last call.
+    pub fn reinjected(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.reinjected)
     }
 }
 
@@ -108,12 +118,18 @@ impl World for HostWorld {
     }
 
     fn send_bytes(&mut self, hook: Hook, frame: &[u8]) -> (Verdict, Vec<u8>) {
-        let mut buffer = Buffer { bytes: frame.to_vec(), linear: 0, offload: self.offload };
+        let mut buffer = Buffer {
+            bytes: frame.to_vec(),
+            linear: 0,
+            offload: self.offload,
+            reinjected: Vec::new(),
+        };
         let verdict = match frame[12..14] {
             [0x08, 0x00] => run::<V4>(&mut buffer, hook),
             [0x86, 0xdd] => run::<V6>(&mut buffer, hook),
             _ => Verdict::Pass,
         };
+        self.reinjected.append(&mut buffer.reinjected);
         (verdict, buffer.bytes)
     }
 
@@ -171,11 +187,13 @@ fn run<F: Family>(buffer: &mut Buffer, hook: Hook) -> Verdict {
             (Next::Pass, _) => return Verdict::Pass,
             (Next::Drop, _) => return Verdict::Drop,
             (Next::Deliver, _) => return Verdict::Deliver,
-            (Next::Unusual, Hook::FromPod) => from_pod::unusual(buffer, family),
+            (Next::Unusual, Hook::FromPod) => from_pod::unusual::<F, _>(buffer, step.argument),
             (Next::Unusual, Hook::ToPod) => to_pod::unusual(buffer, family),
             (Next::Icmp, Hook::FromPod) => from_pod::icmp(buffer, family),
             (Next::Icmp, Hook::ToPod) => to_pod::icmp(buffer, family),
             (Next::Connect, _) => from_pod::connect::<F, _>(buffer, step.argument),
+            (Next::Hold, _) => held::hold(buffer, family),
+            (Next::Release, _) => held::release(buffer, family),
             (Next::Refuse, _) => reject::refuse::<F, _>(buffer, step.argument),
         };
     }
@@ -184,7 +202,7 @@ fn run<F: Family>(buffer: &mut Buffer, hook: Hook) -> Verdict {
 }
 
 fn flow_map<F: Family>(protocol: u8, table: Table) -> &'static Hash<Tuple<F>, Flow<F>> {
-    let flows = F::flows(protocol).unwrap_or_else(|| panic!("protocol {protocol} has no flows"));
+    let flows = if protocol == proto::TCP { F::tcp_flows() } else { F::udp_flows() };
     match table {
         Table::Main => flows.main,
         Table::Overflow => flows.overflow,
@@ -222,6 +240,7 @@ struct Buffer {
     bytes: Vec<u8>,
     linear: usize,
     offload: Offload,
+    reinjected: Vec<Vec<u8>>,
 }
 
 impl Packet for Buffer {
@@ -279,6 +298,26 @@ impl Packet for Buffer {
     fn grow(&mut self, len: u32) -> Result<(), Refused> {
         self.bytes.splice(14..14, std::iter::repeat_n(0, len as usize));
         self.linear = 0;
+        Ok(())
+    }
+
+    fn save(&mut self, to: *mut [u8; HELD_FRAME_LEN]) -> Result<(), Refused> {
+        // SAFETY: an element of this thread's maps.
+        let place = unsafe { &mut *to };
+        place.get_mut(..self.bytes.len()).ok_or(Refused)?.copy_from_slice(&self.bytes);
+        Ok(())
+    }
+
+    fn replace(&mut self, from: *const [u8; HELD_FRAME_LEN], len: u32) -> Result<(), Refused> {
+        // SAFETY: an element of this thread's maps.
+        let place = unsafe { &*from };
+        self.bytes = place.get(..len as usize).ok_or(Refused)?.to_vec();
+        self.linear = 0;
+        Ok(())
+    }
+
+    fn reinject(&mut self) -> Result<(), Refused> {
+        self.reinjected.push(self.bytes.clone());
         Ok(())
     }
 

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The loaded programs as a [`World`]: packets go through `BPF_PROG_TEST_RUN`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues},
     programs::{TestRun as _, TestRunOptions},
+    util::nr_cpus,
 };
 use pintle::datapath::object;
 use pintle_abi::{
@@ -15,7 +19,7 @@ use pintle_abi::{
     counter::Hook,
     device::{Device, device_flags},
     flow::{Flow, flow_flags},
-    fragment::{Fragment, FragmentKey},
+    fragment::{Fragment, FragmentKey, Held},
     plain::Plain,
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
@@ -24,7 +28,7 @@ use pintle_abi::{
 use crate::world::{BackendSpec, FlowSpec, Forget, IFINDEX, MTU, Table, Verdict, World, settings};
 
 /// Entries of the maps of a small world.
-const SMALL: u32 = 4096;
+const SMALL: u32 = 1024;
 
 /// Offset of `ifindex` in `__sk_buff`, and the struct's length up to there.
 const SKB_IFINDEX: usize = 40;
@@ -52,6 +56,30 @@ impl KernelWorld {
         Self::load(&sizes).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
+    /// The one small world of this process, as empty as a new one: loading takes longer than any
+    /// vector.
+    pub fn shared() -> MutexGuard<'static, Self> {
+        static WORLD: LazyLock<Mutex<KernelWorld>> =
+            LazyLock::new(|| Mutex::new(KernelWorld::small()));
+        // Another vector may have failed in the middle.
+        let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
+        world.reset();
+        world
+    }
+
+    fn reset(&mut self) {
+        self.forget_flows(Forget::Everything);
+        clear::<FrontendKey<V4>, Frontend>(self.hash("FRONTENDS_V4"));
+        clear::<FrontendKey<V6>, Frontend>(self.hash("FRONTENDS_V6"));
+        clear::<FragmentKey<V4>, Fragment>(self.hash("FRAGMENTS_V4"));
+        clear::<FragmentKey<V6>, Fragment>(self.hash("FRAGMENTS_V6"));
+        zero::<Held<V4>>(self.array("HELD_V4"));
+        zero::<Held<V6>>(self.array("HELD_V6"));
+        zero::<u64>(self.array("OVERFLOW_SEEN"));
+        zero_per_cpu::<u64>(self.per_cpu("COUNTERS"));
+        zero_per_cpu::<[u64; 2]>(self.per_cpu("REFUSALS"));
+    }
+
     /// The loaded object.
     pub fn ebpf(&mut self) -> &mut Ebpf {
         &mut self.ebpf
@@ -69,11 +97,15 @@ impl KernelWorld {
         Array::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    fn per_cpu<V: Pod>(&mut self, name: &str) -> PerCpuArray<&mut MapData, V> {
+        let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
+        PerCpuArray::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
     /// Runs a hook on a frame `repeat` times; returns the code, the frame and ns per run.
     pub fn run(&mut self, hook: Hook, frame: &[u8], repeat: u32) -> Result<(i32, Vec<u8>, u64)> {
         let mut out = vec![0_u8; frame.len() + 256];
-        let mut context = [0_u8; SKB_LEN];
-        context[SKB_IFINDEX..SKB_IFINDEX + 4].copy_from_slice(&IFINDEX.to_ne_bytes());
+        let context = context();
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
@@ -86,6 +118,13 @@ impl KernelWorld {
         out.truncate(result.data_size_out as usize);
         Ok((result.return_value as i32, out, result.duration.as_nanos() as u64))
     }
+}
+
+/// A `__sk_buff` for a test run at the clients' interface.
+pub fn context() -> Vec<u8> {
+    let mut context = vec![0; SKB_LEN];
+    context[SKB_IFINDEX..SKB_IFINDEX + 4].copy_from_slice(&IFINDEX.to_ne_bytes());
+    context
 }
 
 /// `TC_ACT_*` of `linux/pkt_cls.h`; the programs return no others.
@@ -248,6 +287,28 @@ pub(crate) fn spec_of<A>(flow: &Flow<A>) -> FlowSpec {
         forward: flow.forward,
         reply: flow.reply,
         packets: flow.packets,
+    }
+}
+
+fn clear<K: Pod, V: Pod>(mut map: HashMap<&mut MapData, K, V>) {
+    let keys: Vec<K> = map.keys().filter_map(Result::ok).collect();
+    for key in keys {
+        map.remove(&key).unwrap_or_else(|error| panic!("empty a map: {error}"));
+    }
+}
+
+fn zero<V: Pod + Default>(mut map: Array<&mut MapData, V>) {
+    for index in 0..map.len() {
+        map.set(index, V::default(), 0).unwrap_or_else(|error| panic!("clear an array: {error}"));
+    }
+}
+
+fn zero_per_cpu<V: Pod + Default>(mut map: PerCpuArray<&mut MapData, V>) {
+    let cpus = nr_cpus().unwrap_or_else(|(_, error)| panic!("count the CPUs: {error}"));
+    for index in 0..map.len() {
+        let values = PerCpuValues::try_from(vec![V::default(); cpus])
+            .unwrap_or_else(|error| panic!("clear an array: {error}"));
+        map.set(index, values, 0).unwrap_or_else(|error| panic!("clear an array: {error}"));
     }
 }
 

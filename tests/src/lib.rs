@@ -19,3 +19,4 @@ pub mod topology;
 pub mod variant;
 pub mod vectors;
 pub mod world;
+pub mod wrapper;

@@ -3,7 +3,7 @@
 
 use pintle_abi::{
     addr::{Tuple, V4, proto},
-    fragment::{Fragment, FragmentKey},
+    fragment::{Fragment, FragmentKey, HELD_FRAME_LEN, Held},
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
 };
@@ -42,16 +42,23 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn flows(protocol: u8) -> Option<FlowMaps<Self>> {
-        match protocol {
-            proto::TCP => {
-                Some(FlowMaps { main: &maps::TCP_FLOWS_V4, overflow: &maps::TCP_OVERFLOW_V4 })
-            }
-            proto::UDP => {
-                Some(FlowMaps { main: &maps::UDP_FLOWS_V4, overflow: &maps::UDP_OVERFLOW_V4 })
-            }
-            _ => None,
-        }
+    fn held() -> &'static Array<Held<Self>> {
+        &maps::HELD_V4
+    }
+
+    #[inline(always)]
+    fn held_frames() -> &'static Array<[u8; HELD_FRAME_LEN]> {
+        &maps::HELD_FRAMES_V4
+    }
+
+    #[inline(always)]
+    fn tcp_flows() -> FlowMaps<Self> {
+        FlowMaps { main: &maps::TCP_FLOWS_V4, overflow: &maps::TCP_OVERFLOW_V4 }
+    }
+
+    #[inline(always)]
+    fn udp_flows() -> FlowMaps<Self> {
+        FlowMaps { main: &maps::UDP_FLOWS_V4, overflow: &maps::UDP_OVERFLOW_V4 }
     }
 
     #[inline(always)]
@@ -91,6 +98,7 @@ impl Family for V4 {
                 dst_port: 0,
             },
             transport: network + header_len,
+            end: network + total_len,
             id: u32::from(field::<u16>(base, ipv4::ID)),
             proto: field(base, ipv4::PROTOCOL),
             ttl: field(base, ipv4::TTL),
@@ -178,7 +186,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn pseudo_header(src: Self, dst: Self, length: u32, proto: u8) -> Difference {
-        Difference::NONE.add(src.0).add(dst.0).add(length.to_be()).add(u32::from(proto).to_be())
+        Difference::NONE.word(src.0).word(dst.0).word(length.to_be()).word(u32::from(proto).to_be())
     }
 
     #[inline(always)]

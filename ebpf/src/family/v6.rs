@@ -3,7 +3,7 @@
 
 use pintle_abi::{
     addr::{Tuple, V6, proto},
-    fragment::{Fragment, FragmentKey},
+    fragment::{Fragment, FragmentKey, HELD_FRAME_LEN, Held},
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
 };
@@ -46,16 +46,23 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn flows(protocol: u8) -> Option<FlowMaps<Self>> {
-        match protocol {
-            proto::TCP => {
-                Some(FlowMaps { main: &maps::TCP_FLOWS_V6, overflow: &maps::TCP_OVERFLOW_V6 })
-            }
-            proto::UDP => {
-                Some(FlowMaps { main: &maps::UDP_FLOWS_V6, overflow: &maps::UDP_OVERFLOW_V6 })
-            }
-            _ => None,
-        }
+    fn held() -> &'static Array<Held<Self>> {
+        &maps::HELD_V6
+    }
+
+    #[inline(always)]
+    fn held_frames() -> &'static Array<[u8; HELD_FRAME_LEN]> {
+        &maps::HELD_FRAMES_V6
+    }
+
+    #[inline(always)]
+    fn tcp_flows() -> FlowMaps<Self> {
+        FlowMaps { main: &maps::TCP_FLOWS_V6, overflow: &maps::TCP_OVERFLOW_V6 }
+    }
+
+    #[inline(always)]
+    fn udp_flows() -> FlowMaps<Self> {
+        FlowMaps { main: &maps::UDP_FLOWS_V6, overflow: &maps::UDP_OVERFLOW_V6 }
     }
 
     #[inline(always)]
@@ -85,6 +92,7 @@ impl Family for V6 {
                 dst_port: 0,
             },
             transport: network + ipv6::LEN,
+            end,
             id: 0,
             proto: next_header,
             ttl: field(base, ipv6::HOP_LIMIT),
@@ -167,9 +175,9 @@ impl Family for V6 {
 
     #[inline(always)]
     fn pseudo_header(src: Self, dst: Self, length: u32, proto: u8) -> Difference {
-        let mut sum = Difference::NONE.add(length.to_be()).add(u32::from(proto).to_be());
+        let mut sum = Difference::NONE.word(length.to_be()).word(u32::from(proto).to_be());
         for (src, dst) in src.0.into_iter().zip(dst.0) {
-            sum = sum.add(src).add(dst);
+            sum = sum.word(src).word(dst);
         }
         sum
     }

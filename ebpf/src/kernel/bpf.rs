@@ -116,6 +116,32 @@ impl Steps {
     }
 }
 
+/// Changes a state in a map if it is what it is believed to be; no other CPU comes between.
+#[inline(always)]
+pub fn claim(state: &mut u64, from: u64, to: u64) -> bool {
+    let found: u64;
+    // SAFETY: the reference is to aligned memory of a map, as the instruction demands.
+    unsafe {
+        core::arch::asm!(
+            "r0 = cmpxchg_64({state} + 0, r0, {to})",
+            state = in(reg) core::ptr::from_mut(state),
+            to = in(reg) to,
+            inout("r0") from => found,
+            options(nostack),
+        );
+    }
+    found == from
+}
+
+/// Keeps LLVM from merging this place with its like in another branch, if their numbers differ.
+#[inline(always)]
+pub fn apart<const N: i32>() {
+    // SAFETY: writes a register that nobody reads.
+    unsafe {
+        core::arch::asm!("{0} = {number}", out(reg) _, number = const N, options(nomem, nostack));
+    }
+}
+
 /// `CLOCK_MONOTONIC_COARSE` in ns: a tick old at most, and seven times cheaper than the exact clock.
 #[inline(always)]
 pub fn now_ns() -> u64 {

@@ -188,9 +188,9 @@ pub fn tuples_spread_evenly(world: &mut dyn World, ip: Ip) {
     let backends = [ip.backend(5, 80), ip.backend(6, 80), ip.backend(7, 80)];
     world.service(ip.service(80), proto::UDP, 1, &backends);
     let mut hits = [0_usize; 3];
-    for round in 0..10 {
-        for port in 0..1000 {
-            let client = ip.client(20_000 + round * 1000 + port);
+    for round in 0..25 {
+        for port in 0..400 {
+            let client = ip.client(20_000 + round * 400 + port);
             world.send(Hook::FromPod, &first(proto::UDP, client, ip.service(80)));
         }
         for flow in world.flows(ip.is_v6(), proto::UDP, Table::Main) {

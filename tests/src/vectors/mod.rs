@@ -48,7 +48,8 @@ macro_rules! for_each_vector {
         }
         $run! { fragments:
             fragments_follow_their_first, fragmented_reply_comes_from_the_service,
-            fragment_without_first_is_dropped, fragment_elsewhere_is_untouched,
+            later_fragments_wait_for_their_first, fragment_without_place_is_dropped,
+            fragment_elsewhere_is_untouched,
             reused_identification_follows_the_new_first, old_first_fragment_is_forgotten
         }
         $run! { hairpin: pod_reaches_itself, pod_reaches_itself_behind_the_stack }
@@ -67,7 +68,7 @@ macro_rules! for_each_vector {
         $run! { refusal:
             service_without_backends_is_refused, service_without_backends_drops_silently_if_told_to,
             unknown_port_is_refused, unsupported_protocol_is_refused, refusals_are_limited,
-            refusal_quotes_options
+            refusal_quotes_options, reset_follows_the_packet_not_the_frame
         }
         $run! { tables:
             full_flow_map_overflows, overflowed_flow_is_found_again, established_survives_a_full_map

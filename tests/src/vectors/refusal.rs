@@ -7,21 +7,26 @@ use pintle_abi::{addr::proto, counter::Hook, drop_reason::DropReason, service::f
 
 use super::{Ip, PROTOCOLS, data, first};
 use crate::{
-    frame::{Frame, icmp},
+    frame::{Frame, flag, icmp, tcp},
     world::{Verdict, World},
 };
 
-/// "Port unreachable" about a frame, from its destination; of TCP the whole header is quoted, of
-/// anything else 8 bytes.
-fn port_unreachable(refused: &Frame) -> Frame {
+/// The answer to a frame, from its destination: a reset, or "port unreachable", which quotes 8 bytes
+/// of transport.
+fn answer(refused: &Frame) -> Frame {
     let kind = if refused.src.is_ipv6() { (1, 4) } else { (3, 3) };
-    let quoted = if refused.proto == proto::TCP { 20 } else { 8 };
-    icmp(refused.dst.ip(), refused.src.ip(), kind, 0, &refused.quote(quoted))
+    let reset = |flags| tcp(refused.dst, refused.src, flags);
+    match (refused.proto, refused.flags & flag::ACK) {
+        // RFC 9293 3.10.7.1: it acknowledges the SYN, or takes the number that is expected.
+        (proto::TCP, 0) => Frame { numbers: (0, 2, 0), ..reset(flag::RST | flag::ACK) },
+        (proto::TCP, _) => Frame { numbers: (2, 0, 0), ..reset(flag::RST) },
+        _ => icmp(refused.dst.ip(), refused.src.ip(), kind, 0, &refused.quote(8)),
+    }
 }
 
 #[track_caller]
 fn is_refused(world: &mut dyn World, frame: &Frame) {
-    world.from_pod(frame, Verdict::Deliver, &port_unreachable(frame));
+    world.from_pod(frame, Verdict::Deliver, &answer(frame));
 }
 
 /// S6.
@@ -73,7 +78,7 @@ pub fn unsupported_protocol_is_refused(world: &mut dyn World, ip: Ip) {
 
 /// S6. The budget is for a window of an eighth of a second, so a slow machine passes a few windows.
 pub fn refusals_are_limited(world: &mut dyn World, ip: Ip) {
-    const SENT: u64 = 20_000;
+    const SENT: u64 = 3_000;
     world.service(ip.service(80), proto::UDP, 1, &[]);
     let frame = first(proto::UDP, ip.client(40000), ip.service(80)).bytes();
     for _ in 0..SENT {
@@ -100,4 +105,19 @@ pub fn refusal_quotes_options(world: &mut dyn World, ip: Ip) {
         }
     }
     world.expect("from_pod: 1 dropped (refused, no backend)");
+}
+
+/// A reset is not answered by a reset, and padding is no data that it would acknowledge.
+pub fn reset_follows_the_packet_not_the_frame(world: &mut dyn World, ip: Ip) {
+    let (client, service) = (ip.client(40000), ip.service(80));
+    world.service(service, proto::TCP, 1, &[]);
+    world.drops(&tcp(client, service, flag::RST));
+    let syn = tcp(client, service, flag::SYN);
+    let padded = [syn.bytes(), vec![0; 6]].concat();
+    let (verdict, bytes) = world.send_bytes(Hook::FromPod, &padded);
+    assert_eq!((verdict, Frame::parse(&bytes)), (Verdict::Deliver, answer(&syn)));
+    world.expect(
+        "from_pod: 1 dropped (refused, no backend), \
+         from_pod: 1 dropped (refused, answer suppressed)",
+    );
 }

@@ -116,7 +116,7 @@ fn serve(args: &AgentArgs, agent: &Shared) -> anyhow::Result<impl Future<Output 
     let state = socket::serve(&socket_path(&args.run_dir, &args.bpf_root), source.clone())?;
     let health = args.healthz_bind_address.0;
     let metrics = args.metrics_bind_address.0;
-    let registry = Arc::new(report::registry(Pins::new(&args.bpf_root)));
+    let registry = Arc::new(report::registry(&lock(agent), Pins::new(&args.bpf_root)));
     Ok(async move {
         tokio::join!(
             state,

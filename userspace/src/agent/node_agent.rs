@@ -8,14 +8,20 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use tracing::{info, warn};
+use prometheus_client::metrics::histogram::Histogram;
+use tracing::{debug, info, warn};
 
+use super::report;
 use crate::{
     datapath::{attach::Attacher, tables::KernelTables},
-    model::{event::Batch, rejection::Rejection},
+    model::{event::Event, name::Kind, object::Object, rejection::Rejection},
     node::{IfIndex, PodInterface, Snapshot},
     plan::{desired::Changes, planner::Planner},
-    reconcile::{reconciler::Reconciler, tables::Redirect},
+    reconcile::{
+        reconciler::{Outcome, Reconciler},
+        tables::Redirect,
+    },
+    source::event::Delivery,
 };
 
 /// Everything the agent knows.
@@ -34,6 +40,10 @@ pub struct NodeAgent {
     pub(super) unattached: BTreeMap<IfIndex, (PodInterface, String)>,
     /// When each rejection was first seen.
     pub(super) rejected_since: BTreeMap<String, SystemTime>,
+    /// How long changes took.
+    pub(super) programming: Histogram,
+    /// Something that no frontend waits for could not be written, and that was logged.
+    was_due: bool,
 }
 
 impl NodeAgent {
@@ -57,22 +67,31 @@ impl NodeAgent {
             programmed_at: None,
             unattached: BTreeMap::new(),
             rejected_since: BTreeMap::new(),
+            programming: report::programming_histogram(),
+            was_due: false,
         }
     }
 
     /// A batch of changes from the source.
-    pub fn take(&mut self, batch: Batch) {
+    pub fn take(&mut self, delivery: Delivery) {
         let was_synced = self.planner.is_synced();
-        let changes = self.planner.apply(batch);
+        let has_rejections = delivery.batch.iter().any(may_change_rejections);
+        let changes = self.planner.apply(delivery.batch);
         self.revision += 1;
-        if self.planner.is_synced() {
-            if was_synced {
+        let frontends = changes.len();
+        match (was_synced, self.planner.is_synced()) {
+            (_, false) => {}
+            (false, true) => self.program_first(changes),
+            (true, true) => {
                 self.program(changes);
-            } else {
-                self.program_first(changes);
+                let time = delivery.noticed.elapsed();
+                self.programming.observe(time.as_secs_f64());
+                debug!(revision = self.revision, frontends, ns = time.as_nanos(), "programmed");
             }
         }
-        self.note_rejections();
+        if has_rejections {
+            self.note_rejections();
+        }
     }
 
     /// The first complete desired state: also takes away what nobody desires any more.
@@ -81,20 +100,38 @@ impl NodeAgent {
         self.reconciler.complete(&mut changes);
         let frontends = changes.len();
         self.program(changes);
-        if let Err(error) = self.reconciler.sweep(Instant::now()) {
-            warn!(%error, "give up what nobody uses");
-        }
+        self.reconciler.sweep(Instant::now());
         info!(frontends, program_ms = start.elapsed().as_millis(), "synced");
+        // The first load needs several times the memory that what it leaves behind does.
+        // SAFETY: the call has no preconditions; it returns free memory to the kernel.
+        #[cfg(target_env = "gnu")]
+        unsafe {
+            libc::malloc_trim(0);
+        }
     }
 
     fn program(&mut self, changes: Changes) {
         let now = Instant::now();
-        let resolve = resolver(&self.network, self.fast_path);
-        self.reconciler.apply(changes, &resolve, now);
+        let outcome = self.reconciler.apply(changes, &resolver(&self.network, self.fast_path), now);
         self.programmed_at = Some(now);
-        for (frontend, error) in self.reconciler.errors() {
-            warn!(%frontend, %error, "not programmed");
+        self.tell(&outcome);
+    }
+
+    /// Logs what fails now and did not before, and the other way round.
+    fn tell(&mut self, outcome: &Outcome) {
+        for frontend in &outcome.failed {
+            if let Some(error) = self.reconciler.error(frontend) {
+                warn!(%frontend, %error, "not programmed; it stays as it was");
+            }
         }
+        for frontend in &outcome.recovered {
+            info!(%frontend, "programmed after all");
+        }
+        let is_due = self.reconciler.due_error().is_some();
+        if let Some(error) = self.reconciler.due_error().filter(|_| !self.was_due) {
+            warn!(%error, "not written; trying again");
+        }
+        self.was_due = is_due;
     }
 
     /// A change of the node's network: attaches to new pods and forgets those that are gone.
@@ -115,10 +152,8 @@ impl NodeAgent {
         for interface in interfaces.values() {
             self.attach(interface);
         }
-        let resolve = resolver(&self.network, self.fast_path);
-        if let Err(error) = self.reconciler.resolve_again(&resolve) {
-            warn!(%error, "write the interfaces of backends");
-        }
+        self.reconciler.resolve_again(&resolver(&self.network, self.fast_path));
+        self.tell(&Outcome::default());
     }
 
     /// Removes pins of interfaces that an earlier agent had, and this one has not.
@@ -133,7 +168,9 @@ impl NodeAgent {
 
     /// Tries again what failed.
     pub fn retry(&mut self) {
-        self.reconciler.retry(&resolver(&self.network, self.fast_path), Instant::now());
+        let now = Instant::now();
+        let outcome = self.reconciler.retry(&resolver(&self.network, self.fast_path), now);
+        self.tell(&outcome);
         for (interface, _) in std::mem::take(&mut self.unattached).into_values() {
             self.attach(&interface);
         }
@@ -141,13 +178,7 @@ impl NodeAgent {
 
     /// Frees what is out of use; returns when there is more to free.
     pub fn free_retired(&mut self) -> Option<Instant> {
-        match self.reconciler.free_retired(Instant::now()) {
-            Ok(due) => due,
-            Err(error) => {
-                warn!(%error, "free a backend");
-                None
-            }
-        }
+        self.reconciler.free_retired(Instant::now())
     }
 
     /// Rejections as they are now, with the time each was first seen.
@@ -203,6 +234,16 @@ impl NodeAgent {
             since.insert(text, first.unwrap_or(now));
         }
         self.rejected_since = since;
+    }
+}
+
+/// Rejections come from the source, or from two services that claim one address; endpoints, by far
+/// the most frequent to change, have no part in either.
+fn may_change_rejections(event: &Event) -> bool {
+    match event {
+        Event::Apply(Object::EndpointSlice(_)) => false,
+        Event::Delete(object) => object.kind != Kind::EndpointSlice,
+        Event::Apply(_) | Event::Rejected(..) | Event::Synced => true,
     }
 }
 

@@ -6,7 +6,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use prometheus_client::registry::Registry;
+use prometheus_client::{
+    metrics::histogram::{Histogram, exponential_buckets},
+    registry::Registry,
+};
 
 use super::{Shared, lock, node_agent::NodeAgent};
 use crate::{
@@ -55,11 +58,7 @@ impl StateSource for Reporter {
             synced: agent.planner.is_synced(),
             services: distinct(services.iter()),
             services_programmed: distinct(programmed),
-            errors: agent
-                .reconciler
-                .errors()
-                .map(|(addr, error)| format!("{addr}: {error}"))
-                .collect(),
+            errors: errors(&agent),
             rejections: rejections(&agent),
             interfaces: interfaces(&agent),
         }
@@ -117,6 +116,11 @@ fn backend_row(info: &BackendInfo) -> state::Backend {
     }
 }
 
+fn errors(agent: &NodeAgent) -> Vec<String> {
+    let frontends = agent.reconciler.errors().map(|(addr, error)| format!("{addr}: {error}"));
+    frontends.chain(agent.reconciler.due_error().map(ToString::to_string)).collect()
+}
+
 fn rejections(agent: &NodeAgent) -> Vec<Rejection> {
     let mut found: Vec<Rejection> = agent
         .rejections()
@@ -160,8 +164,18 @@ fn unix(time: SystemTime) -> i64 {
 }
 
 /// The agent's metrics.
-pub fn registry(pins: Pins) -> Registry {
+pub fn registry(agent: &NodeAgent, pins: Pins) -> Registry {
     let mut registry = Registry::with_prefix("pintle");
+    registry.register(
+        "programming_seconds",
+        "Time from noticing a change to having it in the maps",
+        agent.programming.clone(),
+    );
     registry.register_collector(Box::new(MapMetrics::new(pins)));
     registry
+}
+
+/// From 32 us to half a second.
+pub fn programming_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(32e-6, 2.0, 15))
 }

@@ -25,17 +25,27 @@ use crate::{
 pub trait AbiAddr: Plain + Default {
     /// The address.
     fn ip(self) -> IpAddr;
+    /// An address, if it is of this family.
+    fn of(ip: IpAddr) -> Option<Self>;
 }
 
 impl AbiAddr for V4 {
     fn ip(self) -> IpAddr {
         Ipv4Addr::from(self).into()
     }
+
+    fn of(ip: IpAddr) -> Option<Self> {
+        if let IpAddr::V4(ip) = ip { Some(ip.into()) } else { None }
+    }
 }
 
 impl AbiAddr for V6 {
     fn ip(self) -> IpAddr {
         Ipv6Addr::from(self).into()
+    }
+
+    fn of(ip: IpAddr) -> Option<Self> {
+        if let IpAddr::V6(ip) = ip { Some(ip.into()) } else { None }
     }
 }
 

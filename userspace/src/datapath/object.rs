@@ -69,13 +69,14 @@ pub fn load(pins: Option<&Path>, sizes: &Sizes) -> Result<Ebpf, LoadError> {
     if let Some(name) = sizes.keys().find(|name| map::ALL.iter().all(|spec| spec.name != **name)) {
         return Err(LoadError::UnknownMap(name.clone()));
     }
+    let shapes = pins.map_or(Ok(BTreeMap::new()), |_| shapes_in_object())?;
     let mut loader = EbpfLoader::new();
     let mut chosen = Vec::new();
     for spec in map::ALL {
         let wanted = sizes.get(spec.name).copied().unwrap_or(spec.entries);
         let pinned = pins.map(|dir| dir.join(spec.name));
         let entries = match &pinned {
-            Some(path) => pinned_entries(path, wanted)?.unwrap_or(wanted),
+            Some(path) => pinned_entries(path, wanted, &shapes)?.unwrap_or(wanted),
             None => wanted,
         };
         chosen.push((spec.name, entries, pinned));
@@ -127,7 +128,11 @@ pub fn classifier<'a>(
 ///
 /// aya pairs a pin with the map in the object without looking: a map of other sizes would corrupt
 /// memory in one direction and lose data in the other.
-fn pinned_entries(path: &Path, wanted: u32) -> Result<Option<u32>, LoadError> {
+fn pinned_entries(
+    path: &Path,
+    wanted: u32,
+    shapes: &BTreeMap<String, Shape>,
+) -> Result<Option<u32>, LoadError> {
     if !path.exists() {
         return Ok(None);
     }
@@ -136,7 +141,7 @@ fn pinned_entries(path: &Path, wanted: u32) -> Result<Option<u32>, LoadError> {
         .and_then(|map| map.info())
         .map_err(|source| LoadError::Pin { path: name.clone(), source })?;
     let map_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let ours = shape_in_object(map_name);
+    let ours = shapes.get(map_name).copied();
     let theirs = shape_of(&info);
     if ours != Some(theirs) {
         return Err(LoadError::ForeignMap {
@@ -164,10 +169,11 @@ fn shape_of(info: &MapInfo) -> Shape {
     (kind, info.key_size(), info.value_size())
 }
 
-fn shape_in_object(name: &str) -> Option<Shape> {
-    let object = aya_obj::Object::parse(OBJECT).ok()?;
-    let map = object.maps.get(name)?;
-    Some((map.map_type(), map.key_size(), map.value_size()))
+/// The shapes of the maps in this binary.
+fn shapes_in_object() -> Result<BTreeMap<String, Shape>, LoadError> {
+    let object = aya_obj::Object::parse(OBJECT).map_err(aya::EbpfError::from)?;
+    let shape = |map: &aya_obj::Map| (map.map_type(), map.key_size(), map.value_size());
+    Ok(object.maps.iter().map(|(name, map)| (name.clone(), shape(map))).collect())
 }
 
 fn describe(shape: Option<Shape>) -> String {

@@ -148,24 +148,21 @@ impl Tables for KernelTables {
         }
     }
 
-    fn put_backend(
+    fn put_backends(
         &mut self,
         family: Family,
-        id: u32,
-        record: &BackendRecord,
+        records: &[(u32, BackendRecord)],
     ) -> Result<(), WriteError> {
-        match (family, record.addr.map(|addr| addr.ip)) {
-            (_, Some(IpAddr::V4(ip))) => self.v4.put_backend(id, V4::from(ip), record),
-            (_, Some(IpAddr::V6(ip))) => self.v6.put_backend(id, V6::from(ip), record),
-            (Family::V4, None) => self.v4.put_backend(id, V4::default(), record),
-            (Family::V6, None) => self.v6.put_backend(id, V6::default(), record),
+        match family {
+            Family::V4 => self.v4.put_backends(records),
+            Family::V6 => self.v6.put_backends(records),
         }
     }
 
-    fn put_slot(&mut self, family: Family, slot: u32, backend: u32) -> Result<(), WriteError> {
+    fn put_slots(&mut self, family: Family, base: u32, ids: &[u32]) -> Result<(), WriteError> {
         match family {
-            Family::V4 => persist(&map::SLOTS_V4, || self.v4.slots.map.set(slot, backend, 0)),
-            Family::V6 => persist(&map::SLOTS_V6, || self.v6.slots.map.set(slot, backend, 0)),
+            Family::V4 => self.v4.put_slots(base, ids),
+            Family::V6 => self.v6.put_slots(base, ids),
         }
     }
 
@@ -219,20 +216,17 @@ where
         })
     }
 
-    fn put_backend(&mut self, id: u32, addr: A, record: &BackendRecord) -> Result<(), WriteError> {
-        let redirect = record.redirect.unwrap_or(Redirect { ifindex: 0, mtu: 0 });
-        let value = Backend {
-            addr,
-            ifindex: redirect.ifindex,
-            generation: record.generation,
-            mtu: redirect.mtu,
-            port: record.addr.map_or(0, |addr| addr.port).to_be(),
-            state: match record.addr {
-                Some(_) => backend_state::LIVE,
-                None => backend_state::FREE,
-            },
-        };
-        persist(&self.names.backends, || self.backends.map.set(id, value, 0))
+    fn put_backends(&self, records: &[(u32, BackendRecord)]) -> Result<(), WriteError> {
+        let (ids, values): (Vec<u32>, Vec<_>) =
+            records.iter().map(|(id, record)| (*id, backend(record))).unzip();
+        let fd = self.backends.fd.as_fd();
+        persist(&self.names.backends, || Ok(batch::update::<u32, Backend<A>>(fd, &ids, &values)?))
+    }
+
+    fn put_slots(&self, base: u32, ids: &[u32]) -> Result<(), WriteError> {
+        let slots: Vec<u32> = (base..).take(ids.len()).collect();
+        let fd = self.slots.fd.as_fd();
+        persist(&self.names.slots, || Ok(batch::update(fd, &slots, ids)?))
     }
 
     fn put_frontend(
@@ -286,6 +280,21 @@ where
                 realized.backends.push((family, *id, record(value)));
             }
         })
+    }
+}
+
+fn backend<A: AbiAddr>(record: &BackendRecord) -> Backend<A> {
+    let redirect = record.redirect.unwrap_or(Redirect { ifindex: 0, mtu: 0 });
+    Backend {
+        addr: record.addr.and_then(|addr| A::of(addr.ip)).unwrap_or_default(),
+        ifindex: redirect.ifindex,
+        generation: record.generation,
+        mtu: redirect.mtu,
+        port: record.addr.map_or(0, |addr| addr.port).to_be(),
+        state: match record.addr {
+            Some(_) => backend_state::LIVE,
+            None => backend_state::FREE,
+        },
     }
 }
 

@@ -11,6 +11,7 @@
 
 use std::fmt;
 
+pub mod netfilter;
 pub mod select;
 pub mod snapshot;
 pub mod state;

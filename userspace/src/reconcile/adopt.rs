@@ -1,56 +1,85 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Taking over what the maps hold from an earlier agent: they are the truth, and are never flushed.
+//!
+//! The earlier agent may have died between any two writes. That leaves backends that nothing leads
+//! to and marks that are missing or too many, never a frontend that contradicts itself; should there
+//! be one all the same, it is written anew before others get slots and ids.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Instant,
+};
 
 use super::{
     reconciler::{Held, Reconciler},
-    tables::{Family, Realized, Tables, WriteError},
+    tables::{Family, FrontendRecord, Realized, Tables},
 };
-use crate::{model::addr::BackendAddr, plan::desired::Changes};
+use crate::{
+    model::addr::{BackendAddr, FrontendAddr},
+    plan::desired::Changes,
+};
 
 impl<T: Tables> Reconciler<T> {
-    /// Starts from what the maps hold. What contradicts itself is written anew when it is desired,
-    /// and removed otherwise.
+    /// Starts from what the maps hold.
     pub fn adopt(&mut self, realized: Realized) {
-        let mut addrs = [Vec::new(), Vec::new()];
         for (family, id, record) in &realized.backends {
             self.families[*family as usize].backends.adopt(*id, record);
-            let known: &mut Vec<Option<BackendAddr>> = &mut addrs[*family as usize];
-            let len = known.len().max(*id as usize + 1);
-            known.resize(len, None);
-            known[*id as usize] = record.addr;
         }
+        let mut dead = [BTreeSet::new(), BTreeSet::new()];
         for (addr, record, slots) in realized.frontends {
-            let family = Family::of(addr.ip) as usize;
-            let state = &mut self.families[family];
-            state.entries += 1;
-            *self.addresses.entry(addr.ip).or_insert(0) += 1;
-            let mut record = record;
-            let mut slots = slots;
-            if !state.slots.adopt(record.base..record.base.saturating_add(record.count)) {
-                // Two frontends cannot share slots: this one gets new ones.
-                record.count = 0;
-                slots.clear();
-            }
-            self.frontends.insert(addr, Held { record, slots, uses: Vec::new() });
+            let dead = &mut dead[Family::of(addr.ip) as usize];
+            self.adopt_frontend(addr, record, &slots, dead);
         }
         for ip in realized.wildcards {
-            self.families[Family::of(ip) as usize].entries += 1;
-            self.addresses.entry(ip).or_insert(0);
+            self.marks.adopt(ip);
         }
-        for family in &mut self.families {
-            family.backends.finish_adopting();
+        for (family, dead) in Family::ALL.into_iter().zip(dead) {
+            let state = &mut self.families[family as usize];
+            state.backends.finish_adopting(&dead);
+            let capacity = self.tables.backend_capacity(family);
+            state.disputed.ids.extend(dead.range(..capacity));
         }
+    }
+
+    /// A frontend contradicts itself if its slots lie outside the array or are another's too, or if
+    /// one of them leads to no backend (its id goes into `dead`).
+    fn adopt_frontend(
+        &mut self,
+        addr: FrontendAddr,
+        record: FrontendRecord,
+        slots: &[u32],
+        dead: &mut BTreeSet<u32>,
+    ) {
+        let state = &mut self.families[Family::of(addr.ip) as usize];
+        let range = record.base..record.base.saturating_add(record.count);
+        let free = state.slots.adopt(range.clone());
+        let is_own = range.is_empty() || free == [range.clone()];
+        let mut is_sound = is_own && slots.len() == record.count as usize;
+        let mut ids = Vec::with_capacity(slots.len());
+        for id in slots {
+            if state.backends.adopt_use(*id) {
+                ids.push(*id);
+            } else {
+                dead.insert(*id);
+                is_sound = false;
+            }
+        }
+        if !is_sound {
+            state.disputed.slots.extend(free);
+        }
+        state.frontends += 1;
+        self.marks.add(addr.ip);
+        self.services.reserve(record.service);
+        let held = Held { record, ids: ids.into(), is_sound, is_counted: false };
+        self.frontends.insert(addr, held);
     }
 
     /// Completes the first desired state: frontends that the maps hold and nobody desires are to go,
     /// and service ports keep the numbers that the maps use for them.
     pub fn complete(&mut self, desired: &mut Changes) {
         for (addr, wanted) in desired.iter() {
-            if let (Some(held), Some(wanted)) = (self.frontends.get(addr), wanted) {
-                let name: &Arc<str> = &wanted.service;
-                self.services.adopt(name, held.record.service);
+            if let (Some(held), Some(wanted)) = (self.frontends.get_mut(addr), wanted) {
+                held.is_counted |= self.services.adopt(&wanted.service, held.record.service);
             }
         }
         for addr in self.frontends.keys() {
@@ -58,22 +87,27 @@ impl<T: Tables> Reconciler<T> {
         }
     }
 
-    /// After the first desired state was applied: gives up backends and marks that nothing uses.
-    pub fn sweep(&mut self, now: Instant) -> Result<(), WriteError> {
+    /// After the first desired state was applied: gives up what was adopted and nothing uses.
+    ///
+    /// What a change that failed still wants is kept, and given up by a later [`Self::retry`].
+    pub fn sweep(&mut self, now: Instant) {
+        let wanted: HashSet<BackendAddr> = self.wanted_by_failed().collect();
+        let is_disputed = self.frontends.values().any(|held| !held.is_sound);
+        self.is_unswept = is_disputed;
         for family in Family::ALL {
-            let unused = self.families[family as usize].backends.retire_unused();
-            self.write_records(family, &unused)?;
-            let ids = unused.into_iter().map(|(id, _)| id).collect();
+            let state = &mut self.families[family as usize];
+            let (ids, kept) = state.backends.retire_unused(&wanted);
+            self.is_unswept |= kept > 0;
+            let disputed = match is_disputed {
+                true => Default::default(),
+                false => std::mem::take(&mut state.disputed),
+            };
             self.retire_later(family, 0..0, ids, now);
+            self.retire_later(family, 0..0, disputed.ids, now);
+            for range in disputed.slots {
+                self.retire_later(family, range, Vec::new(), now);
+            }
         }
-        let unused: Vec<_> =
-            self.addresses.iter().filter(|(_, uses)| **uses == 0).map(|(ip, _)| *ip).collect();
-        for ip in unused {
-            self.tables.remove_wildcard(ip)?;
-            self.addresses.remove(&ip);
-            let entries = &mut self.families[Family::of(ip) as usize].entries;
-            *entries = entries.saturating_sub(1);
-        }
-        Ok(())
+        self.settle();
     }
 }

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which backend has which id. A backend is stored once, however many frontends lead to it.
+//!
+//! Decides what the map should hold and remembers what of it is [not written](Backends::unwritten)
+//! yet, so that a refused write is neither lost nor taken for done.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    net::IpAddr,
+};
 
 use super::tables::{BackendRecord, Redirect};
 use crate::{model::addr::BackendAddr, plan::desired::DesiredBackend};
@@ -17,6 +23,8 @@ pub struct Backends {
     places: Vec<Place>,
     free: Vec<u32>,
     ids: HashMap<BackendAddr, u32>,
+    /// Ids whose record in the map is not that of their place.
+    unwritten: BTreeSet<u32>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -27,6 +35,8 @@ struct Place {
     /// Frontends that lead here, draining ones included.
     uses: u32,
     local: bool,
+    /// Given up, and kept until the grace period is over.
+    retired: bool,
     redirect: Option<Redirect>,
 }
 
@@ -34,48 +44,83 @@ impl Place {
     fn record(&self) -> BackendRecord {
         BackendRecord { addr: self.addr, generation: self.generation, redirect: self.redirect }
     }
-}
 
-/// What has to be written after a change.
-pub type Write = Option<(u32, BackendRecord)>;
+    /// 0 is the generation of what was never written.
+    fn next_generation(&self) -> u32 {
+        self.generation.wrapping_add(1).max(1)
+    }
+}
 
 impl Backends {
     /// No backend yet.
     pub fn new(capacity: u32) -> Self {
-        Self { capacity, places: Vec::new(), free: Vec::new(), ids: HashMap::new() }
+        Self {
+            capacity,
+            places: Vec::new(),
+            free: Vec::new(),
+            ids: HashMap::new(),
+            unwritten: BTreeSet::new(),
+        }
     }
 
     /// Takes over what a map holds under an id; nothing uses it yet.
     pub fn adopt(&mut self, id: u32, record: &BackendRecord) {
-        let index = id as usize;
-        if self.places.len() <= index {
-            self.places.resize(index + 1, Place::default());
+        if id >= self.capacity {
+            return;
         }
-        self.places[index] = Place {
+        self.reach(id);
+        self.places[id as usize] = Place {
             addr: record.addr,
             generation: record.generation,
             redirect: record.redirect,
             ..Place::default()
         };
         if let Some(addr) = record.addr {
-            self.ids.insert(addr, id);
+            self.ids.entry(addr).or_insert(id);
         }
     }
 
-    /// After the last [`Self::adopt`]: ids in use by nobody are free.
-    pub fn finish_adopting(&mut self) {
-        let free = |(id, place): (usize, &Place)| place.addr.is_none().then_some(id as u32);
-        self.free = self.places.iter().enumerate().filter_map(free).rev().collect();
+    /// Counts a use that the maps hold; `false` if the id is not that of a live backend.
+    pub fn adopt_use(&mut self, id: u32) -> bool {
+        match self.places.get_mut(id as usize) {
+            Some(place) if place.addr.is_some() => {
+                place.uses += 1;
+                true
+            }
+            _ => false,
+        }
     }
 
-    /// Number of backends in use.
-    pub fn len(&self) -> usize {
-        self.ids.len()
+    /// After the last adoption: ids in use by nobody are free, except those that frontends lead to
+    /// although no backend has them.
+    pub fn finish_adopting(&mut self, led_to: &BTreeSet<u32>) {
+        if let Some(last) = led_to.range(..self.capacity).next_back() {
+            self.reach(*last);
+        }
+        for (id, place) in self.places.iter().enumerate() {
+            match place.addr {
+                // An agent that died between giving an address up and freeing its id may have left
+                // two ids for it: the one in use counts.
+                Some(addr) if place.uses > 0 => {
+                    self.ids.insert(addr, id as u32);
+                }
+                Some(_) => {}
+                None if led_to.contains(&(id as u32)) => {}
+                None => self.free.push(id as u32),
+            }
+        }
+        self.free.reverse();
     }
 
-    /// Whether there is no backend.
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+    fn reach(&mut self, id: u32) {
+        if self.places.len() <= id as usize {
+            self.places.resize(id as usize + 1, Place::default());
+        }
+    }
+
+    /// The id of an address.
+    pub fn id_of(&self, addr: &BackendAddr) -> Option<u32> {
+        self.ids.get(addr).copied()
     }
 
     /// How many of these would need an id of their own.
@@ -88,24 +133,18 @@ impl Backends {
         self.free.len() + (self.capacity as usize).saturating_sub(self.places.len())
     }
 
-    /// Counts one more use of a backend; a new one gets an id, and has to be written.
-    ///
-    /// `None` if no id is left.
-    pub fn acquire(
-        &mut self,
-        backend: &DesiredBackend,
-        resolve: &Resolve<'_>,
-    ) -> Option<(u32, Write)> {
+    /// Counts one more use of a backend; `None` if it needs an id and none is left.
+    pub fn acquire(&mut self, backend: &DesiredBackend, resolve: &Resolve<'_>) -> Option<u32> {
+        let redirect = local_redirect(backend.local, backend.addr.ip, resolve);
         if let Some(&id) = self.ids.get(&backend.addr) {
             let place = &mut self.places[id as usize];
             place.uses += 1;
-            let redirect = local_redirect(backend.local, backend.addr.ip, resolve);
             place.local = backend.local;
-            if place.redirect == redirect {
-                return Some((id, None));
+            if place.redirect != redirect {
+                place.redirect = redirect;
+                self.unwritten.insert(id);
             }
-            place.redirect = redirect;
-            return Some((id, Some((id, place.record()))));
+            return Some(id);
         }
         let id = match self.free.pop() {
             Some(id) => id,
@@ -118,66 +157,84 @@ impl Backends {
         let place = &mut self.places[id as usize];
         *place = Place {
             addr: Some(backend.addr),
-            // 0 is the generation of what was never written.
-            generation: place.generation.wrapping_add(1).max(1),
+            generation: place.next_generation(),
             uses: 1,
             local: backend.local,
-            redirect: local_redirect(backend.local, backend.addr.ip, resolve),
+            retired: false,
+            redirect,
         };
         self.ids.insert(backend.addr, id);
-        Some((id, Some((id, place.record()))))
+        self.unwritten.insert(id);
+        Some(id)
     }
 
-    /// Counts one use less. When it was the last, the backend gets another generation: its flows
-    /// notice at their next packet, while a program that has just read its slot still finds it.
-    pub fn release(&mut self, addr: &BackendAddr) -> Write {
-        let id = *self.ids.get(addr)?;
+    /// Counts one use less; `true` if it was the last: then the id is to be freed after the grace
+    /// period. Its backend gets another generation: its flows notice at their next packet, while a
+    /// program that has just read its slot still finds it.
+    pub fn release(&mut self, id: u32) -> bool {
         let place = &mut self.places[id as usize];
         place.uses = place.uses.saturating_sub(1);
-        self.retire_if_unused(id)
+        place.uses == 0 && self.retire(id)
     }
 
-    /// Retires an id that nothing uses.
-    fn retire_if_unused(&mut self, id: u32) -> Write {
+    fn retire(&mut self, id: u32) -> bool {
         let place = &mut self.places[id as usize];
-        if place.uses > 0 {
-            return None;
-        }
-        place.generation = place.generation.wrapping_add(1).max(1);
-        let record = place.record();
-        if let Some(addr) = place.addr {
+        let Some(addr) = place.addr.filter(|_| !place.retired) else { return false };
+        place.retired = true;
+        place.generation = place.next_generation();
+        self.unwritten.insert(id);
+        if self.ids.get(&addr) == Some(&id) {
             self.ids.remove(&addr);
         }
-        Some((id, record))
+        true
     }
 
-    /// Retires everything that was adopted and not acquired since.
-    pub fn retire_unused(&mut self) -> Vec<(u32, BackendRecord)> {
-        let mut unused: Vec<u32> = self.ids.values().copied().collect();
-        unused.sort_unstable();
-        unused.into_iter().filter_map(|id| self.retire_if_unused(id)).collect()
+    /// Retires what was adopted and is used by nobody, except addresses that are still wanted;
+    /// returns the ids, and how many were kept.
+    pub fn retire_unused(&mut self, wanted: &HashSet<BackendAddr>) -> (Vec<u32>, usize) {
+        let mut retired = Vec::new();
+        let mut kept = 0;
+        for id in 0..self.places.len() as u32 {
+            let place = &self.places[id as usize];
+            let Some(addr) = place.addr.filter(|_| place.uses == 0 && !place.retired) else {
+                continue;
+            };
+            if wanted.contains(&addr) && self.ids.get(&addr) == Some(&id) {
+                kept += 1;
+            } else if self.retire(id) {
+                retired.push(id);
+            }
+        }
+        (retired, kept)
     }
 
     /// After the grace period: a retired id is free.
-    pub fn free(&mut self, id: u32) -> Write {
+    pub fn free(&mut self, id: u32) {
         let place = &mut self.places[id as usize];
         *place = Place { generation: place.generation, ..Place::default() };
-        let record = place.record();
         self.free.push(id);
-        Some((id, record))
+        self.unwritten.insert(id);
     }
 
-    /// Looks up the interfaces of local backends again; returns those that changed.
-    pub fn resolve_again(&mut self, resolve: &Resolve<'_>) -> Vec<(u32, BackendRecord)> {
-        let mut changed = Vec::new();
+    /// Looks up the interfaces of local backends again.
+    pub fn resolve_again(&mut self, resolve: &Resolve<'_>) {
         for (id, place) in self.places.iter_mut().enumerate().filter(|(_, place)| place.local) {
             let redirect = place.addr.and_then(|addr| resolve(addr.ip));
             if place.redirect != redirect {
                 place.redirect = redirect;
-                changed.push((id as u32, place.record()));
+                self.unwritten.insert(id as u32);
             }
         }
-        changed
+    }
+
+    /// What has to be written, ordered by id.
+    pub fn unwritten(&self) -> Vec<(u32, BackendRecord)> {
+        self.unwritten.iter().map(|id| (*id, self.places[*id as usize].record())).collect()
+    }
+
+    /// All of [`Self::unwritten`] is written.
+    pub fn note_written(&mut self) {
+        self.unwritten.clear();
     }
 }
 

@@ -9,6 +9,9 @@
 
 pub mod adopt;
 pub mod backends;
+#[cfg(test)]
+mod fake;
+mod marks;
 pub mod reconciler;
 pub mod services;
 pub mod slots;

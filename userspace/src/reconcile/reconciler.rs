@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keeps what the maps hold, and changes it into what they should hold.
+//!
+//! A change of a frontend has one write that counts, that of its value. What is refused before it
+//! is undone, and the frontend keeps its last good state; what is refused after it (a mark, another
+//! generation of a backend) is due, and tried again with the next change or by
+//! [`Reconciler::retry`].
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    net::IpAddr,
     ops::Range,
     time::{Duration, Instant},
 };
@@ -11,14 +15,15 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    backends::{Backends, Resolve, Write},
+    backends::{Backends, Resolve},
+    marks::Marks,
     services::Services,
     slots::Slots,
-    tables::{BackendRecord, Family, FrontendRecord, Tables, WriteError},
+    tables::{Family, FrontendRecord, Tables, WriteError},
 };
 use crate::{
     model::addr::{BackendAddr, FrontendAddr},
-    plan::desired::{Changes, DesiredBackend, DesiredFrontend, NoBackend},
+    plan::desired::{Changes, DesiredFrontend, NoBackend},
 };
 
 /// How long what nothing leads to any more is kept: a program that has read the old value runs for
@@ -35,7 +40,7 @@ pub enum ReconcileError {
         map: &'static str,
         /// Entries that are needed.
         wanted: usize,
-        /// Entries that are left.
+        /// Entries that are left; for slots, in one piece.
         room: usize,
     },
     /// The kernel refused a write.
@@ -43,19 +48,41 @@ pub enum ReconcileError {
     Write(#[from] WriteError),
 }
 
+/// What changed in what fails.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Frontends that could be programmed before, and cannot now.
+    pub failed: Vec<FrontendAddr>,
+    /// Frontends that could not be programmed before, and now are.
+    pub recovered: Vec<FrontendAddr>,
+}
+
 /// A frontend as the maps hold it.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) record: FrontendRecord,
-    /// Ids in its slots, in order.
-    pub(super) slots: Vec<u32>,
-    /// Backends that it keeps alive: those in its slots and those that drain.
-    pub(super) uses: Vec<BackendAddr>,
+    /// Backends that it keeps alive: first those in its slots, in order, then those that drain.
+    pub(super) ids: Box<[u32]>,
+    /// The slots are its own, and `ids` are what they hold; not so if it was adopted and
+    /// contradicts itself.
+    pub(super) is_sound: bool,
+    /// It is counted as a frontend of its service port.
+    pub(super) is_counted: bool,
 }
 
 impl Held {
+    /// The slots that are its own.
     fn range(&self) -> Range<u32> {
-        self.record.base..self.record.base + self.record.count
+        match self.is_sound {
+            true => self.record.base..self.record.base + self.record.count,
+            false => 0..0,
+        }
+    }
+
+    /// Whether its slots hold exactly these ids.
+    fn has_slots(&self, ids: impl ExactSizeIterator<Item = Option<u32>>) -> bool {
+        let slots = self.ids.iter().take(self.record.count as usize).copied().map(Some);
+        self.is_sound && self.record.count as usize == ids.len() && slots.eq(ids)
     }
 }
 
@@ -64,8 +91,17 @@ impl Held {
 pub(super) struct PerFamily {
     pub(super) backends: Backends,
     pub(super) slots: Slots,
-    /// Entries in the frontend map.
-    pub(super) entries: usize,
+    /// Number of frontends.
+    pub(super) frontends: usize,
+    pub(super) disputed: Disputed,
+}
+
+/// What frontends that contradict themselves may lead to; nobody else gets it until they are
+/// written anew.
+#[derive(Debug, Default)]
+pub(super) struct Disputed {
+    pub(super) slots: Vec<Range<u32>>,
+    pub(super) ids: Vec<u32>,
 }
 
 /// What is freed when its grace is over.
@@ -83,12 +119,15 @@ pub struct Reconciler<T> {
     pub(super) tables: T,
     pub(super) families: [PerFamily; 2],
     pub(super) services: Services,
+    pub(super) marks: Marks,
     pub(super) frontends: HashMap<FrontendAddr, Held>,
-    /// Marked addresses, with the number of their frontends.
-    pub(super) addresses: HashMap<IpAddr, u32>,
     retired: VecDeque<Retired>,
     /// Changes that could not be made, to be tried again.
     failed: BTreeMap<FrontendAddr, (Option<DesiredFrontend>, ReconcileError)>,
+    /// Why something that is due could not be written.
+    due: Option<WriteError>,
+    /// A sweep kept what a later one may not have to keep.
+    pub(super) is_unswept: bool,
 }
 
 impl<T: Tables> Reconciler<T> {
@@ -97,16 +136,19 @@ impl<T: Tables> Reconciler<T> {
         let families = Family::ALL.map(|family| PerFamily {
             backends: Backends::new(tables.backend_capacity(family)),
             slots: Slots::new(tables.slot_capacity(family)),
-            entries: 0,
+            frontends: 0,
+            disputed: Disputed::default(),
         });
         Self {
             tables,
             families,
             services: Services::default(),
+            marks: Marks::default(),
             frontends: HashMap::new(),
-            addresses: HashMap::new(),
             retired: VecDeque::new(),
             failed: BTreeMap::new(),
+            due: None,
+            is_unswept: false,
         }
     }
 
@@ -122,29 +164,43 @@ impl<T: Tables> Reconciler<T> {
 
     /// Makes changes. One that fails leaves its frontend as it was and is tried again; the others
     /// are made.
-    pub fn apply(&mut self, changes: Changes, resolve: &Resolve<'_>, now: Instant) {
-        // Removals first: they make room.
-        let (removed, changed): (Vec<_>, Vec<_>) =
-            changes.into_iter().partition(|(_, desired)| desired.is_none());
-        for (addr, desired) in removed.into_iter().chain(changed) {
-            let result = match &desired {
-                Some(desired) => self.put(&addr, desired, resolve, now),
-                None => self.remove(&addr, now),
-            };
-            match result {
-                Ok(()) => self.failed.remove(&addr),
-                Err(error) => self.failed.insert(addr, (desired, error)),
-            };
+    pub fn apply(&mut self, changes: Changes, resolve: &Resolve<'_>, now: Instant) -> Outcome {
+        let mut outcome = Outcome::default();
+        for (addr, desired) in self.ordered(changes) {
+            match self.make(&addr, desired.as_ref(), resolve, now) {
+                Ok(()) if self.failed.is_empty() => {}
+                Ok(()) => {
+                    if self.failed.remove(&addr).is_some() {
+                        outcome.recovered.push(addr);
+                    }
+                }
+                Err(error) => {
+                    if self.failed.insert(addr, (desired, error)).is_none() {
+                        outcome.failed.push(addr);
+                    }
+                }
+            }
         }
+        self.settle();
+        outcome
     }
 
     /// Tries again what failed.
-    pub fn retry(&mut self, resolve: &Resolve<'_>, now: Instant) {
+    pub fn retry(&mut self, resolve: &Resolve<'_>, now: Instant) -> Outcome {
+        let mut outcome = Outcome::default();
         let failed = std::mem::take(&mut self.failed);
-        if !failed.is_empty() {
-            let changes = failed.into_iter().map(|(addr, (desired, _))| (addr, desired));
-            self.apply(changes.collect(), resolve, now);
+        let failed = failed.into_iter().map(|(addr, (desired, _))| (addr, desired)).collect();
+        for (addr, desired) in self.ordered(failed) {
+            match self.make(&addr, desired.as_ref(), resolve, now) {
+                Ok(()) => outcome.recovered.push(addr),
+                Err(error) => drop(self.failed.insert(addr, (desired, error))),
+            }
         }
+        match self.is_unswept {
+            true => self.sweep(now),
+            false => self.settle(),
+        }
+        outcome
     }
 
     /// What could not be made, and why.
@@ -152,32 +208,42 @@ impl<T: Tables> Reconciler<T> {
         self.failed.iter().map(|(addr, (_, error))| (addr, error))
     }
 
+    /// Why one frontend could not be made what it should be.
+    pub fn error(&self, addr: &FrontendAddr) -> Option<&ReconcileError> {
+        self.failed.get(addr).map(|(_, error)| error)
+    }
+
+    /// Why something that no frontend waits for could not be written; it is tried again.
+    pub fn due_error(&self) -> Option<&WriteError> {
+        self.due.as_ref()
+    }
+
     /// Frees what has been out of use for [`GRACE`]; returns when to call again.
-    pub fn free_retired(&mut self, now: Instant) -> Result<Option<Instant>, WriteError> {
+    pub fn free_retired(&mut self, now: Instant) -> Option<Instant> {
+        let mut next = None;
+        let mut is_any = false;
         while let Some(oldest) = self.retired.front() {
             let due = oldest.since + GRACE;
             if due > now {
-                return Ok(Some(due));
+                next = Some(due);
+                break;
             }
             let Some(retired) = self.retired.pop_front() else { break };
-            let family = retired.family;
-            self.families[family as usize].slots.give_back(retired.slots);
-            for id in retired.ids {
-                let write = self.families[family as usize].backends.free(id);
-                self.write_backend(family, write)?;
-            }
+            let state = &mut self.families[retired.family as usize];
+            state.slots.give_back(retired.slots);
+            retired.ids.into_iter().for_each(|id| state.backends.free(id));
+            is_any = true;
         }
-        Ok(None)
+        if is_any {
+            self.settle();
+        }
+        next
     }
 
     /// Looks up the interfaces of local backends again.
-    pub fn resolve_again(&mut self, resolve: &Resolve<'_>) -> Result<(), WriteError> {
-        for family in Family::ALL {
-            for write in self.families[family as usize].backends.resolve_again(resolve) {
-                self.write_backend(family, Some(write))?;
-            }
-        }
-        Ok(())
+    pub fn resolve_again(&mut self, resolve: &Resolve<'_>) {
+        self.families.iter_mut().for_each(|state| state.backends.resolve_again(resolve));
+        self.settle();
     }
 
     /// Numbers and names of service ports.
@@ -190,6 +256,30 @@ impl<T: Tables> Reconciler<T> {
         self.frontends.len()
     }
 
+    /// Removals first: they make room. Then frontends that contradict themselves.
+    fn ordered(&self, changes: Changes) -> Vec<(FrontendAddr, Option<DesiredFrontend>)> {
+        let mut ordered: Vec<_> = changes.into_iter().collect();
+        ordered.sort_by_key(|(addr, desired)| match desired {
+            None => 0,
+            Some(_) if self.frontends.get(addr).is_some_and(|held| !held.is_sound) => 1,
+            Some(_) => 2,
+        });
+        ordered
+    }
+
+    fn make(
+        &mut self,
+        addr: &FrontendAddr,
+        desired: Option<&DesiredFrontend>,
+        resolve: &Resolve<'_>,
+        now: Instant,
+    ) -> Result<(), ReconcileError> {
+        match desired {
+            Some(desired) => self.put(addr, desired, resolve, now),
+            None => Ok(self.remove(addr, now)?),
+        }
+    }
+
     fn put(
         &mut self,
         addr: &FrontendAddr,
@@ -199,67 +289,36 @@ impl<T: Tables> Reconciler<T> {
     ) -> Result<(), ReconcileError> {
         let family = Family::of(addr.ip);
         self.check_room(addr, desired)?;
-        let (slots, uses) = self.acquire(family, desired, resolve)?;
-        let (record, kept_slots) = match self.write_frontend(addr, desired, &slots) {
-            Ok(written) => written,
+        let ids = self.acquire(family, desired, resolve, now)?;
+        let record = match self.write(addr, desired, &ids) {
+            Ok(record) => record,
             Err(error) => {
-                self.release(family, &uses, now)?;
+                self.release(family, &ids, now);
                 return Err(error);
             }
         };
-        let old = self.frontends.insert(*addr, Held { record, slots, uses });
-        match old {
-            Some(old) => self.retire(family, old, kept_slots, now)?,
-            None => self.add_address(addr)?,
+        let held = Held { record, ids: ids.into(), is_sound: true, is_counted: true };
+        let range = held.range();
+        match self.frontends.insert(*addr, held) {
+            Some(old) => self.give_up(family, &old, &range, now),
+            None => {
+                self.families[family as usize].frontends += 1;
+                self.marks.add(addr.ip);
+            }
         }
         Ok(())
     }
 
-    /// Writes slots and frontend; returns the record and whether the slots are the old ones.
-    fn write_frontend(
-        &mut self,
-        addr: &FrontendAddr,
-        desired: &DesiredFrontend,
-        slots: &[u32],
-    ) -> Result<(FrontendRecord, bool), ReconcileError> {
-        let family = Family::of(addr.ip);
-        let old = self.frontends.get(addr);
-        let old_record = old.map(|old| old.record);
-        let kept = old.filter(|old| old.slots == slots).map(Held::range);
-        let range = match &kept {
-            Some(range) => range.clone(),
-            None => self.write_slots(family, slots)?,
-        };
-        let service = self.services.acquire(&desired.service);
-        let record = FrontendRecord {
-            service,
-            base: range.start,
-            count: slots.len() as u32,
-            silent: desired.no_backend == NoBackend::Drop,
-            affinity_seconds: desired
-                .affinity
-                .map_or(0, |timeout| timeout.as_secs().try_into().unwrap_or(u32::MAX)),
-        };
-        if old_record != Some(record)
-            && let Err(error) = self.tables.put_frontend(addr, &record)
-        {
-            self.services.release(service);
-            if kept.is_none() {
-                self.families[family as usize].slots.give_back(range);
-            }
-            return Err(error.into());
-        }
-        Ok((record, kept.is_some()))
-    }
-
-    fn remove(&mut self, addr: &FrontendAddr, now: Instant) -> Result<(), ReconcileError> {
+    fn remove(&mut self, addr: &FrontendAddr, now: Instant) -> Result<(), WriteError> {
         if !self.frontends.contains_key(addr) {
             return Ok(());
         }
         self.tables.remove_frontend(addr)?;
-        self.remove_address(addr)?;
         if let Some(old) = self.frontends.remove(addr) {
-            self.retire(Family::of(addr.ip), old, false, now)?;
+            let family = Family::of(addr.ip);
+            self.families[family as usize].frontends -= 1;
+            self.marks.remove(addr.ip);
+            self.give_up(family, &old, &(0..0), now);
         }
         Ok(())
     }
@@ -272,136 +331,123 @@ impl<T: Tables> Reconciler<T> {
     ) -> Result<(), ReconcileError> {
         let family = Family::of(addr.ip);
         let state = &self.families[family as usize];
-        let full = |map, wanted: usize, room: usize| ReconcileError::Full { map, wanted, room };
+        let check = |map, wanted: usize, room: usize| match wanted > room {
+            true => Err(ReconcileError::Full { map, wanted, room }),
+            false => Ok(()),
+        };
         let missing = state.backends.missing(desired.backends.iter().chain(&desired.draining));
-        if missing > state.backends.room() {
-            return Err(full("BACKENDS", missing, state.backends.room()));
+        check("BACKENDS", missing, state.backends.room())?;
+        let ids = desired.backends.iter().map(|backend| state.backends.id_of(&backend.addr));
+        let old = self.frontends.get(addr);
+        if !old.is_some_and(|old| old.has_slots(ids)) {
+            check("SLOTS", desired.backends.len(), state.slots.longest() as usize)?;
         }
-        let room = state.slots.free() as usize;
-        if desired.backends.len() > room {
-            return Err(full("SLOTS", desired.backends.len(), room));
-        }
-        if !self.frontends.contains_key(addr) {
-            let wanted = 1 + usize::from(!self.addresses.contains_key(&addr.ip));
-            let room = self.tables.frontend_capacity(family) as usize;
-            if state.entries + wanted > room {
-                return Err(full("FRONTENDS", wanted, room - state.entries));
-            }
+        if old.is_none() {
+            let wanted = 1 + usize::from(!self.marks.contains(&addr.ip));
+            let used = state.frontends + self.marks.count(family);
+            let capacity = self.tables.frontend_capacity(family) as usize;
+            check("FRONTENDS", wanted, capacity.saturating_sub(used))?;
         }
         Ok(())
     }
 
-    /// Ids of the backends, new ones written: those for slots, and the addresses of all.
+    /// Ids of all backends of a frontend, those for its slots first.
     fn acquire(
         &mut self,
         family: Family,
         desired: &DesiredFrontend,
         resolve: &Resolve<'_>,
-    ) -> Result<(Vec<u32>, Vec<BackendAddr>), ReconcileError> {
-        let mut slots = Vec::with_capacity(desired.backends.len());
-        let mut uses = Vec::with_capacity(desired.backends.len() + desired.draining.len());
+        now: Instant,
+    ) -> Result<Vec<u32>, ReconcileError> {
+        let mut ids = Vec::with_capacity(desired.backends.len() + desired.draining.len());
         for backend in desired.backends.iter().chain(&desired.draining) {
-            let id = self.acquire_one(family, backend, resolve)?;
-            uses.push(backend.addr);
-            if slots.len() < desired.backends.len() {
-                slots.push(id);
+            match self.families[family as usize].backends.acquire(backend, resolve) {
+                Some(id) => ids.push(id),
+                None => {
+                    self.release(family, &ids, now);
+                    return Err(ReconcileError::Full { map: "BACKENDS", wanted: 1, room: 0 });
+                }
             }
         }
-        Ok((slots, uses))
+        Ok(ids)
     }
 
-    fn acquire_one(
+    /// Writes backends, slots and frontend, as far as the maps do not hold them.
+    fn write(
         &mut self,
-        family: Family,
-        backend: &DesiredBackend,
-        resolve: &Resolve<'_>,
-    ) -> Result<u32, ReconcileError> {
-        let full = ReconcileError::Full { map: "BACKENDS", wanted: 1, room: 0 };
-        let (id, write) =
-            self.families[family as usize].backends.acquire(backend, resolve).ok_or(full)?;
-        self.write_backend(family, write)?;
-        Ok(id)
+        addr: &FrontendAddr,
+        desired: &DesiredFrontend,
+        ids: &[u32],
+    ) -> Result<FrontendRecord, ReconcileError> {
+        let family = Family::of(addr.ip);
+        self.write_backends(family)?;
+        let slots = &ids[..desired.backends.len()];
+        let old = self.frontends.get(addr).filter(|old| old.is_sound);
+        let old_record = old.map(|old| old.record);
+        let kept = old.filter(|old| old.has_slots(slots.iter().copied().map(Some)));
+        let (range, is_new) = match kept {
+            Some(old) => (old.range(), false),
+            None => (self.write_slots(family, slots)?, true),
+        };
+        let service = self.services.acquire(&desired.service);
+        let record = record(desired, service, &range);
+        if old_record != Some(record)
+            && let Err(error) = self.tables.put_frontend(addr, &record)
+        {
+            self.services.release(service);
+            if is_new {
+                self.families[family as usize].slots.give_back(range);
+            }
+            return Err(error.into());
+        }
+        Ok(record)
     }
 
-    fn write_backend(&mut self, family: Family, write: Write) -> Result<(), WriteError> {
-        match write {
-            Some((id, record)) => self.tables.put_backend(family, id, &record),
-            None => Ok(()),
+    fn write_backends(&mut self, family: Family) -> Result<(), WriteError> {
+        let backends = &mut self.families[family as usize].backends;
+        let unwritten = backends.unwritten();
+        if !unwritten.is_empty() {
+            self.tables.put_backends(family, &unwritten)?;
+            backends.note_written();
         }
+        Ok(())
     }
 
     fn write_slots(&mut self, family: Family, ids: &[u32]) -> Result<Range<u32>, ReconcileError> {
-        let wanted = ids.len();
-        if wanted == 0 {
+        if ids.is_empty() {
             return Ok(0..0);
         }
         let slots = &mut self.families[family as usize].slots;
-        let room = slots.free() as usize;
-        let full = ReconcileError::Full { map: "SLOTS", wanted, room };
-        let range = slots.take(wanted as u32).ok_or(full)?;
-        for (slot, id) in range.clone().zip(ids) {
-            if let Err(error) = self.tables.put_slot(family, slot, *id) {
-                self.families[family as usize].slots.give_back(range);
-                return Err(error.into());
+        let range = slots.take(ids.len() as u32).ok_or_else(|| ReconcileError::Full {
+            map: "SLOTS",
+            wanted: ids.len(),
+            room: slots.longest() as usize,
+        })?;
+        match self.tables.put_slots(family, range.start, ids) {
+            Ok(()) => Ok(range),
+            Err(error) => {
+                slots.give_back(range);
+                Err(error.into())
             }
         }
-        Ok(range)
     }
 
-    fn add_address(&mut self, addr: &FrontendAddr) -> Result<(), WriteError> {
-        let entries = &mut self.families[Family::of(addr.ip) as usize].entries;
-        *entries += 1;
-        let uses = self.addresses.entry(addr.ip).or_insert(0);
-        *uses += 1;
-        if *uses == 1 {
-            *entries += 1;
-            self.tables.put_wildcard(addr.ip)?;
+    /// Gives up what a frontend held, now that it leads to the slots in `kept`.
+    fn give_up(&mut self, family: Family, old: &Held, kept: &Range<u32>, now: Instant) {
+        if old.is_counted {
+            self.services.release(old.record.service);
         }
-        Ok(())
-    }
-
-    fn remove_address(&mut self, addr: &FrontendAddr) -> Result<(), WriteError> {
-        let entries = &mut self.families[Family::of(addr.ip) as usize].entries;
-        *entries = entries.saturating_sub(1);
-        let Some(uses) = self.addresses.get_mut(&addr.ip) else { return Ok(()) };
-        *uses -= 1;
-        if *uses == 0 {
-            self.addresses.remove(&addr.ip);
-            *entries = entries.saturating_sub(1);
-            self.tables.remove_wildcard(addr.ip)?;
+        if old.range() != *kept {
+            self.retire_later(family, old.range(), Vec::new(), now);
         }
-        Ok(())
-    }
-
-    /// Gives up what a frontend held, now that it leads elsewhere.
-    fn retire(
-        &mut self,
-        family: Family,
-        old: Held,
-        keep_slots: bool,
-        now: Instant,
-    ) -> Result<(), ReconcileError> {
-        self.services.release(old.record.service);
-        let slots = if keep_slots { 0..0 } else { old.range() };
-        self.retire_later(family, slots, Vec::new(), now);
-        self.release(family, &old.uses, now)
+        self.release(family, &old.ids, now);
     }
 
     /// Counts one use of each backend less.
-    fn release(
-        &mut self,
-        family: Family,
-        uses: &[BackendAddr],
-        now: Instant,
-    ) -> Result<(), ReconcileError> {
-        let mut ids = Vec::new();
-        for addr in uses {
-            let write = self.families[family as usize].backends.release(addr);
-            ids.extend(write.as_ref().map(|(id, _)| *id));
-            self.write_backend(family, write)?;
-        }
-        self.retire_later(family, 0..0, ids, now);
-        Ok(())
+    fn release(&mut self, family: Family, ids: &[u32], now: Instant) {
+        let backends = &mut self.families[family as usize].backends;
+        let retired = ids.iter().copied().filter(|id| backends.release(*id)).collect();
+        self.retire_later(family, 0..0, retired, now);
     }
 
     pub(super) fn retire_later(
@@ -416,11 +462,34 @@ impl<T: Tables> Reconciler<T> {
         }
     }
 
-    pub(super) fn write_records(
-        &mut self,
-        family: Family,
-        records: &[(u32, BackendRecord)],
-    ) -> Result<(), WriteError> {
-        records.iter().try_for_each(|(id, record)| self.tables.put_backend(family, *id, record))
+    /// Writes what is due.
+    pub(super) fn settle(&mut self) {
+        let [v4, v6] = Family::ALL.map(|family| self.write_backends(family));
+        let marks = self.marks.settle(&mut self.tables);
+        self.due = v4.and(v6).and(marks).err();
+    }
+
+    /// Backends of changes that failed.
+    pub(super) fn wanted_by_failed(&self) -> impl Iterator<Item = BackendAddr> {
+        let desired = self.failed.values().filter_map(|(desired, _)| desired.as_ref());
+        desired.flat_map(|desired| {
+            desired.backends.iter().chain(&desired.draining).map(|backend| backend.addr)
+        })
     }
 }
+
+fn record(desired: &DesiredFrontend, service: u32, range: &Range<u32>) -> FrontendRecord {
+    FrontendRecord {
+        service,
+        base: range.start,
+        count: range.end - range.start,
+        silent: desired.no_backend == NoBackend::Drop,
+        affinity_seconds: desired
+            .affinity
+            .map_or(0, |timeout| timeout.as_secs().try_into().unwrap_or(u32::MAX)),
+    }
+}
+
+#[cfg(test)]
+#[path = "reconciler_tests.rs"]
+mod tests;

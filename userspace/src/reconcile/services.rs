@@ -15,14 +15,26 @@ pub struct Services {
 }
 
 impl Services {
-    /// Gives a service port the number that the maps already use for it, if both are free.
-    pub fn adopt(&mut self, name: &Arc<str>, id: u32) {
+    /// The maps use this number for a service port whose name is not known: it is not given out.
+    pub fn reserve(&mut self, id: u32) {
         self.next = self.next.max(id);
-        if id == 0 || self.names.contains_key(&id) || self.ids.contains_key(name) {
-            return;
+    }
+
+    /// Counts a frontend that the maps hold under a number; `false` if the number belongs to another
+    /// service port, or the service port has another number.
+    pub fn adopt(&mut self, name: &Arc<str>, id: u32) -> bool {
+        if id == 0 {
+            return false;
         }
-        self.names.insert(id, name.clone());
-        self.ids.insert(name.clone(), (id, 0));
+        match (self.ids.get_mut(name), self.names.contains_key(&id)) {
+            (Some((known, uses)), _) if *known == id => *uses += 1,
+            (None, false) => {
+                self.names.insert(id, name.clone());
+                self.ids.insert(name.clone(), (id, 1));
+            }
+            _ => return false,
+        }
+        true
     }
 
     /// Counts one more frontend of a service port and returns its number, which is never 0.

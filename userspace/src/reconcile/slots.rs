@@ -18,25 +18,32 @@ impl Slots {
 
     /// Takes the first free range of a length; `None` if there is none.
     pub fn take(&mut self, len: u32) -> Option<Range<u32>> {
-        let (&start, &end) = self.free.iter().find(|(start, end)| *end - *start >= len)?;
-        self.free.remove(&start);
-        if start + len < end {
-            self.free.insert(start + len, end);
+        if len == 0 {
+            return Some(0..0);
         }
+        let (&start, _) = self.free.iter().find(|(start, end)| *end - *start >= len)?;
+        self.cut(start..start + len);
         Some(start..start + len)
     }
 
-    /// Takes a range that the maps use already; `false` if it is not free as a whole.
-    pub fn adopt(&mut self, range: Range<u32>) -> bool {
+    /// Takes what is free of a range that the maps use already: all of it, unless others use it too.
+    pub fn adopt(&mut self, range: Range<u32>) -> Vec<Range<u32>> {
         if range.is_empty() {
-            return true;
+            return Vec::new();
         }
-        let Some((&start, &end)) = self.free.range(..=range.start).next_back() else {
-            return false;
-        };
-        if range.end > end {
-            return false;
-        }
+        let parts: Vec<_> = self
+            .free
+            .range(..range.end)
+            .map(|(start, end)| range.start.max(*start)..range.end.min(*end))
+            .filter(|part| !part.is_empty())
+            .collect();
+        parts.iter().for_each(|part| self.cut(part.clone()));
+        parts
+    }
+
+    /// Takes a range that lies in one that is free.
+    fn cut(&mut self, range: Range<u32>) {
+        let Some((&start, &end)) = self.free.range(..=range.start).next_back() else { return };
         self.free.remove(&start);
         if start < range.start {
             self.free.insert(start, range.start);
@@ -44,7 +51,6 @@ impl Slots {
         if range.end < end {
             self.free.insert(range.end, end);
         }
-        true
     }
 
     /// Gives a range back.
@@ -65,7 +71,13 @@ impl Slots {
         self.free.insert(merged.start, merged.end);
     }
 
+    /// Length of the longest free range.
+    pub fn longest(&self) -> u32 {
+        self.free.iter().map(|(start, end)| end - start).max().unwrap_or_default()
+    }
+
     /// Number of free slots.
+    #[cfg(test)]
     pub fn free(&self) -> u32 {
         self.free.iter().map(|(start, end)| end - start).sum()
     }
@@ -89,13 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn a_range_in_use_is_adopted_once() {
+    fn of_a_range_in_use_only_what_is_free_is_adopted() {
         let mut slots = Slots::new(10);
-        assert!(slots.adopt(3..5));
-        assert!(!slots.adopt(4..6));
-        assert!(!slots.adopt(9..11));
-        assert_eq!(slots.take(4), Some(5..9));
-        assert_eq!(slots.free(), 4);
+        assert_eq!(slots.adopt(3..5), [3..5]);
+        assert_eq!(slots.adopt(2..6), [2..3, 5..6]);
+        assert_eq!(slots.adopt(9..11), [9..10]);
+        assert_eq!(slots.adopt(7..7), []);
+        assert_eq!(slots.take(3), Some(6..9));
+        assert_eq!(slots.free(), 2);
     }
 
     proptest! {

@@ -63,15 +63,14 @@ pub trait Tables {
     /// Number of frontends there can be, wildcards included.
     fn frontend_capacity(&self, family: Family) -> u32;
 
-    /// Writes a backend.
-    fn put_backend(
+    /// Writes backends; on failure some may be written and others not.
+    fn put_backends(
         &mut self,
         family: Family,
-        id: u32,
-        record: &BackendRecord,
+        records: &[(u32, BackendRecord)],
     ) -> Result<(), WriteError>;
-    /// Writes a slot.
-    fn put_slot(&mut self, family: Family, slot: u32, backend: u32) -> Result<(), WriteError>;
+    /// Writes slots that follow each other; on failure some may be written and others not.
+    fn put_slots(&mut self, family: Family, base: u32, ids: &[u32]) -> Result<(), WriteError>;
     /// Writes a frontend; it takes effect at once and as a whole.
     fn put_frontend(
         &mut self,

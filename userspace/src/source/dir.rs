@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use inotify::{EventMask, Inotify, WatchMask};
@@ -30,7 +30,7 @@ use tracing::{info, warn};
 use super::{
     catalog::Catalog,
     convert::Converter,
-    event::{BATCHES_IN_FLIGHT, Batch, Batches, Event, Source, SourceError},
+    event::{BATCHES_IN_FLIGHT, Batch, Batches, Delivery, Event, Source, SourceError},
     load::{self, Content},
     parse::{self, Parsed},
 };
@@ -125,18 +125,19 @@ struct Watcher {
     converter: Converter,
     /// Kinds that were mentioned as accepted without effect.
     unused: HashSet<Kind>,
-    sender: mpsc::Sender<Batch>,
+    sender: mpsc::Sender<Delivery>,
 }
 
 impl Watcher {
     async fn run(mut self, inotify: Inotify) {
+        let mut noticed = Instant::now();
         let everything = Touched { everything: true, ..Touched::default() };
         let mut batch = self.read(everything);
         info!(path = %self.path.display(), events = batch.len(), "read the directory");
         batch.push(Event::Synced);
         let mut inotify = inotify;
         loop {
-            if !self.send(batch).await {
+            if !self.send(noticed, batch).await {
                 return;
             }
             match self.follow(inotify).await {
@@ -144,7 +145,7 @@ impl Watcher {
                 Ok(Stop::DirectoryGone) => {}
                 Err(error) => warn!(path = %self.path.display(), %error, "watching the directory"),
             }
-            (inotify, batch) = match self.find_again().await {
+            (inotify, noticed, batch) = match self.find_again().await {
                 Some(found) => found,
                 None => return,
             };
@@ -169,6 +170,7 @@ impl Watcher {
                 }
                 events => events?,
             };
+            let noticed = Instant::now();
             let mut touched = Touched::default();
             for event in events {
                 touched.note(&self.path, event.mask, event.name.and_then(|name| name.to_str()));
@@ -177,7 +179,7 @@ impl Watcher {
                 return Ok(Stop::DirectoryGone);
             }
             let batch = self.read(touched);
-            if !self.send(batch).await {
+            if !self.send(noticed, batch).await {
                 return Ok(Stop::ReceiverGone);
             }
         }
@@ -228,11 +230,12 @@ impl Watcher {
     }
 
     /// Waits for the directory to come back; `None` if the receiver went first.
-    async fn find_again(&mut self) -> Option<(Inotify, Batch)> {
+    async fn find_again(&mut self) -> Option<(Inotify, Instant, Batch)> {
         let path: Arc<str> = self.path.to_string_lossy().into();
         let directory = ObjectRef::new(Kind::Directory, ObjectName::cluster(&path));
         let mut is_told = false;
         loop {
+            let noticed = Instant::now();
             if let Ok(inotify) = watch(&self.path)
                 && self.read_everything().is_ok()
             {
@@ -240,12 +243,13 @@ impl Watcher {
                 if is_told {
                     batch.push(Event::Rejected(directory, [].into()));
                 }
-                return Some((inotify, batch));
+                return Some((inotify, noticed, batch));
             }
             if !is_told {
                 let reason = RejectReason::DirectoryGone { path: path.clone() };
                 is_told = true;
-                if !self.send(vec![Event::Rejected(directory.clone(), [reason].into())]).await {
+                let rejected = vec![Event::Rejected(directory.clone(), [reason].into())];
+                if !self.send(noticed, rejected).await {
                     return None;
                 }
             }
@@ -257,15 +261,8 @@ impl Watcher {
     }
 
     /// Delivers a batch if there is anything in it; false if the receiver is gone.
-    async fn send(&self, batch: Batch) -> bool {
-        for event in &batch {
-            if let Event::Rejected(object, reasons) = event {
-                for reason in reasons.iter() {
-                    warn!(%object, %reason, "rejected");
-                }
-            }
-        }
-        batch.is_empty() || self.sender.send(batch).await.is_ok()
+    async fn send(&self, noticed: Instant, batch: Batch) -> bool {
+        batch.is_empty() || self.sender.send(Delivery { noticed, batch }).await.is_ok()
     }
 }
 

@@ -42,7 +42,7 @@ impl Fixture {
 
     /// The next batch as text.
     async fn next(&mut self) -> Vec<String> {
-        let batch = timeout(PATIENCE, self.batches.recv()).await.unwrap().unwrap();
+        let batch = timeout(PATIENCE, self.batches.recv()).await.unwrap().unwrap().batch;
         batch.iter().map(say).collect()
     }
 
@@ -205,7 +205,7 @@ async fn the_swap_of_a_mounted_config_map_is_seen() {
     symlink("..1", at("..data")).unwrap();
     symlink("..data/web.yaml", at("web.yaml")).unwrap();
     let mut batches = DirSource::new(directory.path()).start().unwrap();
-    let first: Vec<_> = batches.recv().await.unwrap().iter().map(say).collect();
+    let first: Vec<_> = batches.recv().await.unwrap().batch.iter().map(say).collect();
     assert_eq!(first, ["apply default/web 10.96.0.1", "synced"]);
 
     symlink("..2", at("..data_tmp")).unwrap();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a source is: something that starts, or says why not, and then delivers batches of events.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Instant};
 
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -9,7 +9,16 @@ use tokio::sync::mpsc;
 pub use crate::model::event::{Batch, Event};
 
 /// The receiving end of a source. It ends only when the source cannot go on.
-pub type Batches = mpsc::Receiver<Batch>;
+pub type Batches = mpsc::Receiver<Delivery>;
+
+/// A batch on its way, with the time at which the source learned that something had changed.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Before anything was read or parsed.
+    pub noticed: Instant,
+    /// What changed.
+    pub batch: Batch,
+}
 
 /// Batches that may wait for the receiver before the source stops reading; what changes meanwhile
 /// is coalesced by the source's own queue.

@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Over [`FakeTables`], which checks at every write what a reader would see.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use proptest::prelude::*;
+
+use super::{
+    super::{fake::FakeTables, tables::Redirect},
+    *,
+};
+use crate::{model::addr::Protocol, plan::desired::DesiredBackend};
+
+fn frontend(index: u8) -> FrontendAddr {
+    let ip: IpAddr = match index % 4 {
+        3 => "fd00::1".parse().unwrap(),
+        last => [10, 96, 0, last].into(),
+    };
+    FrontendAddr { ip, port: 80 + u16::from(index / 4), protocol: Protocol::Tcp }
+}
+
+/// Backend `index` of the family of a frontend; every third is on our node.
+fn backend(of: &FrontendAddr, index: u8) -> DesiredBackend {
+    let ip: IpAddr = match of.ip {
+        IpAddr::V4(_) => [10, 244, 0, index].into(),
+        IpAddr::V6(_) => [0xfd00, 0x244, 0, 0, 0, 0, 0, index.into()].into(),
+    };
+    DesiredBackend { addr: BackendAddr { ip, port: 8080 }, local: index % 3 == 0 }
+}
+
+fn desired(of: &FrontendAddr, backends: &[u8], draining: &[u8]) -> DesiredFrontend {
+    let all = |indices: &[u8]| indices.iter().map(|index| backend(of, *index)).collect();
+    DesiredFrontend {
+        service: format!("shop/{}", of.port).into(),
+        backends: all(backends),
+        draining: all(draining),
+        no_backend: NoBackend::Reject,
+        affinity: None,
+    }
+}
+
+/// An agent's part over maps that outlive it.
+struct World {
+    reconciler: Reconciler<FakeTables>,
+    desired: BTreeMap<FrontendAddr, DesiredFrontend>,
+    ifindex: u32,
+}
+
+impl World {
+    fn new(tables: FakeTables) -> Self {
+        Self { reconciler: Reconciler::new(tables), desired: BTreeMap::new(), ifindex: 7 }
+    }
+
+    fn tables(&mut self) -> &mut FakeTables {
+        self.reconciler.tables_mut()
+    }
+
+    fn redirect(&self) -> impl Fn(IpAddr) -> Option<Redirect> + use<> {
+        let ifindex = self.ifindex;
+        move |_| Some(Redirect { ifindex, mtu: 1500 })
+    }
+
+    fn set(&mut self, addr: FrontendAddr, wanted: Option<DesiredFrontend>) -> Outcome {
+        match wanted.clone() {
+            Some(wanted) => drop(self.desired.insert(addr, wanted)),
+            None => drop(self.desired.remove(&addr)),
+        }
+        let now = self.tables().now;
+        self.reconciler.apply([(addr, wanted)].into(), &self.redirect(), now)
+    }
+
+    fn put(&mut self, index: u8, backends: &[u8]) -> Outcome {
+        let addr = frontend(index);
+        self.set(addr, Some(desired(&addr, backends, &[])))
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.tables().sleep(time);
+        let now = self.tables().now;
+        self.reconciler.free_retired(now);
+    }
+
+    fn retry(&mut self) -> Outcome {
+        let now = self.tables().now;
+        self.reconciler.retry(&self.redirect(), now)
+    }
+
+    /// The agent dies and another starts over the same maps.
+    fn restart(&mut self) {
+        let mut tables = std::mem::replace(self.tables(), FakeTables::new());
+        tables.dies_after = None;
+        // No process starts within the grace period.
+        tables.sleep(GRACE);
+        let (realized, now) = (tables.realized(), tables.now);
+        self.reconciler = Reconciler::new(tables);
+        self.reconciler.adopt(realized);
+        let mut changes =
+            self.desired.iter().map(|(addr, wanted)| (*addr, Some(wanted.clone()))).collect();
+        self.reconciler.complete(&mut changes);
+        self.reconciler.apply(changes, &self.redirect(), now);
+        self.reconciler.sweep(now);
+    }
+
+    /// Nothing fails any more, and everything has its time.
+    fn settle(&mut self) {
+        self.tables().failures = 0;
+        self.tables().dies_after = None;
+        for _ in 0..3 {
+            self.retry();
+            self.pass(GRACE);
+        }
+    }
+
+    /// The maps hold what is desired, nothing less and nothing more.
+    fn assert_exact(&mut self) {
+        assert_eq!(self.reconciler.errors().count(), 0);
+        assert!(self.reconciler.due_error().is_none());
+        let wanted = self.desired.clone();
+        let redirect = self.redirect()("10.0.0.1".parse().unwrap());
+        let tables = self.reconciler.tables();
+        assert!(tables.frontends.keys().eq(wanted.keys()), "{tables:#?}");
+        let mut live = BTreeMap::new();
+        for (addr, wanted) in &wanted {
+            let backends: Vec<_> = wanted.backends.iter().map(|backend| backend.addr).collect();
+            assert_eq!(tables.reached(addr), Some(backends), "{addr}");
+            let found = tables.frontends[addr];
+            let range = found.base..found.base + found.count;
+            assert_eq!(found, record(wanted, found.service, &range), "{addr}");
+            let names: BTreeMap<_, _> = self.reconciler.service_names().names().collect();
+            assert_eq!(names.get(&found.service), Some(&&wanted.service), "{addr}");
+            let all = wanted.backends.iter().chain(&wanted.draining);
+            live.extend(all.map(|backend| (backend.addr, backend.local)));
+        }
+        assert!(tables.live().iter().eq(live.keys()), "{tables:#?}");
+        for backend in tables.backends.values() {
+            let local = backend.addr.and_then(|addr| live.get(&addr)).is_some_and(|local| *local);
+            assert_eq!(backend.redirect, redirect.filter(|_| local), "{backend:?}");
+        }
+        let marked: BTreeSet<_> = wanted.keys().map(|addr| addr.ip).collect();
+        assert_eq!(tables.marks, marked);
+    }
+
+    /// Nothing is left, and everything can be given out again.
+    fn assert_empty(&mut self) {
+        self.assert_exact();
+        assert_eq!(self.reconciler.service_names().names().count(), 0);
+        let tables = self.reconciler.tables();
+        assert_eq!((tables.frontends.len(), tables.marks.len(), tables.live().len()), (0, 0, 0));
+        for state in &self.reconciler.families {
+            assert_eq!(state.slots.free(), tables.slot_capacity);
+            assert_eq!(state.backends.room(), tables.backend_capacity as usize);
+            assert_eq!(state.frontends, 0);
+        }
+        assert!(Family::ALL.iter().all(|family| self.reconciler.marks.count(*family) == 0));
+    }
+}
+
+fn world() -> World {
+    World::new(FakeTables::new())
+}
+
+fn message(world: &World) -> String {
+    let errors: Vec<_> = world.reconciler.errors().map(|(_, error)| error.to_string()).collect();
+    errors.join("; ")
+}
+
+#[test]
+fn equal_desires_are_not_written_again() {
+    let mut world = world();
+    world.put(0, &[1, 2]);
+    let writes = world.tables().writes;
+    world.put(0, &[1, 2]);
+    assert_eq!(world.tables().writes, writes);
+    world.restart();
+    assert_eq!(world.tables().writes, writes);
+    world.assert_exact();
+}
+
+#[test]
+fn a_service_port_keeps_its_number_over_a_restart() {
+    let mut world = world();
+    for index in [0, 3] {
+        world.put(index, &[1]);
+    }
+    let before = world.tables().frontends.clone();
+    world.restart();
+    assert_eq!(world.tables().frontends, before);
+    let names: Vec<_> = world.reconciler.service_names().names().map(|(id, _)| id).collect();
+    assert_eq!(names, [1]);
+}
+
+#[test]
+fn a_backend_that_could_not_be_written_is_led_to_by_nobody() {
+    let mut world = world();
+    world.tables().dies_after = Some(0);
+    assert_eq!(world.put(0, &[1]).failed, [frontend(0)]);
+    world.tables().dies_after = None;
+    world.put(1, &[1]);
+    assert_eq!(world.retry().recovered, [frontend(0)]);
+    world.settle();
+    world.assert_exact();
+}
+
+#[test]
+fn a_failure_is_news_once() {
+    let mut world = world();
+    world.tables().dies_after = Some(0);
+    assert_eq!(world.put(0, &[1]).failed, [frontend(0)]);
+    assert_eq!(world.put(0, &[2]), Outcome::default());
+    assert_eq!(world.retry(), Outcome::default());
+    assert_eq!(message(&world), "write BACKENDS");
+    world.tables().dies_after = None;
+    assert_eq!(world.retry(), Outcome { recovered: vec![frontend(0)], ..Outcome::default() });
+}
+
+#[test]
+fn a_mark_that_an_adopted_address_lacks_is_written() {
+    let mut world = world();
+    world.put(0, &[1]);
+    world.tables().marks.clear();
+    world.restart();
+    world.assert_exact();
+}
+
+#[test]
+fn a_mark_without_frontends_is_removed() {
+    let mut world = world();
+    world.tables().marks.insert([10, 96, 0, 9].into());
+    world.restart();
+    world.assert_empty();
+}
+
+#[test]
+fn a_mark_that_is_refused_is_tried_again() {
+    let mut world = world();
+    world.tables().dies_after = Some(3);
+    assert_eq!(world.put(0, &[1]), Outcome::default());
+    assert!(world.reconciler.due_error().is_some());
+    world.settle();
+    world.assert_exact();
+    world.tables().dies_after = Some(1);
+    let addr = frontend(0);
+    world.set(addr, None);
+    assert!(world.tables().marks.contains(&addr.ip));
+    world.settle();
+    world.assert_empty();
+}
+
+#[test]
+fn a_live_backend_without_frontend_is_given_up() {
+    let mut world = world();
+    let addr = Some(backend(&frontend(0), 1).addr);
+    let record = super::super::tables::BackendRecord { addr, generation: 3, redirect: None };
+    world.tables().backends.insert((Family::V4, 5), record);
+    world.tables().backends.insert((Family::V4, 6), record);
+    world.restart();
+    world.pass(GRACE);
+    world.assert_empty();
+    assert!(world.tables().backends[&(Family::V4, 5)].generation > 3);
+}
+
+#[test]
+fn frontends_that_share_slots_are_separated() {
+    let mut world = world();
+    world.put(0, &[1, 2]);
+    world.put(1, &[1, 2]);
+    let stolen = world.tables().frontends[&frontend(0)];
+    world.tables().frontends.insert(frontend(1), stolen);
+    world.restart();
+    world.settle();
+    world.assert_exact();
+    world.set(frontend(0), None);
+    world.set(frontend(1), None);
+    world.settle();
+    world.assert_empty();
+}
+
+#[test]
+fn a_frontend_without_backends_gives_up_slots_that_are_not_its_own() {
+    let mut world = world();
+    world.put(0, &[1, 2]);
+    world.put(1, &[]);
+    let stolen = world.tables().frontends[&frontend(0)];
+    world.tables().frontends.insert(frontend(1), stolen);
+    world.restart();
+    world.settle();
+    world.assert_exact();
+}
+
+#[test]
+fn slots_outside_the_array_are_not_believed() {
+    let mut world = world();
+    world.put(0, &[1]);
+    let mut realized = world.tables().realized();
+    realized.frontends[0].1.base = 1000;
+    realized.frontends[0].2.clear();
+    let tables = std::mem::replace(world.tables(), FakeTables::new());
+    world.reconciler = Reconciler::new(tables);
+    world.reconciler.adopt(realized);
+    let mut changes = world.desired.clone().into_iter().map(|(a, d)| (a, Some(d))).collect();
+    world.reconciler.complete(&mut changes);
+    let now = world.tables().now;
+    world.reconciler.apply(changes, &world.redirect(), now);
+    world.reconciler.sweep(now);
+    world.settle();
+    world.assert_exact();
+}
+
+#[test]
+fn an_id_that_a_frontend_leads_to_wrongly_is_given_to_nobody_else() {
+    let mut world = world();
+    world.put(0, &[1]);
+    let mut realized = world.tables().realized();
+    realized.backends.clear();
+    let mut reconciler = Reconciler::new(FakeTables::new());
+    reconciler.adopt(realized);
+    let addr = frontend(1);
+    let changes = [(addr, Some(desired(&addr, &[2], &[])))].into();
+    reconciler.apply(changes, &|_| None, Instant::now());
+    assert_eq!(reconciler.frontends[&addr].ids, [1].into());
+    assert_eq!(reconciler.frontends[&addr].record.base, 1);
+}
+
+#[test]
+fn a_change_that_has_no_room_writes_nothing_and_is_made_when_there_is_room() {
+    type Limit = fn(&mut FakeTables) -> &mut u32;
+    let limits: [(&str, Limit, u32); 3] = [
+        ("SLOTS is full: 3 more entries, room for 2", |tables| &mut tables.slot_capacity, 4),
+        ("BACKENDS is full: 3 more entries, room for 2", |tables| &mut tables.backend_capacity, 4),
+        (
+            "FRONTENDS is full: 2 more entries, room for 1",
+            |tables| &mut tables.frontend_capacity,
+            3,
+        ),
+    ];
+    for (expected, limit, capacity) in limits {
+        let mut tables = FakeTables::new();
+        *limit(&mut tables) = capacity;
+        let mut world = World::new(tables);
+        world.put(0, &[1, 2]);
+        let writes = world.tables().writes;
+        assert_eq!(world.put(1, &[3, 4, 5]).failed, [frontend(1)]);
+        assert_eq!((message(&world).as_str(), world.tables().writes), (expected, writes));
+        assert_eq!(world.retry(), Outcome::default());
+        world.set(frontend(0), None);
+        world.pass(GRACE);
+        assert_eq!(world.retry().recovered, [frontend(1)], "{expected}");
+        world.settle();
+        world.assert_exact();
+    }
+}
+
+#[test]
+fn a_frontend_that_keeps_its_slots_needs_no_room_for_others() {
+    let mut tables = FakeTables::new();
+    tables.slot_capacity = 2;
+    let mut world = World::new(tables);
+    world.put(0, &[1, 2]);
+    let mut wanted = desired(&frontend(0), &[1, 2], &[]);
+    wanted.affinity = Some(Duration::from_secs(9));
+    assert_eq!(world.set(frontend(0), Some(wanted)), Outcome::default());
+    world.assert_exact();
+}
+
+#[test]
+fn the_last_good_state_outlives_a_restart_with_full_maps() {
+    let mut tables = FakeTables::new();
+    tables.slot_capacity = 2;
+    let mut world = World::new(tables);
+    world.put(0, &[1, 2]);
+    world.put(0, &[3]);
+    let good = world.tables().reached(&frontend(0));
+    world.restart();
+    world.settle();
+    assert_eq!(world.tables().reached(&frontend(0)), good);
+    assert_eq!(message(&world), "SLOTS is full: 1 more entries, room for 0");
+}
+
+/// What may happen to an agent.
+#[derive(Clone, Debug)]
+enum Step {
+    Put {
+        index: u8,
+        backends: u16,
+        draining: u16,
+        silent: bool,
+        affinity: u8,
+        service: u8,
+    },
+    Remove(u8),
+    Retry,
+    Pass(u8),
+    Devices(u8),
+    /// The agent dies in the middle of the next change, after some writes.
+    Die {
+        after: u8,
+        index: u8,
+        backends: u16,
+    },
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let put = (0u8..10, any::<u16>(), any::<u16>(), any::<bool>(), 0u8..3, 0u8..4);
+    let put = put.prop_map(|(index, backends, draining, silent, affinity, service)| Step::Put {
+        index,
+        backends,
+        draining,
+        silent,
+        affinity,
+        service,
+    });
+    let die = (0u8..12, 0u8..10, any::<u16>());
+    let die = die.prop_map(|(after, index, backends)| Step::Die { after, index, backends });
+    let step = prop_oneof![
+        8 => put,
+        3 => (0u8..10).prop_map(Step::Remove),
+        2 => Just(Step::Retry),
+        3 => (0u8..150).prop_map(Step::Pass),
+        1 => (1u8..4).prop_map(Step::Devices),
+        2 => die,
+        1 => Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+/// A few of the backends, by the bits of a number.
+fn bits(mask: u16, not: u16) -> Vec<u8> {
+    (0..12u8).filter(|bit| mask & !not & (1 << bit) != 0).collect()
+}
+
+fn make(world: &mut World, step: Step) {
+    match step {
+        Step::Put { index, backends, draining, silent, affinity, service } => {
+            let addr = frontend(index);
+            // Half of the bits: some frontends are without backends.
+            let (backends, draining) = (backends & (backends >> 3), draining & (draining >> 5));
+            let mut wanted = desired(&addr, &bits(backends, 0), &bits(draining, backends));
+            wanted.no_backend = if silent { NoBackend::Drop } else { NoBackend::Reject };
+            wanted.affinity = Some(Duration::from_secs(affinity.into())).filter(|t| !t.is_zero());
+            wanted.service = format!("shop/{service}").into();
+            world.set(addr, Some(wanted));
+        }
+        Step::Remove(index) => drop(world.set(frontend(index), None)),
+        Step::Retry => drop(world.retry()),
+        Step::Pass(ms) => world.pass(Duration::from_millis(ms.into())),
+        Step::Devices(ifindex) => {
+            world.ifindex = ifindex.into();
+            let redirect = world.redirect();
+            world.reconciler.resolve_again(&redirect);
+        }
+        Step::Die { after, index, backends } => {
+            world.tables().dies_after = Some(after.into());
+            world.put(index, &bits(backends, 0));
+            world.pass(GRACE);
+            world.restart();
+        }
+        Step::Restart => world.restart(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn whatever_happens_the_maps_end_as_desired_and_nothing_leaks(
+        steps in steps(), failures in 0u32..30, slots in 12u32..64, backends in 12u32..40,
+    ) {
+        let mut tables = FakeTables::new();
+        (tables.failures, tables.slot_capacity, tables.backend_capacity) = (failures, slots, backends);
+        let mut world = World::new(tables);
+        for step in steps {
+            make(&mut world, step);
+        }
+        world.settle();
+        // Maps that are too small for what is desired refuse it, and hold the rest.
+        if world.reconciler.errors().next().is_none() {
+            world.assert_exact();
+        }
+        for index in 0..10 {
+            world.set(frontend(index), None);
+        }
+        world.settle();
+        world.assert_empty();
+    }
+}
