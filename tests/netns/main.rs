@@ -5,12 +5,14 @@
 //! the project's catalogue.
 
 mod backend_removed;
+mod bandwidth;
 mod big_datagrams;
 mod cleanup;
 mod clsact;
 mod clusterip;
 mod command_line;
 mod cross_node;
+mod flood;
 mod foreign;
 mod hairpin;
 mod icmp_errors;

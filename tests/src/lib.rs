@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod client;
+pub mod flood;
 pub mod foreign;
 pub mod frame;
 pub mod host_world;
