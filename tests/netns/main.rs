@@ -15,6 +15,7 @@ mod cross_node;
 mod flood;
 mod foreign;
 mod hairpin;
+mod hops;
 mod icmp_errors;
 mod malformed;
 mod node_view;
