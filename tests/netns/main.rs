@@ -13,6 +13,7 @@ mod cross_node;
 mod foreign;
 mod hairpin;
 mod icmp_errors;
+mod netfilter_policy;
 mod node_view;
 mod pmtu;
 mod pod_churn;

@@ -17,8 +17,7 @@ const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 
 /// `r0 = -1; exit`: on to the next program.
-static INSTRUCTIONS: [u8; 16] =
-    [0xb7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x95, 0, 0, 0, 0, 0, 0, 0];
+static INSTRUCTIONS: [u8; 16] = [0xb7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x95, 0, 0, 0, 0, 0, 0, 0];
 static LICENSE: &[u8] = b"GPL\0";
 
 /// A program on a device; one that is attached by tcx goes when this is dropped.

@@ -68,9 +68,9 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
                 CommandError::NoSuch { nearest, .. } => {
                     nearest.as_ref().map(|nearest| format!("did you mean {nearest}?"))
                 }
-                CommandError::AgentRuns => {
-                    Some("stop the agent first, or give --force: it will not put things back".into())
-                }
+                CommandError::AgentRuns => Some(
+                    "stop the agent first, or give --force: it will not put things back".into(),
+                ),
             };
         }
         let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
