@@ -46,11 +46,8 @@ impl ForeignProgram {
     pub fn filter(ns: &NetNs, device: &str) -> Result<ForeignProgram> {
         let statistics = bpf_fd(BPF_ENABLE_STATS, &[0]).context("enable statistics")?;
         let program = load().context("load a program")?;
-        let path = format!("/sys/fs/bpf/pintle-test-{}-meter", std::process::id());
-        let pin = std::ffi::CString::new(path.as_str())?;
-        let address = pin.as_ptr() as u64;
-        let attr = [address as u32, (address >> 32) as u32, program.as_raw_fd() as u32];
-        bpf(BPF_OBJ_PIN, &attr).context("pin a program")?;
+        let path: String = format!("/sys/fs/bpf/pintle-test-{}-meter", std::process::id());
+        pin(&program, path.as_ref())?;
         let at = format!("filter add dev {device} egress pref 60000");
         let added = ns.tc(&[format!("{at} bpf direct-action object-pinned {path}")]);
         std::fs::remove_file(&path)?;
@@ -83,4 +80,20 @@ fn index_of(device: &str) -> Result<u32> {
     // SAFETY: the name ends with a zero and lives through the call.
     let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
     (index != 0).then_some(index).with_context(|| format!("no device {device}"))
+}
+
+/// Pins a map that is none of Pintle's.
+pub fn pin_map(path: &std::path::Path) -> Result<()> {
+    const BPF_MAP_CREATE: libc::c_long = 0;
+    const BPF_MAP_TYPE_HASH: u32 = 1;
+    let map = bpf_fd(BPF_MAP_CREATE, &[BPF_MAP_TYPE_HASH, 8, 8, 1]).context("create a map")?;
+    pin(&map, path)
+}
+
+fn pin(object: &OwnedFd, path: &std::path::Path) -> Result<()> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+    let address = path.as_ptr() as u64;
+    let attr = [address as u32, (address >> 32) as u32, object.as_raw_fd() as u32];
+    bpf(BPF_OBJ_PIN, &attr).context("pin")?;
+    Ok(())
 }

@@ -16,6 +16,7 @@ pub mod netns;
 pub mod offload;
 pub mod server;
 pub mod topology;
+pub mod variant;
 pub mod vectors;
 pub mod world;
 pub mod wrapper;

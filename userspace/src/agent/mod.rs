@@ -49,6 +49,7 @@ type Shared = Arc<Mutex<NodeAgent>>;
 /// Runs until a signal ends it.
 pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let started = Instant::now();
+    socket::refuse_company(&socket_path(&args.run_dir, &args.bpf_root))?;
     let pins = Pins::new(&args.bpf_root);
     let (snapshot, network) = start::node_view(&args)?;
     let agent = start::node_agent(&args, &pins, snapshot)?;

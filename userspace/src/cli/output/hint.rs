@@ -6,7 +6,10 @@ use std::io::{self, Write};
 use thiserror::Error;
 
 use super::Format;
-use crate::datapath::{object::LoadError, pins::PinError, view::OpenError};
+use crate::{
+    datapath::{object::LoadError, pins::PinError, view::OpenError},
+    server::socket::AnotherAgent,
+};
 
 /// What a command cannot do for reasons of its own.
 #[derive(Debug, Error)]
@@ -88,6 +91,9 @@ fn hint_of_start(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
             "mount -t bpf bpf /sys/fs/bpf, or name a directory in a bpf filesystem with --bpf-root"
                 .into(),
         );
+    }
+    if cause.is::<AnotherAgent>() {
+        return Some("stop it first; agents side by side need a --bpf-root each".into());
     }
     match cause.downcast_ref::<LoadError>()? {
         LoadError::ForeignMap { .. } => {
