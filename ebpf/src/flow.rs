@@ -138,22 +138,29 @@ fn overflowed() -> bool {
     maps::OVERFLOW_SEEN.get(0).is_some_and(|seen| unsafe { *seen } != 0)
 }
 
-/// The main entry behind the alias that a client's packet has hit; it is completed again if it was
-/// lost. `None` if the packet starts a new connection, or must get a new backend.
+/// What stands behind an alias that a client's packet has hit.
+pub enum Resumed<A: 'static> {
+    /// The connection's main entry.
+    Main(Entry<A>),
+    /// The packet starts a new connection, or must get a new backend.
+    Over,
+    /// The main entry was lost, see [`restore`].
+    Lost,
+}
+
+/// The main entry behind the alias that a client's packet has hit.
 #[inline(always)]
 pub fn resume<F: Family>(
     transport: Transport,
     headers: &Headers<F>,
     alias: &mut Flow<F>,
     now: u64,
-) -> Option<Entry<F>> {
-    let (key, client_first) = canonical(&alias.other);
-    let Some(main) = get(transport, &key) else {
-        return restore(transport, headers, alias, &key, client_first);
-    };
+) -> Resumed<F> {
+    let (key, _) = canonical(&alias.other);
+    let Some(main) = get(transport, &key) else { return Resumed::Lost };
     // Another connection may have the same tuple on the backend's side by now.
     if main.flags & flow_flags::ALIAS != 0 || main.other != headers.tuple {
-        return None;
+        return Resumed::Over;
     }
     let gone = lb::backend::<F>(alias.backend)
         .is_none_or(|backend| backend.generation != alias.generation);
@@ -163,10 +170,10 @@ pub fn resume<F: Family>(
         _ => is_first_segment(headers) && may_start_again(main, gone, now),
     };
     if fresh {
-        return None;
+        return Resumed::Over;
     }
     alias.last_seen_ns = now;
-    Some(main)
+    Resumed::Main(main)
 }
 
 /// A SYN on a known tuple is a retransmit, unless the connection is over or its backend is gone.
@@ -193,21 +200,20 @@ fn is_first_segment<A>(headers: &Headers<A>) -> bool {
         && headers.tcp_flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN
 }
 
+/// Completes a connection of which only the alias is left; `false` if there is nothing to complete.
 #[inline(always)]
-fn restore<F: Family>(
-    transport: Transport,
-    headers: &Headers<F>,
-    alias: &Flow<F>,
-    key: &Tuple<F>,
-    client_first: bool,
-) -> Option<Entry<F>> {
+pub fn restore<F: Family>(transport: Transport, headers: &Headers<F>) -> bool {
+    let Found::FromClient(alias) = find(transport, &headers.tuple) else { return false };
+    let (key, client_first) = canonical(&alias.other);
     let mut main = *alias;
     main.other = headers.tuple;
     main.flags &= !(flow_flags::ALIAS | flow_flags::CLIENT_FIRST);
-    main.flags |= if client_first { flow_flags::CLIENT_FIRST } else { 0 };
-    insert(transport, key, &main, IfPresent::Refuse, Attempt::Thorough).ok()?;
-    report::count(Hook::FromPod, Counter::Restored);
-    get(transport, key)
+    main.flags |= first_flag(client_first);
+    let inserted = insert(transport, &key, &main, IfPresent::Refuse, Attempt::Thorough).is_ok();
+    if inserted {
+        report::count(Hook::FromPod, Counter::Restored);
+    }
+    inserted
 }
 
 /// Notes a packet from the client.

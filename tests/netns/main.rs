@@ -18,6 +18,7 @@ mod hairpin;
 mod hops;
 mod icmp_errors;
 mod malformed;
+mod netfilter_policy;
 mod node_view;
 mod pmtu;
 mod pod_churn;

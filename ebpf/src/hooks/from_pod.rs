@@ -14,7 +14,7 @@ use pintle_abi::{
 use super::Step;
 use crate::{
     family::{Family, Transport, Version},
-    flow::{self, Attempt, Found},
+    flow::{self, Attempt, Found, Resumed},
     fragment, icmp,
     kernel::now_ns,
     lb, maps,
@@ -68,7 +68,11 @@ fn known<F: Family, P: Packet>(
         Found::FromBackend(main) => Some(reply(packet, headers, main)),
         Found::FromClient(alias) => {
             let now = now_ns();
-            let main = flow::resume(transport, headers, alias, now)?;
+            let main = match flow::resume(transport, headers, alias, now) {
+                Resumed::Main(main) => main,
+                Resumed::Over => return None,
+                Resumed::Lost => return Some(Ok(Step::CONNECT)),
+            };
             flow::seen_forward(main, headers, packet, now);
             let ifindex = backend_ifindex(packet, main);
             Some(forward(packet, headers, main.flags, ifindex, &alias.other))
@@ -77,7 +81,7 @@ fn known<F: Family, P: Packet>(
     }
 }
 
-/// A new connection that is not of the common kind. Its source port has to move if another of the same
+/// A new connection that is not of the common kind, or one whose main entry was lost. Its source port has to move if another of the same
 /// client has the same tuple on the backend's side (one client port, two services, one backend).
 /// Tries one port at random; the step is repeated, up to the kernel's limit of tail calls, until one
 /// is free. Then the packet belongs to a known connection. The argument of the step that led here is a number of [`Attempt`].
@@ -90,6 +94,12 @@ pub fn connect<F: Family, P: Packet>(packet: &mut P, attempt: u32) -> Step {
         true => Attempt::Moved,
         false => Attempt::Thorough,
     };
+    let lost = attempt == Attempt::Thorough && !headers.malformed;
+    if let Some(transport) = Transport::of(headers.proto).filter(|_| lost)
+        && flow::restore(transport, &headers)
+    {
+        return Step::AGAIN;
+    }
     conclude(dial(packet, &headers, attempt))
 }
 
