@@ -27,7 +27,7 @@ use pintle_ebpf::{
     },
     held,
     hooks::{Next, Step, from_pod, to_pod},
-    maps,
+    maps, nat,
     packet::{ChecksumKind, Covered, Packet, Refused},
     reject, report,
     wire::ethernet::ethertype,
@@ -296,9 +296,28 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn checksum_with_ports(
+        &self,
+        fields: u32,
+        addresses: u32,
+        ports: u32,
+        kind: ChecksumKind,
+    ) -> u32 {
+        checksum_with_ports(fields, addresses, ports, u32::from(kind == ChecksumKind::Udp)) as u32
+    }
+
+    #[inline(always)]
     fn walk_extensions(&mut self, offset: u32, proto: u8) -> Walked {
         Walked::from_bits(walk_extensions(self.0, offset, u32::from(proto)))
     }
+}
+
+/// [`nat::checksum_with_ports`] as a function that is verified once, see [`walk_extensions`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn checksum_with_ports(fields: u32, addresses: u32, ports: u32, udp: u32) -> u64 {
+    let kind = if udp != 0 { ChecksumKind::Udp } else { ChecksumKind::Plain };
+    u64::from(nat::checksum_with_ports(fields, addresses, ports, kind))
 }
 
 /// [`extensions::walk`] as a function that the kernel verifies once, whoever calls it: that is what
