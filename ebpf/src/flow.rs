@@ -351,18 +351,22 @@ fn first_flag(client_first: u16) -> u16 {
 }
 
 /// Both directions may skip the host's stack, or none: the stack must not see half a connection.
+///
+/// Bits are computed and not branched for: each constant would be a state more for the verifier.
 #[inline(always)]
 fn route_flags<F: Family>(packet: &impl Packet, choice: &Choice<F>) -> u16 {
-    if choice.backend.ifindex == 0 || maps::settings().is_none_or(|node| node.fast_path == 0) {
-        return 0;
-    }
+    let Some(settings) = maps::settings() else { return 0 };
     let Some(device) = maps::DEVICES.get(&packet.ifindex()) else { return 0 };
     // SAFETY: an element stays readable while the program runs (RCU).
     let device = unsafe { &*device };
+    let reachable = borrow(0, u64::from(choice.backend.ifindex), 0);
     // Nobody sends "packet too big" where the stack is skipped.
-    let same_mtu = device.mtu == choice.backend.mtu;
-    if device.flags & device_flags::FAST != 0 && same_mtu { flow_flags::FAST } else { 0 }
+    let same_mtu = borrow(u64::from(device.mtu ^ choice.backend.mtu), 1, 0);
+    let fast = device.flags & device_flags::FAST & settings.fast_path;
+    fast as u16 * (reachable & same_mtu) as u16 * flow_flags::FAST
 }
+
+const _: () = assert!(device_flags::FAST == 1, "multiplied with the bits above");
 
 /// Writes the main entry; `false` if that takes another attempt, because another live connection
 /// may have its key.
