@@ -46,9 +46,6 @@ fn apply<F: Family, P: Packet>(
     F::write_addresses(packet, ethernet::LEN, to.src, to.dst, hop == Hop::Here)
 }
 
-/// Rewrites ports and checksum. Only the kernel knows whether the checksum is partial, so its helper
-/// takes in the addresses; what that made of the field mostly tells us, and spares a second call for
-/// the ports.
 #[inline(always)]
 fn rewrite_transport<F: Family, P: Packet>(
     packet: &mut P,
@@ -57,48 +54,47 @@ fn rewrite_transport<F: Family, P: Packet>(
 ) -> Result<(), Refused> {
     let from = &headers.tuple;
     let (offset, kind) = checksum_field(headers);
-    let before: u16 = field(at::<[u8; 2]>(packet, offset).ok_or(Refused)?.cast(), 0);
-    let addresses = from.src.difference(to.src).and(from.dst.difference(to.dst)).wsum();
-    packet.fix_checksum(offset, addresses, Covered::PseudoHeader, kind)?;
-    let ports = Difference::NONE
-        .word16(from.src_port, to.src_port)
-        .word16(from.dst_port, to.dst_port)
-        .wsum();
-    let checksum = at::<[u8; 2]>(packet, offset).ok_or(Refused)?.cast::<u8>();
-    let fields = u32::from(before) << 16 | u32::from(field::<u16>(checksum, 0));
-    let sum = packet.checksum_with_ports(fields, addresses, ports, kind);
-    set(checksum, 0, sum as u16);
+    let addresses = from.src.difference(to.src).and(from.dst.difference(to.dst));
+    let ports =
+        Difference::NONE.word16(from.src_port, to.src_port).word16(from.dst_port, to.dst_port);
+    packet.fix_transport(offset, addresses.wsum(), ports.wsum(), kind)?;
     let place = at::<[u16; 2]>(packet, headers.transport).ok_or(Refused)?.cast::<u8>();
     set(place, 0, to.src_port);
     set(place, 2, to.dst_port);
-    if sum & ASK_THE_KERNEL != 0 {
-        packet.fix_checksum(offset, ports, Covered::Payload, kind)?;
-    }
     Ok(())
 }
 
-/// Set in the result of [`checksum_with_ports`] when the ports are not taken in.
-const ASK_THE_KERNEL: u32 = 1 << 16;
-
-/// The checksum field once the ports are taken in too, as far as they belong into it. `fields` is the
-/// field before (above) and after (below) the addresses were taken in.
+/// Corrects a transport checksum by the differences of addresses and ports.
+///
+/// Only the kernel knows whether the checksum is partial, so its helper takes in the addresses; what
+/// that made of the field mostly tells us, and spares a second call for the ports.
 #[inline(always)]
-pub fn checksum_with_ports(fields: u32, addresses: u32, ports: u32, kind: ChecksumKind) -> u32 {
-    let (before, after) = ((fields >> 16) as u16, fields as u16);
-    let (addresses, ports) = (Difference::NONE.word(addresses), Difference::NONE.word(ports));
+pub fn fix_transport<P: Packet>(
+    packet: &mut P,
+    offset: u32,
+    addresses: u32,
+    ports: u32,
+    kind: ChecksumKind,
+) -> Result<(), Refused> {
+    let before: u16 = field(at::<[u8; 2]>(packet, offset).ok_or(Refused)?.cast(), 0);
     // UDP's 0 says that there is no checksum.
     if kind == ChecksumKind::Udp && before == 0 {
-        return u32::from(after);
+        return Ok(());
     }
-    if addresses.is_neutral() {
-        return u32::from(after) | ASK_THE_KERNEL;
+    packet.fix_checksum(offset, addresses, Covered::PseudoHeader, kind)?;
+    let difference = Difference::NONE.word(addresses);
+    if difference.is_neutral() {
+        return packet.fix_checksum(offset, ports, Covered::Payload, kind);
     }
+    let place = at::<[u8; 2]>(packet, offset).ok_or(Refused)?.cast::<u8>();
+    let after: u16 = field(place, 0);
     // A partial checksum is a plain sum of the pseudo-header; the device adds the rest.
-    if addresses.add_to(before) == after {
-        return u32::from(after);
+    if difference.add_to(before) == after {
+        return Ok(());
     }
-    let sum = ports.apply(after);
-    u32::from(if kind == ChecksumKind::Udp && sum == 0 { u16::MAX } else { sum })
+    let sum = Difference::NONE.word(ports).apply(after);
+    set(place, 0, if kind == ChecksumKind::Udp && sum == 0 { u16::MAX } else { sum });
+    Ok(())
 }
 
 #[inline(always)]

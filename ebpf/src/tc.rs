@@ -296,14 +296,15 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn checksum_with_ports(
-        &self,
-        fields: u32,
+    fn fix_transport(
+        &mut self,
+        offset: u32,
         addresses: u32,
         ports: u32,
         kind: ChecksumKind,
-    ) -> u32 {
-        checksum_with_ports(fields, addresses, ports, u32::from(kind == ChecksumKind::Udp)) as u32
+    ) -> Result<(), Refused> {
+        let udp = u32::from(kind == ChecksumKind::Udp);
+        done(fix_transport(self.0, offset, addresses, ports, udp) as i64)
     }
 
     #[inline(always)]
@@ -312,12 +313,24 @@ impl Packet for Skb {
     }
 }
 
-/// [`nat::checksum_with_ports`] as a function that is verified once, see [`walk_extensions`].
+/// Farthest place of a transport checksum; what the headers lead to is nearer.
+const FARTHEST: u32 = 0x1fff;
+
+/// [`nat::fix_transport`] as a function that is verified once, see [`walk_extensions`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn checksum_with_ports(fields: u32, addresses: u32, ports: u32, udp: u32) -> u64 {
+extern "C" fn fix_transport(
+    skb: *mut __sk_buff,
+    offset: u32,
+    addresses: u32,
+    ports: u32,
+    udp: u32,
+) -> u64 {
     let kind = if udp != 0 { ChecksumKind::Udp } else { ChecksumKind::Plain };
-    u64::from(nat::checksum_with_ports(fields, addresses, ports, kind))
+    if offset > FARTHEST {
+        return 1;
+    }
+    u64::from(nat::fix_transport(&mut Skb(skb), offset, addresses, ports, kind).is_err())
 }
 
 /// [`extensions::walk`] as a function that the kernel verifies once, whoever calls it: that is what
