@@ -102,8 +102,8 @@ steps! {
     from_pod_connect_v4, from_pod_connect_v6 = Hook::FromPod, connect;
     /// A fragment before its first one behind `from_pod`.
     from_pod_hold_v4, from_pod_hold_v6 = Hook::FromPod, held::hold;
-    /// A first fragment behind `from_pod` that others may wait for.
-    from_pod_release_v4, from_pod_release_v6 = Hook::FromPod, held::release;
+    /// A fragment behind `from_pod`; others may wait for it.
+    from_pod_release_v4, from_pod_release_v6 = Hook::FromPod, from_pod::release;
     /// A refusal behind `from_pod`.
     from_pod_refuse_v4, from_pod_refuse_v6 = Hook::FromPod, refuse;
 }
@@ -116,8 +116,8 @@ fn refuse<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
 
 #[inline(always)]
 fn unusual<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
-    let released = skb.argument();
-    from_pod::unusual::<F, _>(skb, released)
+    let again = skb.argument();
+    from_pod::unusual::<F, _>(skb, again)
 }
 
 #[inline(always)]
