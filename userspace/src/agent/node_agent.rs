@@ -86,7 +86,7 @@ impl NodeAgent {
                 self.program(changes);
                 let time = delivery.noticed.elapsed();
                 self.programming.observe(time.as_secs_f64());
-                debug!(revision = self.revision, frontends, ns = time.as_nanos(), "programmed");
+                debug!(revision = self.revision, frontends, ns = time.as_nanos() as u64, "programmed");
             }
         }
         if has_rejections {
