@@ -103,7 +103,11 @@ fn run(options: &Options) -> Result<()> {
         }
     }
     progress("");
-    if options.json { println!("{:#}", as_json(&table)) } else { print_table(&table)? }
+    if options.json {
+        println!("{:#}", as_json(&table))
+    } else {
+        print_table(&table)?
+    }
     Ok(())
 }
 
@@ -145,7 +149,12 @@ fn memory(agent: &Agent, cluster: Cluster, table: &mut Table) -> Result<()> {
     let is_service = |name: &str| {
         ["FRONTENDS", "SLOTS", "BACKENDS"].iter().any(|prefix| name.starts_with(prefix))
     };
-    table.add(format!("kernel memory of all maps, {services} services"), Unit::MiB, of(|_| true), Some(target));
+    table.add(
+        format!("kernel memory of all maps, {services} services"),
+        Unit::MiB,
+        of(|_| true),
+        Some(target),
+    );
     table.add("  of which services", Unit::MiB, of(is_service), None);
     Ok(())
 }
@@ -163,7 +172,11 @@ fn change(agent: &Agent, cluster: Cluster, changes: u32, table: &mut Table) -> R
         let started = Instant::now();
         cluster.write_slice(&agent.manifests, service, version)?;
         while lookup(&frontends, cluster, service)? == old {
-            ensure!(started.elapsed() < PATIENCE, "a change has not reached the maps: {}", agent.log());
+            ensure!(
+                started.elapsed() < PATIENCE,
+                "a change has not reached the maps: {}",
+                agent.log()
+            );
         }
         end_to_end.push(started.elapsed().as_secs_f64() * 1e6);
     }
@@ -225,7 +238,8 @@ fn times(agent: &Agent) -> Vec<f64> {
 }
 
 fn figure(agent: &Agent, message: &str, field: &str) -> Result<f64> {
-    let line = logged(agent, message).pop().with_context(|| format!("no '{message}' in the log"))?;
+    let line =
+        logged(agent, message).pop().with_context(|| format!("no '{message}' in the log"))?;
     // 128-bit numbers are logged as text.
     let number = line[field].as_f64().or_else(|| line[field].as_str()?.parse().ok());
     number.with_context(|| format!("no {field} in {line}"))
@@ -233,7 +247,8 @@ fn figure(agent: &Agent, message: &str, field: &str) -> Result<f64> {
 
 /// Milliseconds from a time to the last line of the log with a message.
 fn since(agent: &Agent, start: SystemTime, message: &str) -> Result<f64> {
-    let line = logged(agent, message).pop().with_context(|| format!("no '{message}' in the log"))?;
+    let line =
+        logged(agent, message).pop().with_context(|| format!("no '{message}' in the log"))?;
     let text = line["timestamp"].as_str().context("a line without time")?;
     let start = start.duration_since(UNIX_EPOCH)?.as_secs_f64();
     // Both are of the same day, or of two that follow each other.

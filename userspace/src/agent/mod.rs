@@ -5,6 +5,8 @@
 //! servers take it to answer. A thread sweeps expired flows. When the agent ends, however it ends,
 //! programs and maps stay and go on.
 
+#[cfg(test)]
+mod golden;
 mod node_agent;
 mod report;
 mod start;
