@@ -57,8 +57,8 @@ impl Cluster {
         if layout == Layout::OneYamlFile {
             let mut text = String::new();
             for service in 0..self.services {
-                let _ = write!(text, "{}---\n", service_yaml(*self, service));
-                let _ = write!(text, "{}---\n", self.slice_yaml(service, 0));
+                let _ = writeln!(text, "{}---", service_yaml(*self, service));
+                let _ = writeln!(text, "{}---", self.slice_yaml(service, 0));
             }
             return dir.write("cluster.yaml", &text);
         }
