@@ -1,20 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rare steps of a hook: programs of their own, which the hook's program jumps to.
+//!
+//! Each step has a program for each family: it halves what the kernel verifies at once.
 
 macro_rules! rare_steps {
-    ($($(#[$meta:meta])* $name:ident = $number:literal, $program:literal;)*) => {
-        /// A step that few packets take; its number is its place in `RARE_STEPS`.
+    ($($(#[$meta:meta])* $v4:ident, $v6:ident = $number:literal, $program:literal;)*) => {
+        /// A step that few packets take, for one family; its number is its place in `RARE_STEPS`.
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum RareStep { $($(#[$meta])* $name = $number,)* }
+        pub enum RareStep {
+            $(
+                $(#[$meta])* $v4 = $number * 2,
+                /// The same for IPv6.
+                $v6 = $number * 2 + 1,
+            )*
+        }
 
         impl RareStep {
             /// Every step, in the order of their numbers.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+            pub const ALL: &'static [Self] = &[$(Self::$v4, Self::$v6,)*];
 
             /// Name of the program that takes it.
             pub fn program(self) -> &'static str {
-                match self { $(Self::$name => $program,)* }
+                match self {
+                    $(
+                        Self::$v4 => concat!($program, "_v4"),
+                        Self::$v6 => concat!($program, "_v6"),
+                    )*
+                }
             }
         }
     };
@@ -22,19 +35,19 @@ macro_rules! rare_steps {
 
 rare_steps! {
     /// ICMP that leaves a pod.
-    FromPodIcmp = 0, "from_pod_icmp";
+    FromPodIcmpV4, FromPodIcmpV6 = 0, "from_pod_icmp";
     /// ICMP that is about to enter a pod.
-    ToPodIcmp = 1, "to_pod_icmp";
-    /// A new connection of unusual shape, or whose source port has to move.
-    FromPodConnect = 2, "from_pod_connect";
+    ToPodIcmpV4, ToPodIcmpV6 = 1, "to_pod_icmp";
+    /// A new connection that is not of the common kind.
+    FromPodConnectV4, FromPodConnectV6 = 2, "from_pod_connect";
     /// A packet whose sender is told that it is dropped.
-    FromPodRefuse = 3, "from_pod_refuse";
+    FromPodRefuseV4, FromPodRefuseV6 = 3, "from_pod_refuse";
     /// A fragment, or IP options or extension headers, from a pod.
-    FromPodUnusual = 4, "from_pod_unusual";
+    FromPodUnusualV4, FromPodUnusualV6 = 4, "from_pod_unusual";
     /// The same, about to enter a pod.
-    ToPodUnusual = 5, "to_pod_unusual";
+    ToPodUnusualV4, ToPodUnusualV6 = 5, "to_pod_unusual";
     /// A fragment that came before its first one.
-    FromPodHold = 6, "from_pod_hold";
+    FromPodHoldV4, FromPodHoldV6 = 6, "from_pod_hold";
     /// A first fragment that others may wait for.
-    FromPodRelease = 7, "from_pod_release";
+    FromPodReleaseV4, FromPodReleaseV6 = 7, "from_pod_release";
 }

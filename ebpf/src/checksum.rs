@@ -25,7 +25,7 @@ impl Difference {
 
     /// Adds a word where there was none.
     #[inline(always)]
-    pub fn add(self, word: u32) -> Self {
+    pub fn word(self, word: u32) -> Self {
         Self(self.0 + u64::from(word))
     }
 

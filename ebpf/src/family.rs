@@ -32,6 +32,27 @@ impl<F> Version<F> {
     pub const THIS: Self = Self(core::marker::PhantomData);
 }
 
+/// A protocol that has flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Transport {
+    /// The transport of a protocol number, `None` if it has no flows.
+    #[inline(always)]
+    pub fn of(protocol: u8) -> Option<Self> {
+        match protocol {
+            proto::TCP => Some(Self::Tcp),
+            proto::UDP => Some(Self::Udp),
+            _ => None,
+        }
+    }
+}
+
 /// The maps of a transport protocol: where its flows live, and where they go when that is full.
 #[derive(Clone, Copy)]
 pub struct FlowMaps<A: 'static> {
@@ -60,8 +81,10 @@ pub trait Family: Copy + Default + Eq + KeyHash + Plain {
     fn held() -> &'static Array<Held<Self>>;
     /// Their frames.
     fn held_frames() -> &'static Array<[u8; HELD_FRAME_LEN]>;
-    /// The flows of a protocol, `None` if it has none.
-    fn flows(proto: u8) -> Option<FlowMaps<Self>>;
+    /// The flows of TCP.
+    fn tcp_flows() -> FlowMaps<Self>;
+    /// The flows of UDP.
+    fn udp_flows() -> FlowMaps<Self>;
     /// The source that a pod sees when it reaches itself through a service.
     fn hairpin_address(settings: &Settings) -> Self;
 

@@ -16,8 +16,8 @@ use pintle_abi::{
 };
 
 use crate::{
-    family::{Family, FlowMaps},
-    kernel::{IfPresent, InsertError, now_ns, random},
+    family::{Family, FlowMaps, Transport},
+    kernel::{IfPresent, InsertError, apart, now_ns, random},
     lb::{self, Choice},
     maps,
     packet::{Headers, Packet},
@@ -30,21 +30,30 @@ use crate::{
 const MOVED_PORT_BASE: u16 = 61_000;
 const MOVED_PORTS: u32 = 4_500;
 
-/// Whether a connection keeps its source port on the backend's side.
+/// How far the making of a connection goes.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SourcePort {
-    /// It does, unless a live connection of the same client has it.
-    Kept,
-    /// It gets another one, at random.
+pub enum Attempt {
+    /// The common case only: whatever stands in the way is left to another attempt.
+    Common,
+    /// Over the remains of older connections, into the overflow map, back to the client's own pod.
+    Thorough,
+    /// The same with another source port, drawn at random.
     Moved,
 }
 
 /// A flow entry in a map, shared with other CPUs.
 pub type Entry<A> = &'static mut Flow<A>;
 
-/// A new connection's main entry, and its tuple on the backend's side.
-pub type Created<A> = (Entry<A>, Tuple<A>);
+/// What a new connection's first packet needs; its flow entries are in the maps.
+pub struct Created<A> {
+    /// The connection's tuple on the backend's side.
+    pub server: Tuple<A>,
+    /// Bits of [`flow_flags`].
+    pub flags: u16,
+    /// The backend's interface; 0 if the stack leads to it.
+    pub ifindex: u32,
+}
 
 /// What the flow maps know of a packet.
 pub enum Found<A: 'static> {
@@ -66,9 +75,9 @@ fn canonical<F: Family>(tuple: &Tuple<F>) -> (Tuple<F>, bool) {
 
 /// Looks up a packet's connection, whatever side and direction the packet is from.
 #[inline(always)]
-pub fn find<F: Family>(flows: FlowMaps<F>, tuple: &Tuple<F>) -> Found<F> {
+pub fn find<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
     let (key, source_first) = canonical(tuple);
-    let Some(flow) = get(flows, &key) else { return Found::Nothing };
+    let Some(flow) = get(transport, &key) else { return Found::Nothing };
     let client_first = flow.flags & flow_flags::CLIENT_FIRST != 0;
     let alias = flow.flags & flow_flags::ALIAS != 0;
     match (alias, client_first == source_first) {
@@ -82,9 +91,9 @@ pub fn find<F: Family>(flows: FlowMaps<F>, tuple: &Tuple<F>) -> Found<F> {
 /// Looks up a packet that an ICMP error quotes: one that was translated already, so the roles of the
 /// entries are swapped. [`Found::FromClient`] holds the main entry, [`Found::FromBackend`] the alias.
 #[inline(always)]
-pub fn find_quoted<F: Family>(flows: FlowMaps<F>, tuple: &Tuple<F>) -> Found<F> {
+pub fn find_quoted<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
     let (key, source_first) = canonical(tuple);
-    let Some(flow) = get(flows, &key) else { return Found::Nothing };
+    let Some(flow) = get(transport, &key) else { return Found::Nothing };
     let client_first = flow.flags & flow_flags::CLIENT_FIRST != 0;
     let alias = flow.flags & flow_flags::ALIAS != 0;
     match (alias, client_first == source_first) {
@@ -94,16 +103,33 @@ pub fn find_quoted<F: Family>(flows: FlowMaps<F>, tuple: &Tuple<F>) -> Found<F> 
     }
 }
 
+/// The entry of a key. Each transport has a call of its own: a call whose map is chosen at run time
+/// costs twice as much, because the kernel cannot inline it.
 #[inline(always)]
-fn get<F: Family>(flows: FlowMaps<F>, key: &Tuple<F>) -> Option<Entry<F>> {
-    let place = match flows.main.get(key) {
-        Some(place) => place,
-        None if overflowed() => flows.overflow.get(key)?,
-        None => return None,
+fn get<F: Family>(transport: Transport, key: &Tuple<F>) -> Option<Entry<F>> {
+    let place = match transport {
+        Transport::Tcp => {
+            let place = get_in(F::tcp_flows(), key);
+            apart::<1>();
+            place
+        }
+        Transport::Udp => {
+            let place = get_in(F::udp_flows(), key);
+            apart::<2>();
+            place
+        }
     };
     // SAFETY: an element stays readable and writable while the program runs (RCU). Other CPUs may
     // write the same counters; a lost increment is accepted for their price.
-    Some(unsafe { &mut *place })
+    place.map(|place| unsafe { &mut *place })
+}
+
+#[inline(always)]
+fn get_in<F: Family>(flows: FlowMaps<F>, key: &Tuple<F>) -> Option<*mut Flow<F>> {
+    match flows.main.get(key) {
+        None if overflowed() => flows.overflow.get(key),
+        found => found,
+    }
 }
 
 #[inline(always)]
@@ -112,22 +138,29 @@ fn overflowed() -> bool {
     maps::OVERFLOW_SEEN.get(0).is_some_and(|seen| unsafe { *seen } != 0)
 }
 
-/// The main entry behind the alias that a client's packet has hit; it is completed again if it was
-/// lost. `None` if the packet starts a new connection, or must get a new backend.
+/// What stands behind an alias that a client's packet has hit.
+pub enum Resumed<A: 'static> {
+    /// The connection's main entry.
+    Main(Entry<A>),
+    /// The packet starts a new connection, or must get a new backend.
+    Over,
+    /// The main entry was lost, see [`restore`].
+    Lost,
+}
+
+/// The main entry behind the alias that a client's packet has hit.
 #[inline(always)]
 pub fn resume<F: Family>(
-    flows: FlowMaps<F>,
+    transport: Transport,
     headers: &Headers<F>,
     alias: &mut Flow<F>,
-) -> Option<Entry<F>> {
-    let (key, client_first) = canonical(&alias.other);
-    let now = now_ns();
-    let Some(main) = get(flows, &key) else {
-        return restore(flows, headers, alias, &key, client_first);
-    };
+    now: u64,
+) -> Resumed<F> {
+    let (key, _) = canonical(&alias.other);
+    let Some(main) = get(transport, &key) else { return Resumed::Lost };
     // Another connection may have the same tuple on the backend's side by now.
     if main.flags & flow_flags::ALIAS != 0 || main.other != headers.tuple {
-        return None;
+        return Resumed::Over;
     }
     let gone = lb::backend::<F>(alias.backend)
         .is_none_or(|backend| backend.generation != alias.generation);
@@ -137,10 +170,10 @@ pub fn resume<F: Family>(
         _ => is_first_segment(headers) && may_start_again(main, gone, now),
     };
     if fresh {
-        return None;
+        return Resumed::Over;
     }
     alias.last_seen_ns = now;
-    Some(main)
+    Resumed::Main(main)
 }
 
 /// A SYN on a known tuple is a retransmit, unless the connection is over or its backend is gone.
@@ -163,29 +196,29 @@ fn is_over<A>(main: &Flow<A>, protocol: u8, now: u64) -> bool {
 
 #[inline(always)]
 fn is_first_segment<A>(headers: &Headers<A>) -> bool {
-    headers.proto == proto::TCP && headers.tcp_flags & (flag::SYN | flag::ACK) == flag::SYN
+    headers.proto == proto::TCP
+        && headers.tcp_flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN
 }
 
+/// Completes a connection of which only the alias is left; `false` if there is nothing to complete.
 #[inline(always)]
-fn restore<F: Family>(
-    flows: FlowMaps<F>,
-    headers: &Headers<F>,
-    alias: &Flow<F>,
-    key: &Tuple<F>,
-    client_first: bool,
-) -> Option<Entry<F>> {
+pub fn restore<F: Family>(transport: Transport, headers: &Headers<F>) -> bool {
+    let Found::FromClient(alias) = find(transport, &headers.tuple) else { return false };
+    let (key, client_first) = canonical(&alias.other);
     let mut main = *alias;
     main.other = headers.tuple;
     main.flags &= !(flow_flags::ALIAS | flow_flags::CLIENT_FIRST);
-    main.flags |= if client_first { flow_flags::CLIENT_FIRST } else { 0 };
-    insert(flows, key, &main, IfPresent::Refuse).ok()?;
-    report::count(Hook::FromPod, Counter::Restored);
-    get(flows, key)
+    main.flags |= first_flag(client_first);
+    let inserted = insert(transport, &key, &main, IfPresent::Refuse, Attempt::Thorough).is_ok();
+    if inserted {
+        report::count(Hook::FromPod, Counter::Restored);
+    }
+    inserted
 }
 
 /// Notes a packet from the client.
 #[inline(always)]
-pub fn seen_forward<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet) {
+pub fn seen_forward<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet, now: u64) {
     let bits = seen_after(main.forward, headers);
     if bits != main.forward {
         main.forward = bits;
@@ -194,7 +227,7 @@ pub fn seen_forward<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl P
     if main.client_ifindex != packet.ifindex() {
         main.client_ifindex = packet.ifindex();
     }
-    touch(main, packet.len());
+    touch(main, packet.len(), now);
 }
 
 /// Notes a packet from the backend.
@@ -204,12 +237,12 @@ pub fn seen_reply<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Pac
     if bits != main.reply {
         main.reply = bits;
     }
-    touch(main, packet.len());
+    touch(main, packet.len(), now_ns());
 }
 
 #[inline(always)]
-fn touch<A>(main: &mut Flow<A>, len: u32) {
-    main.last_seen_ns = now_ns();
+fn touch<A>(main: &mut Flow<A>, len: u32, now: u64) {
+    main.last_seen_ns = now;
     main.packets += 1;
     main.bytes += u64::from(len);
 }
@@ -230,15 +263,14 @@ fn observed<A>(headers: &Headers<A>) -> u8 {
         | bit(flags & flag::RST != 0, seen::RST)
 }
 
-/// Tracks a new connection to the chosen backend; returns its main entry and the backend's tuple,
-/// or `None` if the source port has to move.
+/// Tracks a new connection to the chosen backend; `None` if that takes another attempt.
 #[inline(always)]
 pub fn create<F: Family, P: Packet>(
-    flows: FlowMaps<F>,
+    transport: Transport,
     headers: &Headers<F>,
     packet: &P,
     choice: &Choice<F>,
-    source_port: SourcePort,
+    attempt: Attempt,
 ) -> Result<Option<Created<F>>, DropReason> {
     let client = headers.tuple;
     let mut server = Tuple {
@@ -248,16 +280,21 @@ pub fn create<F: Family, P: Packet>(
         dst_port: choice.backend.port,
     };
     let path = if server.dst == client.src {
+        if attempt == Attempt::Common {
+            return Ok(None);
+        }
         let settings = maps::settings().ok_or(DropReason::MissingBackend)?;
         server.src = F::hairpin_address(settings);
         flow_flags::HAIRPIN
     } else {
         route_flags(packet, choice)
     };
+    // After any other attempt the packet is looked up again, and counted there.
+    let counted = u32::from(attempt == Attempt::Common);
     let mut flow = Flow {
         last_seen_ns: now_ns(),
-        packets: 1,
-        bytes: u64::from(packet.len()),
+        packets: u64::from(counted),
+        bytes: u64::from(packet.len() * counted),
         other: client,
         service: choice.service,
         backend: choice.id,
@@ -268,22 +305,29 @@ pub fn create<F: Family, P: Packet>(
         reply: 0,
         pad: [0; 8],
     };
-    if source_port == SourcePort::Moved {
+    if attempt == Attempt::Moved {
         let offset = lb::scale(u64::from(random()) << 32, MOVED_PORTS) as u16;
         server.src_port = (MOVED_PORT_BASE + offset).to_be();
     }
-    let Some(main) = insert_main(flows, &server, &mut flow, path, headers.proto)? else {
+    let (key, client_first) = canonical(&server);
+    flow.flags = path | first_flag(client_first);
+    if !insert_main(transport, &key, &flow, headers.proto, attempt)? {
         return Ok(None);
-    };
-    if source_port == SourcePort::Moved {
+    }
+    if attempt == Attempt::Moved {
         report::count(Hook::FromPod, Counter::PortMoved);
     }
     let (alias_key, client_first) = canonical(&client);
     flow.other = server;
     flow.flags = path | flow_flags::ALIAS | first_flag(client_first);
-    insert(flows, &alias_key, &flow, IfPresent::Replace)?;
+    match insert(transport, &alias_key, &flow, IfPresent::Replace, attempt) {
+        Err(_) if attempt == Attempt::Common => return Ok(None),
+        result => result?,
+    }
     report::count(Hook::FromPod, Counter::NewFlow);
-    Ok(Some((main, server)))
+    let hairpin = path == flow_flags::HAIRPIN;
+    let ifindex = if hairpin { packet.ifindex() } else { choice.backend.ifindex };
+    Ok(Some(Created { server, flags: path, ifindex }))
 }
 
 #[inline(always)]
@@ -305,29 +349,29 @@ fn route_flags<F: Family>(packet: &impl Packet, choice: &Choice<F>) -> u16 {
     if device.flags & device_flags::FAST != 0 && same_mtu { flow_flags::FAST } else { 0 }
 }
 
-/// Writes the main entry; `None` if another live connection has its key.
+/// Writes the main entry; `false` if that takes another attempt, because another live connection
+/// may have its key.
 #[inline(always)]
 fn insert_main<F: Family>(
-    flows: FlowMaps<F>,
-    server: &Tuple<F>,
-    flow: &mut Flow<F>,
-    path: u16,
+    transport: Transport,
+    key: &Tuple<F>,
+    flow: &Flow<F>,
     protocol: u8,
-) -> Result<Option<Entry<F>>, DropReason> {
-    let (key, client_first) = canonical(server);
-    flow.flags = path | first_flag(client_first);
-    let inserted = insert(flows, &key, flow, IfPresent::Refuse);
-    if inserted == Err(InsertError::NoRoom) {
-        return Err(DropReason::FlowTableFull);
-    }
-    let main = get(flows, &key).ok_or(DropReason::FlowTableFull)?;
-    if inserted == Err(InsertError::Exists) {
-        if !replaceable(main, flow, protocol) {
-            return Ok(None);
+    attempt: Attempt,
+) -> Result<bool, DropReason> {
+    match insert(transport, key, flow, IfPresent::Refuse, attempt) {
+        Ok(()) => Ok(true),
+        Err(_) if attempt == Attempt::Common => Ok(false),
+        Err(InsertError::NoRoom) => Err(DropReason::FlowTableFull),
+        Err(InsertError::Exists) => {
+            let main = get(transport, key).ok_or(DropReason::FlowTableFull)?;
+            let over = replaceable(main, flow, protocol);
+            if over {
+                *main = *flow;
+            }
+            Ok(over)
         }
-        *main = *flow;
     }
-    Ok(Some(main))
 }
 
 /// Whether an entry belongs to the same client tuple, or to a connection that is over.
@@ -339,13 +383,36 @@ fn replaceable<F: Family>(existing: &Flow<F>, new: &Flow<F>, protocol: u8) -> bo
 /// Inserts into the flow map, or into the overflow map if that has no room.
 #[inline(always)]
 fn insert<F: Family>(
+    transport: Transport,
+    key: &Tuple<F>,
+    flow: &Flow<F>,
+    present: IfPresent,
+    attempt: Attempt,
+) -> Result<(), InsertError> {
+    match transport {
+        Transport::Tcp => {
+            let result = insert_in(F::tcp_flows(), key, flow, present, attempt);
+            apart::<3>();
+            result
+        }
+        Transport::Udp => {
+            let result = insert_in(F::udp_flows(), key, flow, present, attempt);
+            apart::<4>();
+            result
+        }
+    }
+}
+
+#[inline(always)]
+fn insert_in<F: Family>(
     flows: FlowMaps<F>,
     key: &Tuple<F>,
     flow: &Flow<F>,
     present: IfPresent,
+    attempt: Attempt,
 ) -> Result<(), InsertError> {
     match flows.main.insert(key, flow, present) {
-        Err(InsertError::NoRoom) => {
+        Err(InsertError::NoRoom) if attempt != Attempt::Common => {
             report::count(Hook::FromPod, Counter::Overflow);
             if let Some(seen) = maps::OVERFLOW_SEEN.get(0) {
                 // SAFETY: array elements live as long as the map; any CPU's time will do.

@@ -72,15 +72,15 @@ fn keep<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Result<()
 #[inline(always)]
 pub fn release<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
     let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
-        return Step::RELEASED;
+        return Step::AGAIN;
     };
     let key = fragment::key(&headers);
     let set = first_place(&key);
     if !is_awaited::<F>(&key, set) {
-        return Step::RELEASED;
+        return Step::AGAIN;
     }
     let len = packet.len();
-    let Some(first) = maps::FIRST_FRAME.get(0) else { return Step::RELEASED };
+    let Some(first) = maps::FIRST_FRAME.get(0) else { return Step::AGAIN };
     let saved = packet.save(first);
     for place in 0..HELD_EACH {
         let Some((held, frame)) = at::<F>(set + place) else { break };
@@ -98,7 +98,7 @@ pub fn release<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
         report::dropped(Hook::FromPod, DropReason::RewriteFailed);
         return Step::DROP;
     }
-    Step::RELEASED
+    Step::AGAIN
 }
 
 #[inline(always)]

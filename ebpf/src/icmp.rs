@@ -11,7 +11,7 @@ use pintle_abi::{
 
 use crate::{
     checksum::Difference,
-    family::{Family, read_quoted_ports},
+    family::{Family, Transport, read_quoted_ports},
     flow::{self, Found},
     hooks::{
         Step,
@@ -58,7 +58,7 @@ pub fn from_pod<F: Family, P: Packet>(
         }
         Found::Nothing => return Ok(None),
     };
-    let (action, hop) = route(headers, flow, ifindex);
+    let (action, hop) = route(headers, flow.flags, ifindex);
     let is_alias = flow.flags & flow_flags::ALIAS != 0;
     if action == Step::PASS && !is_alias {
         // Through the stack it stays as it is until `to_pod`, like a reply.
@@ -131,8 +131,8 @@ fn find<F: Family, P: Packet>(
     if quoted.fragmentation.is_later() {
         return None;
     }
-    let flows = F::flows(quoted.proto)?;
-    Some((quoted, flow::find_quoted(flows, &quoted.tuple)))
+    let transport = Transport::of(quoted.proto)?;
+    Some((quoted, flow::find_quoted(transport, &quoted.tuple)))
 }
 
 #[inline(always)]

@@ -7,7 +7,11 @@ use pintle_abi::{
     service::{Backend, Frontend, FrontendKey, backend_state, frontend_flags},
 };
 
-use crate::{family::Family, maps, packet::Headers};
+use crate::{
+    family::{Family, Transport},
+    maps,
+    packet::Headers,
+};
 
 /// The backend chosen for a connection.
 #[derive(Clone, Copy)]
@@ -32,7 +36,7 @@ pub fn find_frontend<F: Family>(
     if headers.malformed {
         return Some(Err(DropReason::Malformed));
     }
-    if F::flows(headers.proto).is_none() {
+    if Transport::of(headers.proto).is_none() {
         return Some(Err(DropReason::UnsupportedProtocol));
     }
     if headers.fragmentation.is_later() {

@@ -92,7 +92,7 @@ fn answer<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Result<
     set_at(packet, start, type_code)?;
     set_at(packet, start + icmp::CHECKSUM, 0_u16)?;
     set_at(packet, start + 4, 0_u32)?;
-    let sum = pseudo.add(u32::from(type_code)).and(sum_quote(packet, start + icmp::LEN, quoted));
+    let sum = pseudo.word(u32::from(type_code)).and(sum_quote(packet, start + icmp::LEN, quoted));
     // The checksum of a field that is all ones before the change: a sum from nothing.
     set_at(packet, start + icmp::CHECKSUM, sum.apply(u16::MAX))
 }
@@ -107,7 +107,7 @@ fn sum_quote(packet: &impl Packet, start: u32, len: u32) -> Difference {
             break;
         }
         let Some(word) = at::<u32>(packet, start + offset) else { break };
-        sum = sum.add(field(word.cast(), 0));
+        sum = sum.word(field(word.cast(), 0));
         offset += 4;
     }
     sum

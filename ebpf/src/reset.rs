@@ -43,7 +43,7 @@ pub fn answer<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Res
     let mut sum = F::pseudo_header(src, dst, length, proto::TCP);
     let mut offset = 0;
     while offset < length {
-        sum = sum.add(field(header, offset));
+        sum = sum.word(field(header, offset));
         offset += 4;
     }
     set(header, tcp::CHECKSUM, sum.apply(u16::MAX));

@@ -15,7 +15,7 @@ use aya_ebpf::{
     },
 };
 use pintle_abi::{
-    addr::{V4, V6},
+    addr::{V4, V6, proto},
     counter::Hook,
     fragment::HELD_FRAME_LEN,
     step::RareStep,
@@ -40,7 +40,8 @@ const NEXT: i32 = -1;
 /// `PACKET_HOST` of `linux/if_packet.h`.
 const PACKET_HOST: u32 = 0;
 
-/// Declares the programs: each runs a step of a hook for the family of the packet.
+/// Declares the programs of the hooks, which take packets of both families, and those of the rare
+/// steps, which take one.
 macro_rules! programs {
     ($($(#[$meta:meta])* $name:ident = $hook:expr, $step:path;)*) => {$(
         $(#[$meta])*
@@ -48,14 +49,37 @@ macro_rules! programs {
         #[unsafe(link_section = "classifier")]
         pub extern "C" fn $name(skb: *mut __sk_buff) -> i32 {
             let mut skb = Skb(skb);
-            let step = match skb.ethertype() {
-                ethertype::IPV4 => $step(&mut skb, Version::<V4>::THIS),
-                ethertype::IPV6 => $step(&mut skb, Version::<V6>::THIS),
-                _ => return NEXT,
-            };
-            finish(&skb, $hook, step)
+            match skb.ethertype() {
+                ethertype::IPV4 => {
+                    let step = $step(&mut skb, Version::<V4>::THIS);
+                    finish::<V4>(&skb, $hook, step)
+                }
+                ethertype::IPV6 => {
+                    let step = $step(&mut skb, Version::<V6>::THIS);
+                    finish::<V6>(&skb, $hook, step)
+                }
+                _ => NEXT,
+            }
         }
     )*};
+}
+
+/// Declares the programs of rare steps, one for each family.
+macro_rules! steps {
+    ($($(#[$meta:meta])* $v4:ident, $v6:ident = $hook:expr, $step:path;)*) => {$(
+        steps! { @one $(#[$meta])* $v4: V4 = $hook, $step }
+        steps! { @one $(#[$meta])* $v6: V6 = $hook, $step }
+    )*};
+    (@one $(#[$meta:meta])* $name:ident: $family:ty = $hook:expr, $step:path) => {
+        $(#[$meta])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = "classifier")]
+        pub extern "C" fn $name(skb: *mut __sk_buff) -> i32 {
+            let mut skb = Skb(skb);
+            let step = $step(&mut skb, Version::<$family>::THIS);
+            finish::<$family>(&skb, $hook, step)
+        }
+    };
 }
 
 programs! {
@@ -63,22 +87,25 @@ programs! {
     from_pod = Hook::FromPod, from_pod::handle;
     /// Traffic that reaches a local pod through the host's stack: egress of the same device.
     to_pod = Hook::ToPod, to_pod::handle;
+}
+
+steps! {
     /// Fragments, IP options and extension headers behind `from_pod`.
-    from_pod_unusual = Hook::FromPod, unusual;
+    from_pod_unusual_v4, from_pod_unusual_v6 = Hook::FromPod, unusual;
     /// Fragments, IP options and extension headers behind `to_pod`.
-    to_pod_unusual = Hook::ToPod, to_pod::unusual;
+    to_pod_unusual_v4, to_pod_unusual_v6 = Hook::ToPod, to_pod::unusual;
     /// ICMP behind `from_pod`.
-    from_pod_icmp = Hook::FromPod, from_pod::icmp;
+    from_pod_icmp_v4, from_pod_icmp_v6 = Hook::FromPod, from_pod::icmp;
     /// ICMP behind `to_pod`.
-    to_pod_icmp = Hook::ToPod, to_pod::icmp;
-    /// A new connection behind `from_pod` of unusual shape, or whose source port moves.
-    from_pod_connect = Hook::FromPod, connect;
+    to_pod_icmp_v4, to_pod_icmp_v6 = Hook::ToPod, to_pod::icmp;
+    /// A new connection behind `from_pod` that is not of the common kind.
+    from_pod_connect_v4, from_pod_connect_v6 = Hook::FromPod, connect;
     /// A fragment before its first one behind `from_pod`.
-    from_pod_hold = Hook::FromPod, held::hold;
+    from_pod_hold_v4, from_pod_hold_v6 = Hook::FromPod, held::hold;
     /// A first fragment behind `from_pod` that others may wait for.
-    from_pod_release = Hook::FromPod, held::release;
+    from_pod_release_v4, from_pod_release_v6 = Hook::FromPod, held::release;
     /// A refusal behind `from_pod`.
-    from_pod_refuse = Hook::FromPod, refuse;
+    from_pod_refuse_v4, from_pod_refuse_v6 = Hook::FromPod, refuse;
 }
 
 #[inline(always)]
@@ -95,28 +122,30 @@ fn unusual<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
 
 #[inline(always)]
 fn connect<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
-    let source_port = skb.argument();
-    from_pod::connect::<F, _>(skb, source_port)
+    let attempt = skb.argument();
+    from_pod::connect::<F, _>(skb, attempt)
 }
 
 /// The step's number, or the program that takes it. The kernel bounds the chain of programs.
 #[inline(always)]
-fn finish(skb: &Skb, hook: Hook, step: Step) -> i32 {
+fn finish<F: Family>(skb: &Skb, hook: Hook, step: Step) -> i32 {
     let rare = match (step.next, hook) {
         (Next::Pass, _) => return NEXT,
         (Next::Drop, _) => return TC_ACT_SHOT as i32,
         (Next::Deliver, _) => return deliver(skb, step.argument),
-        (Next::Unusual, Hook::FromPod) => RareStep::FromPodUnusual,
-        (Next::Unusual, Hook::ToPod) => RareStep::ToPodUnusual,
-        (Next::Icmp, Hook::FromPod) => RareStep::FromPodIcmp,
-        (Next::Icmp, Hook::ToPod) => RareStep::ToPodIcmp,
-        (Next::Connect, _) => RareStep::FromPodConnect,
-        (Next::Hold, _) => RareStep::FromPodHold,
-        (Next::Release, _) => RareStep::FromPodRelease,
-        (Next::Refuse, _) => RareStep::FromPodRefuse,
+        (Next::Unusual, Hook::FromPod) => RareStep::FromPodUnusualV4,
+        (Next::Unusual, Hook::ToPod) => RareStep::ToPodUnusualV4,
+        (Next::Icmp, Hook::FromPod) => RareStep::FromPodIcmpV4,
+        (Next::Icmp, Hook::ToPod) => RareStep::ToPodIcmpV4,
+        (Next::Connect, _) => RareStep::FromPodConnectV4,
+        (Next::Hold, _) => RareStep::FromPodHoldV4,
+        (Next::Release, _) => RareStep::FromPodReleaseV4,
+        (Next::Refuse, _) => RareStep::FromPodRefuseV4,
     };
     skb.set_argument(step.argument);
-    maps::RARE_STEPS.call(skb.0.cast(), rare as u32);
+    // The programs of a step stand side by side, see `RareStep`.
+    let family = u32::from(F::ICMP == proto::ICMPV6);
+    maps::RARE_STEPS.call(skb.0.cast(), rare as u32 + family);
     report::dropped(hook, step.failure());
     TC_ACT_SHOT as i32
 }
@@ -191,8 +220,10 @@ impl Packet for Skb {
 
     #[inline(always)]
     fn ifindex(&self) -> u32 {
+        // Volatile, or LLVM loads from one of two places by a computed pointer, which the verifier
+        // refuses for the context.
         // SAFETY: as above.
-        unsafe { (*self.0).ifindex }
+        unsafe { (&raw const (*self.0).ifindex).read_volatile() }
     }
 
     #[inline(always)]

@@ -2,6 +2,8 @@
 //! Every packet vector on the loaded programs: packets through `BPF_PROG_TEST_RUN` on the running
 //! kernel.
 
+mod held;
+
 macro_rules! in_the_kernel {
     ($file:ident: $($vector:ident),* $(,)?) => {
         mod $file {

@@ -6,13 +6,15 @@ use pintle_tests::kernel_state::{BpfObjects, NodeState};
 use pintle_tests::load::{repeat, short_http};
 use pintle_tests::topology::{Cni, Family};
 
+use crate::clsact::set_mode;
 use crate::scene::{HTTP, Scene, beside_others, eventually};
 
 #[test]
 fn cleanup_leaves_nothing_behind() {
     let _company = beside_others();
-    for cni in [Cni::Ptp, Cni::Bridge] {
+    for (cni, mode) in [(Cni::Ptp, "tcx"), (Cni::Bridge, "clsact"), (Cni::Bridge, "tcx")] {
         let mut scene = Scene::without_agent(cni, FastPath::Auto).expect("a scene");
+        set_mode(&mut scene, mode);
         let http = scene.vip(Family::V4, &HTTP);
         let root = scene.agent.bpf_root().to_owned();
         let read = |scene: &Scene| NodeState::read(&scene.world.nodes[0], &root).expect("state");
@@ -27,14 +29,34 @@ fn cleanup_leaves_nothing_behind() {
         let objects = BpfObjects::pinned_below(&root).expect("ids of pinned objects");
         assert!(!objects.is_empty(), "no pin below {} is a BPF object", root.display());
 
-        scene.agent.stop().expect("stop");
+        // Killed, so that its socket stays.
+        scene.agent.kill().expect("kill");
         let alive = scene.client.run(|| repeat(10, || short_http(http)));
-        alive.expect_no_failure("with the agent stopped");
+        alive.expect_no_failure("with the agent killed");
 
         scene.agent.cleanup().expect("cleanup");
         // Detaching frees a program only after a grace period of the kernel.
         eventually("the node is as it was", || read(&scene) == before);
         eventually("programs, maps and links are gone", || objects.still_alive().is_empty());
+        assert!(!scene.agent.run_dir().exists(), "the socket and its directory are left");
         scene.client.run(|| short_http(http)).expect_err("nothing serves the ClusterIP any more");
+        scene.agent.cleanup().expect("cleaning up a clean node");
     }
+}
+
+#[test]
+fn cleanup_beside_a_running_agent_is_refused_unless_forced() {
+    let _company = beside_others();
+    let scene = Scene::new(Cni::Ptp, FastPath::Auto);
+    let http = scene.vip(Family::V4, &HTTP);
+    let refused = scene.agent.cli(&["cleanup"]).expect("run");
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    assert!(text.contains("an agent is running") && text.contains("--force"), "{text}");
+    scene.client.run(|| repeat(10, || short_http(http))).expect_no_failure("nothing was touched");
+
+    let forced = scene.agent.cli(&["cleanup", "--force"]).expect("run");
+    assert!(forced.status.success(), "{}", String::from_utf8_lossy(&forced.stderr));
+    assert!(!scene.agent.bpf_root().exists());
+    scene.client.run(|| short_http(http)).expect_err("nothing serves the ClusterIP any more");
 }

@@ -7,10 +7,15 @@
 mod backend_removed;
 mod big_datagrams;
 mod cleanup;
+mod clsact;
 mod clusterip;
+mod command_line;
 mod cross_node;
+mod foreign;
 mod hairpin;
 mod icmp_errors;
+mod malformed;
+mod netfilter_policy;
 mod node_view;
 mod pmtu;
 mod pod_churn;

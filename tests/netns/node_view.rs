@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use pintle::node::{Ineligible, NodeView, Selection, Snapshot};
+use pintle::node::{Ineligible, NodeView, Probes, Selection, Snapshot};
 use tokio::{sync::watch, time::timeout};
 
 /// A pod's network namespace: that of a process that does nothing.
@@ -76,7 +76,7 @@ fn pods_are_found_resolved_and_forgotten() {
     );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let (first, mut receiver) = NodeView::start(Selection::default()).unwrap();
+        let (first, mut receiver) = NodeView::start(Selection::default(), Probes::NONE).unwrap();
         assert!(first.interfaces.is_empty());
         uplink(&mut receiver).await;
         ptp(&mut receiver).await;

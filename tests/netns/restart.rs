@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Neither a killed agent nor a restart nor an upgrade costs a connection (C10).
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use pintle_tests::agent::FastPath;
-use pintle_tests::load::{Kind, Load};
+use pintle_tests::kernel_state::BpfObjects;
+use pintle_tests::load::{Kind, Load, repeat, short_http};
+use pintle_tests::manifest::Service;
 use pintle_tests::topology::{Cni, Family};
+use pintle_tests::variant;
 
-use crate::scene::{DNS, HTTP, Scene, eventually, in_every_layout};
+use crate::scene::{Backend, DNS, HTTP, Scene, alone, endpoints, eventually, in_every_layout, web};
 
 in_every_layout!(no_operation_fails_while_the_agent_dies_and_returns, alone);
 
@@ -39,11 +44,74 @@ fn no_operation_fails_while_the_agent_dies_and_returns(cni: Cni, fast_path: Fast
     std::thread::sleep(Duration::from_millis(200));
     scene.agent.stop().expect("SIGTERM");
     scene.agent.start().expect("restart");
-    let binary = scene.agent.binary();
-    scene.agent.upgrade(&binary).expect("upgrade to the same binary");
     std::thread::sleep(Duration::from_millis(200));
+    upgrade_and_back(&mut scene);
 
     for (what, load) in loads {
         load.stop().expect_no_failure(what);
+    }
+}
+
+/// To a binary whose programs differ from those that run, and back to the first one.
+fn upgrade_and_back(scene: &mut Scene) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (old, new) = (scene.agent.binary(), folder.path().join("pintle"));
+    variant::write(&old, &new).expect("a binary with other programs");
+    let root = scene.agent.bpf_root().to_owned();
+    let tags = || BpfObjects::pinned_below(&root).expect("pinned objects").tags;
+    let before = tags();
+    assert_eq!(before.len(), 2, "one program for each hook");
+    scene.agent.upgrade(&new).expect("upgrade");
+    assert!(tags().is_disjoint(&before), "the programs are those of the old binary");
+    std::thread::sleep(Duration::from_millis(500));
+    scene.agent.upgrade(&old).expect("downgrade");
+    assert_eq!(tags(), before);
+    std::thread::sleep(Duration::from_millis(200));
+}
+
+#[test]
+fn killing_the_agent_at_any_moment_of_a_change_costs_nothing_and_leaves_the_right_state() {
+    let _company = alone();
+    let mut scene = Scene::new(Cni::Ptp, FastPath::Auto);
+    let http = scene.vip(Family::V4, &HTTP);
+    let pause = Duration::from_millis(50);
+    let loads = [
+        ("long-lived", Load::start(&scene.client, http, 50, Kind::LongLived { pause })),
+        ("short", Load::start(&scene.client, http, 4, Kind::Short { per_second: 300 })),
+    ];
+    eventually("all loads flow", || loads.iter().all(|(_, load)| load.operations() > 50));
+    for round in 0..20_u64 {
+        let chosen = [&[0, 1, 2][..], &[0], &[1, 2], &[2], &[0, 1]][round as usize % 5];
+        let chosen: Vec<_> = chosen.iter().map(|index| &scene.backends[*index]).collect();
+        let solo = web(20 + round as u8);
+        scene.agent.manifests.service(&solo).expect("write a service");
+        for service in [&scene.web, &solo] {
+            let endpoints = endpoints(chosen.iter().copied());
+            scene.agent.manifests.endpoints(service, &endpoints).expect("write the slices");
+        }
+        // From before the agent has seen the files to after it has programmed them.
+        std::thread::sleep(Duration::from_micros(round * 1700));
+        scene.agent.kill().expect("kill -9");
+        scene.agent.start().expect("start again");
+        expect_backends(&scene, &solo, &chosen);
+    }
+    for (what, load) in loads {
+        load.stop().expect_no_failure(what);
+    }
+}
+
+/// Both services have these backends in the maps, and no others.
+fn expect_backends(scene: &Scene, solo: &Service, chosen: &[&Backend]) {
+    for service in [&scene.web, solo] {
+        let name = format!("shop/{}", service.name);
+        let rows = scene.agent.json(&["get", "services", &name]).expect("services");
+        for row in rows.as_array().expect("rows") {
+            assert_eq!(row["backends"]["ready"], chosen.len(), "{row}");
+        }
+        let target = SocketAddr::new(service.ip(Family::V4), HTTP.port);
+        let report = scene.client.run(|| repeat(30, || short_http(target)));
+        report.expect_no_failure("new connections");
+        let found: BTreeSet<&str> = report.by_pod.keys().map(String::as_str).collect();
+        assert_eq!(found, chosen.iter().map(|backend| backend.pod.name.as_str()).collect());
     }
 }

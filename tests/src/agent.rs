@@ -80,26 +80,34 @@ impl Agent {
     /// Starts the process and returns when everything in the directory is programmed.
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the agent runs already");
+        let mut command = self.agent_command();
         let log = File::options().create(true).append(true).open(self.log_path())?;
+        command.stdout(log.try_clone()?).stderr(log);
+        die_with_parent(&mut command);
+        let spawned = command.spawn();
+        self.child = Some(spawned.with_context(|| format!("run {}", self.binary.display()))?);
+        self.wait_ready()
+    }
+
+    /// Runs the process until it ends by itself, because it cannot start.
+    pub fn fail_to_start(&self) -> Result<Output> {
+        Ok(self.agent_command().output()?)
+    }
+
+    fn agent_command(&self) -> Command {
         let fast_path = match self.fast_path {
             FastPath::Auto => "auto",
             FastPath::Off => "off",
         };
         let source = format!("dir:{}", self.manifests.path().display());
-        let mut command = self.netns.command(&self.binary);
+        let mut command = self.command();
         command
             .args(["agent", "--source", &source, "--node-name", &self.node_name])
             .args(["--pod-interfaces", "auto", "--fast-path", fast_path])
             .args(["--healthz-bind-address", "127.0.0.1:10256", "--metrics-bind-address", ""])
             .args(self.directory_args())
-            .args(&self.extra_args)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        die_with_parent(&mut command);
-        let spawned = command.spawn();
-        self.child = Some(spawned.with_context(|| format!("run {}", self.binary.display()))?);
-        self.wait_ready()
+            .args(&self.extra_args);
+        command
     }
 
     /// Returns when everything that the agent has read so far is programmed.
@@ -193,11 +201,28 @@ impl Agent {
     /// Runs `pintle cleanup`, with the process stopped.
     pub fn cleanup(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "stop the agent before cleanup");
-        let root = self.bpf_root.display().to_string();
-        let out = self.command().args(["cleanup", "--bpf-root", &root]).output()?;
+        let out = self.cli(&["cleanup"])?;
         let stderr = String::from_utf8_lossy(&out.stderr);
         ensure!(out.status.success(), "pintle cleanup: {stderr}");
         Ok(())
+    }
+
+    /// The sum of a counter, or of a drop reason, over both hooks.
+    pub fn counter(&self, reason: &str) -> Result<u64> {
+        let rows = self.json(&["counters"])?;
+        let row = rows.as_array().into_iter().flatten().find(|row| row["reason"] == reason);
+        let row = row.with_context(|| format!("no counter {reason}: {rows}"))?;
+        Ok(["from_pod", "to_pod"].iter().filter_map(|hook| row[hook].as_u64()).sum())
+    }
+
+    /// The directory of its socket.
+    pub fn run_dir(&self) -> PathBuf {
+        self.files.path().join("run")
+    }
+
+    /// Pins elsewhere from the next start on.
+    pub fn set_bpf_root(&mut self, path: &Path) {
+        self.bpf_root = path.into();
     }
 
     /// Where its maps and links are pinned.
@@ -215,7 +240,8 @@ impl Agent {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    fn cli(&self, args: &[&str]) -> Result<Output> {
+    /// Runs `pintle ARGS` against this agent, whatever its exit code.
+    pub fn cli(&self, args: &[&str]) -> Result<Output> {
         let run = self.command().args(args).args(self.directory_args()).output();
         run.with_context(|| format!("run {}", self.binary.display()))
     }
@@ -227,7 +253,7 @@ impl Agent {
     }
 
     fn directory_args(&self) -> [String; 4] {
-        let run_dir = self.files.path().join("run").display().to_string();
+        let run_dir = self.run_dir().display().to_string();
         let bpf_root = self.bpf_root.display().to_string();
         ["--bpf-root".into(), bpf_root, "--run-dir".into(), run_dir]
     }

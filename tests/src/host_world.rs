@@ -202,7 +202,7 @@ fn run<F: Family>(buffer: &mut Buffer, hook: Hook) -> Verdict {
 }
 
 fn flow_map<F: Family>(protocol: u8, table: Table) -> &'static Hash<Tuple<F>, Flow<F>> {
-    let flows = F::flows(protocol).unwrap_or_else(|| panic!("protocol {protocol} has no flows"));
+    let flows = if protocol == proto::TCP { F::tcp_flows() } else { F::udp_flows() };
     match table {
         Table::Main => flows.main,
         Table::Overflow => flows.overflow,

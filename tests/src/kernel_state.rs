@@ -65,6 +65,8 @@ impl NodeState {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct BpfObjects {
     programs: BTreeSet<u32>,
+    /// Hashes over the programs' instructions.
+    pub tags: BTreeSet<String>,
     maps: BTreeSet<u32>,
     links: BTreeSet<u32>,
 }
@@ -80,6 +82,9 @@ impl BpfObjects {
             let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
             for line in info.lines() {
                 let Some((field, value)) = line.split_once(':') else { continue };
+                if field == "prog_tag" {
+                    objects.tags.insert(value.trim().to_owned());
+                }
                 let Ok(id) = value.trim().parse() else { continue };
                 match field {
                     "prog_id" => objects.programs.insert(id),
@@ -103,10 +108,11 @@ impl BpfObjects {
         const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
         const BPF_LINK_GET_FD_BY_ID: libc::c_long = 30;
         let alive = |ids: &BTreeSet<u32>, command| {
-            let lives = |id: &u32| bpf_fd(command, [*id, 0, 0, 0]).is_ok();
+            let lives = |id: &u32| bpf_fd(command, &[*id]).is_ok();
             ids.iter().copied().filter(lives).collect()
         };
         BpfObjects {
+            tags: BTreeSet::new(),
             programs: alive(&self.programs, BPF_PROG_GET_FD_BY_ID),
             maps: alive(&self.maps, BPF_MAP_GET_FD_BY_ID),
             links: alive(&self.links, BPF_LINK_GET_FD_BY_ID),
@@ -118,22 +124,25 @@ fn open_pin(path: &str) -> Result<OwnedFd> {
     const BPF_OBJ_GET: libc::c_long = 7;
     let text = CString::new(path)?;
     let address = text.as_ptr() as u64;
-    let fd = bpf_fd(BPF_OBJ_GET, [address as u32, (address >> 32) as u32, 0, 0]);
+    let fd = bpf_fd(BPF_OBJ_GET, &[address as u32, (address >> 32) as u32]);
     fd.with_context(|| format!("open the pin {path}"))
 }
 
 /// Runs a command of the bpf system call that returns a descriptor.
-fn bpf_fd(command: libc::c_long, head: [u32; 4]) -> io::Result<OwnedFd> {
-    let mut attr = [0u32; 16];
-    attr[..4].copy_from_slice(&head);
-    // SAFETY: the attribute lives through the call, and so does what callers let it point to.
-    let fd =
-        unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of_val(&attr)) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
+pub(crate) fn bpf_fd(command: libc::c_long, head: &[u32]) -> io::Result<OwnedFd> {
+    let fd = bpf(command, head)?;
     // SAFETY: the kernel just returned this descriptor, and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Runs a command of the bpf system call.
+pub(crate) fn bpf(command: libc::c_long, head: &[u32]) -> io::Result<RawFd> {
+    let mut attr = [0u32; 16];
+    attr[..head.len()].copy_from_slice(head);
+    // SAFETY: the attribute lives through the call, and so does what callers let it point to.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of_val(&attr)) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
 }
 
 /// Counts the programs of each tcx hook by BPF_PROG_QUERY; zero is left out.

@@ -105,8 +105,7 @@ impl KernelWorld {
     /// Runs a hook on a frame `repeat` times; returns the code, the frame and ns per run.
     pub fn run(&mut self, hook: Hook, frame: &[u8], repeat: u32) -> Result<(i32, Vec<u8>, u64)> {
         let mut out = vec![0_u8; frame.len() + 256];
-        let mut context = [0_u8; SKB_LEN];
-        context[SKB_IFINDEX..SKB_IFINDEX + 4].copy_from_slice(&IFINDEX.to_ne_bytes());
+        let context = context();
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
@@ -119,6 +118,13 @@ impl KernelWorld {
         out.truncate(result.data_size_out as usize);
         Ok((result.return_value as i32, out, result.duration.as_nanos() as u64))
     }
+}
+
+/// A `__sk_buff` for a test run at the clients' interface.
+pub fn context() -> Vec<u8> {
+    let mut context = vec![0; SKB_LEN];
+    context[SKB_IFINDEX..SKB_IFINDEX + 4].copy_from_slice(&IFINDEX.to_ne_bytes());
+    context
 }
 
 /// `TC_ACT_*` of `linux/pkt_cls.h`; the programs return no others.

@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod client;
 pub mod cluster;
+pub mod foreign;
 pub mod frame;
 pub mod host_world;
 pub mod kernel_state;
@@ -16,5 +17,7 @@ pub mod netns;
 pub mod offload;
 pub mod server;
 pub mod topology;
+pub mod variant;
 pub mod vectors;
 pub mod world;
+pub mod wrapper;

@@ -212,6 +212,11 @@ impl dyn World + '_ {
         assert_eq!(self.moved(), moved);
     }
 
+    /// A counter of a hook.
+    pub fn count(&self, hook: Hook, counter: Counter) -> u64 {
+        self.counter(counter_index(hook, counter))
+    }
+
     /// A drop reason of a hook.
     pub fn dropped(&self, hook: Hook, reason: DropReason) -> u64 {
         self.counter(drop_index(hook, reason))

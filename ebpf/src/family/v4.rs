@@ -52,16 +52,13 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn flows(protocol: u8) -> Option<FlowMaps<Self>> {
-        match protocol {
-            proto::TCP => {
-                Some(FlowMaps { main: &maps::TCP_FLOWS_V4, overflow: &maps::TCP_OVERFLOW_V4 })
-            }
-            proto::UDP => {
-                Some(FlowMaps { main: &maps::UDP_FLOWS_V4, overflow: &maps::UDP_OVERFLOW_V4 })
-            }
-            _ => None,
-        }
+    fn tcp_flows() -> FlowMaps<Self> {
+        FlowMaps { main: &maps::TCP_FLOWS_V4, overflow: &maps::TCP_OVERFLOW_V4 }
+    }
+
+    #[inline(always)]
+    fn udp_flows() -> FlowMaps<Self> {
+        FlowMaps { main: &maps::UDP_FLOWS_V4, overflow: &maps::UDP_OVERFLOW_V4 }
     }
 
     #[inline(always)]
@@ -189,7 +186,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn pseudo_header(src: Self, dst: Self, length: u32, proto: u8) -> Difference {
-        Difference::NONE.add(src.0).add(dst.0).add(length.to_be()).add(u32::from(proto).to_be())
+        Difference::NONE.word(src.0).word(dst.0).word(length.to_be()).word(u32::from(proto).to_be())
     }
 
     #[inline(always)]

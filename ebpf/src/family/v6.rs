@@ -56,16 +56,13 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn flows(protocol: u8) -> Option<FlowMaps<Self>> {
-        match protocol {
-            proto::TCP => {
-                Some(FlowMaps { main: &maps::TCP_FLOWS_V6, overflow: &maps::TCP_OVERFLOW_V6 })
-            }
-            proto::UDP => {
-                Some(FlowMaps { main: &maps::UDP_FLOWS_V6, overflow: &maps::UDP_OVERFLOW_V6 })
-            }
-            _ => None,
-        }
+    fn tcp_flows() -> FlowMaps<Self> {
+        FlowMaps { main: &maps::TCP_FLOWS_V6, overflow: &maps::TCP_OVERFLOW_V6 }
+    }
+
+    #[inline(always)]
+    fn udp_flows() -> FlowMaps<Self> {
+        FlowMaps { main: &maps::UDP_FLOWS_V6, overflow: &maps::UDP_OVERFLOW_V6 }
     }
 
     #[inline(always)]
@@ -178,9 +175,9 @@ impl Family for V6 {
 
     #[inline(always)]
     fn pseudo_header(src: Self, dst: Self, length: u32, proto: u8) -> Difference {
-        let mut sum = Difference::NONE.add(length.to_be()).add(u32::from(proto).to_be());
+        let mut sum = Difference::NONE.word(length.to_be()).word(u32::from(proto).to_be());
         for (src, dst) in src.0.into_iter().zip(dst.0) {
-            sum = sum.add(src).add(dst);
+            sum = sum.word(src).word(dst);
         }
         sum
     }

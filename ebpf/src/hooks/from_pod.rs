@@ -13,9 +13,11 @@ use pintle_abi::{
 
 use super::Step;
 use crate::{
-    family::{Family, Version},
-    flow::{self, Found, SourcePort},
-    fragment, icmp, lb, maps,
+    family::{Family, Transport, Version},
+    flow::{self, Attempt, Found, Resumed},
+    fragment, icmp,
+    kernel::now_ns,
+    lb, maps,
     nat::{self, Hop},
     packet::{Headers, Packet, Parsed, Shape},
     reject, report,
@@ -29,7 +31,7 @@ pub fn handle<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
         Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
         Parsed::Headers(headers) => conclude(match known(packet, &headers) {
             Some(result) => result,
-            None => dial(packet, &headers, SourcePort::Kept),
+            None => dial(packet, &headers, Attempt::Common),
         }),
         Parsed::Unusual => Step::UNUSUAL,
         Parsed::Foreign => pass(),
@@ -37,7 +39,7 @@ pub fn handle<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
 }
 
 /// The same for fragments, IP options and extension headers; new connections are a step of their
-/// own. The argument of the step that led here is 1 for a first fragment that nothing waits for.
+/// own. The argument of the step that led here is 0 if other fragments may wait for this one.
 #[inline(always)]
 pub fn unusual<F: Family, P: Packet>(packet: &mut P, released: u32) -> Step {
     let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
@@ -61,46 +63,64 @@ fn known<F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
 ) -> Option<Result<Step, DropReason>> {
-    let flows = F::flows(headers.proto).filter(|_| !headers.malformed)?;
-    match flow::find(flows, &headers.tuple) {
+    let transport = Transport::of(headers.proto).filter(|_| !headers.malformed)?;
+    match flow::find(transport, &headers.tuple) {
         Found::FromBackend(main) => Some(reply(packet, headers, main)),
         Found::FromClient(alias) => {
-            let main = flow::resume(flows, headers, alias)?;
-            flow::seen_forward(main, headers, packet);
-            Some(forward(packet, headers, main, &alias.other))
+            let now = now_ns();
+            let main = match flow::resume(transport, headers, alias, now) {
+                Resumed::Main(main) => main,
+                Resumed::Over => return None,
+                Resumed::Lost => return Some(Ok(Step::CONNECT)),
+            };
+            flow::seen_forward(main, headers, packet, now);
+            let ifindex = backend_ifindex(packet, main);
+            Some(forward(packet, headers, main.flags, ifindex, &alias.other))
         }
         Found::Nothing => None,
     }
 }
 
-/// A new connection of unusual shape, or one whose source port has to move: another of the same
+/// A new connection that is not of the common kind, or one whose main entry was lost. Its source port has to move if another of the same
 /// client has the same tuple on the backend's side (one client port, two services, one backend).
 /// Tries one port at random; the step is repeated, up to the kernel's limit of tail calls, until one
-/// is free. The argument of the step that led here is a number of [`SourcePort`].
+/// is free. Then the packet belongs to a known connection. The argument of the step that led here is a number of [`Attempt`].
 #[inline(always)]
-pub fn connect<F: Family, P: Packet>(packet: &mut P, source_port: u32) -> Step {
+pub fn connect<F: Family, P: Packet>(packet: &mut P, attempt: u32) -> Step {
     let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
         return pass();
     };
-    let source_port = match source_port == SourcePort::Moved as u32 {
-        true => SourcePort::Moved,
-        false => SourcePort::Kept,
+    let attempt = match attempt == Attempt::Moved as u32 {
+        true => Attempt::Moved,
+        false => Attempt::Thorough,
     };
-    conclude(dial(packet, &headers, source_port))
+    let lost = attempt == Attempt::Thorough && !headers.malformed;
+    if let Some(transport) = Transport::of(headers.proto).filter(|_| lost)
+        && flow::restore(transport, &headers)
+    {
+        return Step::AGAIN;
+    }
+    conclude(dial(packet, &headers, attempt))
 }
 
 #[inline(always)]
 fn dial<F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
-    source_port: SourcePort,
+    attempt: Attempt,
 ) -> Result<Step, DropReason> {
     let Some(frontend) = lb::find_frontend(headers) else { return Ok(pass()) };
     let frontend = frontend?;
-    let Some(flows) = F::flows(headers.proto) else { return Err(DropReason::UnsupportedProtocol) };
+    let Some(transport) = Transport::of(headers.proto) else {
+        return Err(DropReason::UnsupportedProtocol);
+    };
     let choice = lb::select(&headers.tuple, frontend)?;
-    match flow::create(flows, headers, packet, &choice, source_port)? {
-        Some((main, server)) => forward(packet, headers, main, &server),
+    match flow::create(transport, headers, packet, &choice, attempt)? {
+        Some(new) if attempt == Attempt::Common => {
+            forward(packet, headers, new.flags, new.ifindex, &new.server)
+        }
+        Some(_) => Ok(Step::AGAIN),
+        None if attempt == Attempt::Common => Ok(Step::CONNECT),
         None => Ok(Step::MOVE_PORT),
     }
 }
@@ -140,10 +160,11 @@ fn conclude(result: Result<Step, DropReason>) -> Step {
 fn forward<F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
-    main: &Flow<F>,
+    flags: u16,
+    ifindex: u32,
     server: &Tuple<F>,
 ) -> Result<Step, DropReason> {
-    let (action, hop) = route(headers, main, backend_ifindex(packet, main));
+    let (action, hop) = route(headers, flags, ifindex);
     nat::rewrite(packet, headers, server, hop)?;
     report::count(Hook::FromPod, Counter::Forward);
     Ok(action)
@@ -157,7 +178,7 @@ fn reply<F: Family, P: Packet>(
     headers: &Headers<F>,
     main: &mut Flow<F>,
 ) -> Result<Step, DropReason> {
-    let (action, hop) = route(headers, main, main.client_ifindex);
+    let (action, hop) = route(headers, main.flags, main.client_ifindex);
     if action == Step::PASS {
         return Ok(pass());
     }
@@ -172,9 +193,9 @@ fn reply<F: Family, P: Packet>(
 ///
 /// A packet at the end of its life goes through the stack, which tells its sender.
 #[inline(always)]
-pub fn route<F: Family>(headers: &Headers<F>, flow: &Flow<F>, ifindex: u32) -> (Step, Hop) {
-    let fast = flow.flags & flow_flags::HAIRPIN != 0
-        || (flow.flags & flow_flags::FAST != 0
+pub fn route<F: Family>(headers: &Headers<F>, flags: u16, ifindex: u32) -> (Step, Hop) {
+    let fast = flags & flow_flags::HAIRPIN != 0
+        || (flags & flow_flags::FAST != 0
             && headers.ttl > 1
             && maps::settings().is_some_and(|settings| settings.fast_path != 0));
     if !fast || ifindex == 0 {

@@ -3,7 +3,7 @@
 
 use pintle_abi::drop_reason::DropReason;
 
-use crate::flow::SourcePort;
+use crate::flow::Attempt;
 
 pub mod from_pod;
 pub mod to_pod;
@@ -38,8 +38,8 @@ pub enum Next {
     Unusual,
     /// The packet is ICMP: it may quote a packet of ours.
     Icmp,
-    /// A new connection is not of the common kind; the argument says what becomes of its source
-    /// port, see [`crate::flow::SourcePort`].
+    /// A new connection is not of the common kind; the argument is a number of
+    /// [`crate::flow::Attempt`].
     Connect,
     /// A fragment came before its first one.
     Hold,
@@ -56,18 +56,18 @@ impl Step {
     pub const DROP: Self = Self { next: Next::Drop, argument: 0 };
     /// The packet is of an unusual shape.
     pub const UNUSUAL: Self = Self { next: Next::Unusual, argument: 0 };
-    /// The packet is a first fragment that nothing waits for any more.
-    pub const RELEASED: Self = Self { next: Next::Unusual, argument: 1 };
+    /// What stood in the packet's way is done: its connection is known, or no fragment waits for it.
+    pub const AGAIN: Self = Self { next: Next::Unusual, argument: 1 };
     /// The packet is ICMP.
     pub const ICMP: Self = Self { next: Next::Icmp, argument: 0 };
     /// A fragment came before its first one.
     pub const HOLD: Self = Self { next: Next::Hold, argument: 0 };
     /// Others may wait for this first fragment.
     pub const RELEASE: Self = Self { next: Next::Release, argument: 0 };
-    /// A new connection of unusual shape.
-    pub const CONNECT: Self = Self { next: Next::Connect, argument: SourcePort::Kept as u32 };
+    /// A new connection is not of the common kind.
+    pub const CONNECT: Self = Self { next: Next::Connect, argument: Attempt::Thorough as u32 };
     /// A new connection has the tuple of a live one on the backend's side: it needs another port.
-    pub const MOVE_PORT: Self = Self { next: Next::Connect, argument: SourcePort::Moved as u32 };
+    pub const MOVE_PORT: Self = Self { next: Next::Connect, argument: Attempt::Moved as u32 };
 
     /// Straight into the pod behind a host-side interface.
     #[inline(always)]

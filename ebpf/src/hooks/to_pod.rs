@@ -10,7 +10,7 @@ use pintle_abi::{
 
 use super::Step;
 use crate::{
-    family::{Family, Version},
+    family::{Family, Transport, Version},
     flow::{self, Found},
     fragment, icmp,
     nat::{self, Hop},
@@ -46,11 +46,11 @@ fn translate<F: Family, P: Packet>(
     packet: &mut P,
     headers: &mut Headers<F>,
 ) -> Result<Step, DropReason> {
-    let Some(flows) = F::flows(headers.proto) else { return Ok(pass()) };
+    let Some(transport) = Transport::of(headers.proto) else { return Ok(pass()) };
     if headers.malformed || !fragment::resolve(headers) {
         return Ok(pass());
     }
-    let Found::FromBackend(main) = flow::find(flows, &headers.tuple) else { return Ok(pass()) };
+    let Found::FromBackend(main) = flow::find(transport, &headers.tuple) else { return Ok(pass()) };
     let client = main.other.reverse();
     flow::seen_reply(main, headers, packet);
     nat::rewrite(packet, headers, &client, Hop::InStack)?;

@@ -58,6 +58,9 @@ pub fn random() -> u32 {
     (DRAWN.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
 
+/// Has a meaning for the kernel only.
+pub fn apart<const N: i32>() {}
+
 /// Changes a state if it is what it is believed to be.
 pub fn claim(state: &mut u64, from: u64, to: u64) -> bool {
     let claimed = *state == from;

@@ -5,6 +5,7 @@
 //! servers take it to answer. A thread sweeps expired flows. When the agent ends, however it ends,
 //! programs and maps stay and go on.
 
+mod fast_path;
 #[cfg(test)]
 mod golden;
 mod node_agent;
@@ -21,6 +22,7 @@ use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::spawn_blocking,
     time::{MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{info, warn};
@@ -40,12 +42,16 @@ use node_agent::NodeAgent;
 /// How often what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How often netfilter is searched for policy engines.
+const NETFILTER: Duration = Duration::from_secs(30);
+
 /// The agent as its tasks share it.
 type Shared = Arc<Mutex<NodeAgent>>;
 
 /// Runs until a signal ends it.
 pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let started = Instant::now();
+    socket::refuse_company(&socket_path(&args.run_dir, &args.bpf_root))?;
     let pins = Pins::new(&args.bpf_root);
     let (snapshot, network) = start::node_view(&args)?;
     let agent = start::node_agent(&args, &pins, snapshot)?;
@@ -75,6 +81,8 @@ async fn follow(
 ) -> anyhow::Result<()> {
     let mut retry = interval(RETRY);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut netfilter = interval(NETFILTER);
+    netfilter.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut due = None;
     loop {
         tokio::select! {
@@ -87,6 +95,15 @@ async fn follow(
                 lock(agent).follow_network(snapshot);
             }
             _ = retry.tick() => lock(agent).retry(),
+            _ = netfilter.tick() => {
+                let agent = agent.clone();
+                // Rules may be many: not on the thread that takes in changes. Threads of the
+                // runtime are in the same network namespace.
+                spawn_blocking(move || {
+                    let engine = fast_path::look();
+                    lock(&agent).follow_netfilter(engine);
+                });
+            }
             () = at(due) => {}
         }
         due = lock(agent).free_retired();

@@ -11,6 +11,7 @@ use std::{
 use prometheus_client::metrics::histogram::Histogram;
 use tracing::{debug, info, warn};
 
+use super::fast_path::FastPath;
 use super::report;
 use crate::{
     datapath::{attach::Attacher, tables::KernelTables},
@@ -33,7 +34,7 @@ pub struct NodeAgent {
     pub(super) reconciler: Reconciler<KernelTables>,
     pub(super) attacher: Attacher,
     pub(super) network: Snapshot,
-    pub(super) fast_path: bool,
+    pub(super) fast_path: FastPath,
     pub(super) revision: u64,
     pub(super) programmed_at: Option<Instant>,
     /// Interfaces that could not be attached, and why.
@@ -52,7 +53,7 @@ impl NodeAgent {
         node_name: &str,
         reconciler: Reconciler<KernelTables>,
         attacher: Attacher,
-        fast_path: bool,
+        fast_path: FastPath,
     ) -> Self {
         Self {
             node_name: node_name.to_owned(),
@@ -117,7 +118,8 @@ impl NodeAgent {
 
     fn program(&mut self, changes: Changes) {
         let now = Instant::now();
-        let outcome = self.reconciler.apply(changes, &resolver(&self.network, self.fast_path), now);
+        let outcome =
+            self.reconciler.apply(changes, &resolver(&self.network, self.fast_path.is_on()), now);
         self.programmed_at = Some(now);
         self.tell(&outcome);
     }
@@ -157,8 +159,22 @@ impl NodeAgent {
         for interface in interfaces.values() {
             self.attach(interface);
         }
-        self.reconciler.resolve_again(&resolver(&self.network, self.fast_path));
+        self.reconciler.resolve_again(&resolver(&self.network, self.fast_path.is_on()));
         self.tell(&Outcome::default());
+    }
+
+    /// What a search of netfilter for policy engines has found.
+    pub fn follow_netfilter(&mut self, engine: Option<&'static str>) {
+        let fast_path = self.fast_path.given(engine);
+        if fast_path == self.fast_path {
+            return;
+        }
+        info!(reason = fast_path.reason(), on = fast_path.is_on(), "fast path");
+        self.fast_path = fast_path;
+        if let Err(error) = self.reconciler.tables_mut().put_fast_path(fast_path.is_on()) {
+            warn!(error = format!("{:#}", anyhow::Error::from(error)), "write the settings");
+        }
+        self.follow_network(self.network.clone());
     }
 
     /// Removes pins of interfaces that an earlier agent had, and this one has not.
@@ -174,7 +190,7 @@ impl NodeAgent {
     /// Tries again what failed.
     pub fn retry(&mut self) {
         let now = Instant::now();
-        let outcome = self.reconciler.retry(&resolver(&self.network, self.fast_path), now);
+        let outcome = self.reconciler.retry(&resolver(&self.network, self.fast_path.is_on()), now);
         self.tell(&outcome);
         let unattached: Vec<PodInterface> =
             self.unattached.values().map(|(interface, _)| interface.clone()).collect();
@@ -197,7 +213,7 @@ impl NodeAgent {
 
     fn attach(&mut self, interface: &PodInterface) {
         let index = interface.index;
-        let fast = self.fast_path && interface.eligible();
+        let fast = self.fast_path.is_on() && interface.eligible();
         let written = self.reconciler.tables_mut().put_device(index.0, fast, interface.mtu);
         let known = self.attacher.attached().get(&index) == Some(&interface.name);
         let attached = match (written, known) {

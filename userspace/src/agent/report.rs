@@ -144,10 +144,10 @@ fn interfaces(agent: &NodeAgent) -> Vec<Interface> {
             name: interface.name.clone(),
             index: interface.index.0,
             mode: mode.to_owned(),
-            slow: match (agent.fast_path, &interface.ineligible) {
-                (false, _) => Some("switched off".to_owned()),
-                (true, reason) => reason.as_ref().map(ToString::to_string),
-            },
+            slow: agent
+                .fast_path
+                .reason()
+                .or_else(|| interface.ineligible.as_ref().map(ToString::to_string)),
             failed: agent.unattached.get(&interface.index).map(|(_, error)| error.clone()),
         })
         .collect();

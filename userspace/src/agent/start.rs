@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the agent does before its first event: look at the node, load, take over what is there.
 
-use std::{fs, net::IpAddr, time::Instant};
+use std::{net::IpAddr, time::Instant};
 
 use anyhow::Context as _;
 use pintle_abi::addr::{V4, V6};
 use tokio::sync::watch;
 use tracing::info;
 
-use super::node_agent::NodeAgent;
+use super::{fast_path::FastPath, node_agent::NodeAgent};
 use crate::{
-    cli::agent::{AgentArgs, FastPath, Uplinks},
-    datapath::{attach::Attacher, object, pins::Pins, tables::KernelTables},
-    node::{NodeView, Selection, Snapshot},
+    cli::agent::{AgentArgs, Uplinks},
+    datapath::{attach::Attacher, foreign, object, pins::Pins, tables::KernelTables},
+    node::{NodeView, Probes, Selection, Snapshot},
     reconcile::reconciler::Reconciler,
 };
 
@@ -27,21 +27,18 @@ pub fn node_view(args: &AgentArgs) -> anyhow::Result<(Snapshot, watch::Receiver<
         uplinks: uplinks.into_iter().collect(),
         node_ips: Default::default(),
     };
-    NodeView::start(selection).context("read the node's network")
+    let probes = Probes { programs: foreign::tcx, filters: foreign::filters };
+    NodeView::start(selection, probes).context("read the node's network")
 }
 
 /// Loads the programs and takes over what the maps hold.
 pub fn node_agent(args: &AgentArgs, pins: &Pins, network: Snapshot) -> anyhow::Result<NodeAgent> {
-    for dir in [pins.maps(), pins.links()] {
-        fs::create_dir_all(&dir).with_context(|| {
-            format!("create {}; is a bpf filesystem mounted there?", dir.display())
-        })?;
-    }
+    pins.create()?;
     let start = Instant::now();
     let sizes = args.map_sizes.iter().map(|size| (size.name.to_owned(), size.entries)).collect();
     let mut ebpf = object::load(Some(&pins.maps()), &sizes).context("load the programs")?;
     let mut tables = KernelTables::take(&mut ebpf)?;
-    let fast_path = args.fast_path == FastPath::Auto;
+    let fast_path = FastPath::at_start(args.fast_path);
     write_settings(&mut tables, fast_path, &args.hairpin_addresses)?;
     let realized = tables.realized().context("read the maps")?;
     let attacher = Attacher::new(ebpf, pins.clone(), args.attach.into());
@@ -62,14 +59,14 @@ pub fn node_agent(args: &AgentArgs, pins: &Pins, network: Snapshot) -> anyhow::R
 /// The key of the backend choice is drawn once in the life of the maps.
 fn write_settings(
     tables: &mut KernelTables,
-    fast_path: bool,
+    fast_path: FastPath,
     hairpin: &[IpAddr],
 ) -> anyhow::Result<()> {
     let mut settings = tables.settings()?;
     while settings.hash_key == 0 {
         settings.hash_key = random().context("draw the hash key")?;
     }
-    settings.fast_path = u32::from(fast_path);
+    settings.fast_path = u32::from(fast_path.is_on());
     for address in hairpin {
         match address {
             IpAddr::V4(ip) => settings.hairpin_v4 = V4::from(*ip),

@@ -144,7 +144,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Status(args) => status::run(&args, &mut env)?,
         Command::Get { what } => get::run(&what, &mut env)?,
         Command::Counters => counters::run(&mut env)?,
-        Command::Cleanup(args) => cleanup::run(&args, &global.bpf_root, &mut env)?,
+        Command::Cleanup(args) => cleanup::run(&args, global, &mut env)?,
         Command::Version => version::run(&mut env)?,
     };
     env.out.flush()?;

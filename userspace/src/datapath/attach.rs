@@ -23,15 +23,11 @@ use thiserror::Error;
 use tracing::{debug, warn};
 
 use super::{
+    clsact::{self, HANDLE, PRIORITY},
     object::{self, LoadError},
     pins::Pins,
 };
 use crate::node::IfIndex;
-
-/// Priority of our clsact filters: a number that nobody else is likely to have.
-pub const PRIORITY: u16 = 0x5049;
-/// Handle of our clsact filters.
-pub const HANDLE: u32 = 0x5049;
 
 /// How programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,21 +101,36 @@ impl Attacher {
 
     /// Attaches every hook to an interface, or replaces what an earlier agent attached.
     ///
-    /// Replies first: a packet is translated only where its reply will be.
+    /// Replies first: a packet is translated only where its reply will be. What an agent attached the
+    /// other way goes last: of two programs the second finds the packet translated already and lets
+    /// it pass, while a moment without a program would cost connections.
     pub fn attach(&mut self, index: IfIndex, name: &str) -> Result<(), AttachError> {
         for hook in [Hook::ToPod, Hook::FromPod] {
             match self.mode {
                 Mode::Tcx => self.attach_tcx(hook, index, name)?,
-                Mode::Clsact => self.attach_clsact(hook, name)?,
+                Mode::Clsact => self.attach_clsact(hook, index, name)?,
             }
+        }
+        match self.mode {
+            Mode::Tcx => detach_clsact(&self.pins, index, name),
+            Mode::Clsact => self.remove_links(index),
         }
         self.attached.insert(index, name.to_owned());
         Ok(())
     }
 
-    /// Forgets an interface that is gone, with its pins.
+    /// Forgets an interface that is gone or none of ours any more, with its programs.
     pub fn forget(&mut self, index: IfIndex) {
         self.attached.remove(&index);
+        self.remove_links(index);
+        let all = clsact::interfaces().unwrap_or_default();
+        match all.iter().find(|(known, _)| *known == index) {
+            Some((_, name)) => detach_clsact(&self.pins, index, name),
+            None => remove_mark(&self.pins.qdisc(index)),
+        }
+    }
+
+    fn remove_links(&self, index: IfIndex) {
         for hook in Hook::ALL {
             remove_pin(&self.pins.link(*hook, index));
         }
@@ -155,9 +166,14 @@ impl Attacher {
         pin(link, path).map_err(|source| AttachError::Pin { hook: hook.as_str(), source })
     }
 
-    fn attach_clsact(&mut self, hook: Hook, name: &str) -> Result<(), AttachError> {
+    fn attach_clsact(&mut self, hook: Hook, index: IfIndex, name: &str) -> Result<(), AttachError> {
         // It may be there already; if it is not, the filter cannot be added, and that is reported.
         let added = tc::qdisc_add_clsact(name);
+        if added.is_ok()
+            && let Err(error) = fs::create_dir_all(self.pins.qdisc(index))
+        {
+            warn!(%name, %error, "cannot remember the clsact qdisc: cleanup will leave it");
+        }
         let program = object::classifier(&mut self.ebpf, hook.as_str())?;
         let refused = |source| AttachError::Program { hook: hook.as_str(), source };
         let existing = filter(name, hook).map_err(|error| AttachError::Qdisc(Box::new(error)))?;
@@ -208,13 +224,53 @@ fn filter(name: &str, hook: Hook) -> io::Result<SchedClassifierLink> {
     SchedClassifierLink::attached(name, side(hook), PRIORITY, TcHandle::from(HANDLE), None)
 }
 
-/// Removes our filters from an interface; `false` if there were none.
-pub fn remove_filters(name: &str) -> io::Result<bool> {
-    let mut removed = false;
-    for hook in Hook::ALL {
-        removed |= filter(name, *hook)?.detach().is_ok();
+/// Removes our filters from an interface, and the qdisc if it is ours; what fails is logged.
+fn detach_clsact(pins: &Pins, index: IfIndex, name: &str) {
+    if let Err(error) = remove_filters(index, name) {
+        warn!(%name, %error, "remove clsact filters");
+    }
+    if let Err(error) = release_qdisc(&pins.qdisc(index), index) {
+        warn!(%name, %error, "remove the clsact qdisc");
+    }
+}
+
+/// Removes our filters from an interface; tells how many there were.
+pub fn remove_filters(index: IfIndex, name: &str) -> io::Result<usize> {
+    let mut removed = 0;
+    for hook in [Hook::FromPod, Hook::ToPod] {
+        if clsact::filters(index, hook)?.iter().any(|filter| filter.is_ours(hook)) {
+            filter(name, hook)?.detach().map_err(io::Error::other)?;
+            removed += 1;
+        }
     }
     Ok(removed)
+}
+
+/// Removes a clsact qdisc that we have added, unless somebody else uses it by now.
+pub fn release_qdisc(mark: &Path, index: IfIndex) -> io::Result<()> {
+    if !mark.exists() {
+        return Ok(());
+    }
+    let mut left = clsact::filters(index, Hook::FromPod)?;
+    left.extend(clsact::filters(index, Hook::ToPod)?);
+    if left.is_empty() {
+        match clsact::remove_qdisc(index).map_err(|error| (error.raw_os_error(), error)) {
+            // The interface or its qdisc is gone.
+            Ok(()) | Err((Some(libc::ENODEV | libc::ENOENT | libc::EINVAL), _)) => {}
+            Err((_, error)) => return Err(error),
+        }
+    }
+    remove_mark(mark);
+    Ok(())
+}
+
+/// Removes a mark; one that is gone already is as good.
+fn remove_mark(path: &Path) {
+    if let Err(error) = fs::remove_dir(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        warn!(path = %path.display(), %error, "remove a mark");
+    }
 }
 
 /// Replaces the program behind a pinned link.

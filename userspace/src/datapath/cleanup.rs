@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Removes every pin we own; a link that is no longer pinned detaches its program.
+//! Removes every pin we own; a link that is no longer pinned detaches its program. Filters on clsact
+//! qdiscs have no pin: ours go from every interface of the network namespace that this runs in.
 
 use std::{
     fs, io,
@@ -8,20 +9,29 @@ use std::{
 
 use anyhow::Context;
 
+use super::{attach, clsact};
+
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cleaned {
-    /// Links, that is attached programs.
-    pub links: usize,
+    /// Attached programs.
+    pub programs: usize,
     /// Maps.
     pub maps: usize,
 }
 
-/// Removes the pins of every ABI version below the root, links first.
+/// Removes the pins of every ABI version below the root, and clsact filters; programs go before maps.
 pub fn cleanup(root: &Path) -> anyhow::Result<Cleaned> {
     let mut cleaned = Cleaned::default();
-    for version in versions(root)? {
-        cleaned.links += remove_pins(&version.join("links"))?;
+    let versions = versions(root)?;
+    for version in &versions {
+        cleaned.programs += remove_pins(&version.join("links"))?;
+    }
+    if !versions.is_empty() {
+        cleaned.programs += remove_filters(&versions)?;
+    }
+    for version in versions {
+        remove_marks(&version.join("qdiscs"))?;
         cleaned.maps += remove_pins(&version.join("maps"))?;
         remove_dir(&version)?;
     }
@@ -35,6 +45,27 @@ fn versions(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
         name.and_then(|name| name.strip_prefix('v')).is_some_and(|v| v.parse::<u32>().is_ok())
     };
     Ok(entries(root)?.into_iter().filter(is_version).collect())
+}
+
+/// Removes our filters, and the clsact qdiscs that an agent has added for them.
+fn remove_filters(versions: &[PathBuf]) -> anyhow::Result<usize> {
+    let mut removed = 0;
+    for (index, name) in clsact::interfaces().context("list the interfaces")? {
+        removed += attach::remove_filters(index, &name)
+            .with_context(|| format!("remove the filters of {name}"))?;
+        for version in versions {
+            let mark = version.join("qdiscs").join(index.to_string());
+            attach::release_qdisc(&mark, index)
+                .with_context(|| format!("remove the clsact qdisc of {name}"))?;
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes the marks of qdiscs whose interfaces are gone, and their directory.
+fn remove_marks(dir: &Path) -> anyhow::Result<()> {
+    entries(dir)?.iter().try_for_each(|mark| remove_dir(mark))?;
+    remove_dir(dir)
 }
 
 fn remove_pins(dir: &Path) -> anyhow::Result<usize> {
@@ -82,11 +113,12 @@ mod tests {
         for version in ["v1", "v2"] {
             fs::create_dir_all(root.join(version).join("maps")).unwrap();
             fs::create_dir_all(root.join(version).join("links")).unwrap();
+            fs::create_dir_all(root.join(version).join("qdiscs/4000000000")).unwrap();
             fs::write(root.join(version).join("maps/A"), "").unwrap();
             fs::write(root.join(version).join("links/from_pod-1"), "").unwrap();
         }
         fs::write(root.join("note"), "").unwrap();
-        assert_eq!(cleanup(&root).unwrap(), Cleaned { links: 2, maps: 2 });
+        assert_eq!(cleanup(&root).unwrap(), Cleaned { programs: 2, maps: 2 });
         assert_eq!(entries(&root).unwrap(), [root.join("note")]);
         assert_eq!(cleanup(&root).unwrap(), Cleaned::default());
     }

@@ -4,8 +4,10 @@
 pub mod attach;
 pub mod batch;
 pub mod cleanup;
+pub mod clsact;
 mod element;
 pub mod entry;
+pub mod foreign;
 pub mod object;
 pub mod pins;
 pub mod sweep;

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where maps and links are pinned: `<bpf-root>/v<ABI_VERSION>/maps/<NAME>` and
-//! `<bpf-root>/v<ABI_VERSION>/links/<hook>-<ifindex>`.
+//! `<bpf-root>/v<ABI_VERSION>/links/<hook>-<ifindex>`. An empty directory
+//! `<bpf-root>/v<ABI_VERSION>/qdiscs/<ifindex>` remembers that the clsact qdisc of that interface is ours:
+//! like the qdisc itself, it outlives the agent and ends with the machine's uptime.
 //!
 //! The version stands in the path, so that a binary never opens maps that another layout wrote.
 
 use std::{
+    ffi::CString,
     fs, io,
+    mem::MaybeUninit,
     path::{Path, PathBuf},
 };
 
 use pintle_abi::{ABI_VERSION, counter::Hook, map::MapSpec};
+use thiserror::Error;
 
 use crate::node::IfIndex;
 
@@ -58,6 +63,30 @@ impl Pins {
         self.links().join(format!("{}-{index}", hook.as_str()))
     }
 
+    /// The directory of the marks of our clsact qdiscs.
+    pub fn qdiscs(&self) -> PathBuf {
+        self.version_dir().join("qdiscs")
+    }
+
+    /// The mark of our clsact qdisc on an interface.
+    pub fn qdisc(&self, index: IfIndex) -> PathBuf {
+        self.qdiscs().join(index.to_string())
+    }
+
+    /// Makes the directories; they must be in a bpf filesystem.
+    pub fn create(&self) -> Result<(), PinError> {
+        let existing = self.root.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+        match is_bpffs(existing) {
+            Ok(true) => {}
+            Ok(false) => return Err(PinError::NotBpffs { path: self.root.clone() }),
+            Err(source) => return Err(PinError::Create { path: existing.to_owned(), source }),
+        }
+        for path in [self.maps(), self.links(), self.qdiscs()] {
+            fs::create_dir_all(&path).map_err(|source| PinError::Create { path, source })?;
+        }
+        Ok(())
+    }
+
     /// The pinned links, sorted; files of other names are left out. None if nothing is loaded.
     pub fn list_links(&self) -> io::Result<Vec<(IfIndex, Hook)>> {
         let mut links: Vec<_> =
@@ -73,6 +102,36 @@ impl Pins {
         versions.sort_unstable();
         Ok(versions)
     }
+}
+
+/// Why pins cannot be made.
+#[derive(Debug, Error)]
+pub enum PinError {
+    /// The directory is in a filesystem of another kind, in which nothing can be pinned.
+    #[error("{} is not in a bpf filesystem", path.display())]
+    NotBpffs {
+        /// The `--bpf-root`.
+        path: PathBuf,
+    },
+    /// A directory cannot be made.
+    #[error("create {}", path.display())]
+    Create {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+fn is_bpffs(path: &Path) -> io::Result<bool> {
+    let path = CString::new(path.as_os_str().as_encoded_bytes())?;
+    let mut found = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the path ends with a zero and the buffer has room for what the call writes.
+    if unsafe { libc::statfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has filled the buffer.
+    Ok(unsafe { found.assume_init() }.f_type as i64 == libc::BPF_FS_MAGIC as i64)
 }
 
 fn parse_link(name: &str) -> Option<(IfIndex, Hook)> {
@@ -103,6 +162,15 @@ mod tests {
         assert_eq!(pins.map(&map::SETTINGS), PathBuf::from(format!("{version}/maps/SETTINGS")));
         let link = pins.link(Hook::FromPod, IfIndex(7));
         assert_eq!(link, PathBuf::from(format!("{version}/links/from_pod-7")));
+    }
+
+    #[test]
+    fn pins_are_made_in_a_bpf_filesystem_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("below/pintle");
+        let error = Pins::new(&root).create().unwrap_err();
+        assert!(matches!(error, PinError::NotBpffs { .. }), "{error}");
+        assert!(!root.exists());
     }
 
     #[test]

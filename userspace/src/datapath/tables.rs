@@ -105,6 +105,12 @@ impl KernelTables {
         self.settings.map.set(0, settings, 0).map_err(|error| refused(&map::SETTINGS, error))
     }
 
+    /// Says whether packets may be redirected at all; effective on the next packet.
+    pub fn put_fast_path(&mut self, on: bool) -> Result<(), WriteError> {
+        let settings = Settings { fast_path: u32::from(on), ..self.settings()? };
+        self.put_settings(settings)
+    }
+
     /// Tells the programs of an interface.
     pub fn put_device(&mut self, ifindex: u32, fast: bool, mtu: u32) -> Result<(), WriteError> {
         let device = Device { flags: if fast { device_flags::FAST } else { 0 }, mtu };

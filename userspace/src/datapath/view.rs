@@ -26,7 +26,7 @@ use pintle_abi::{
 use thiserror::Error as ThisError;
 
 use super::{
-    batch,
+    batch, clsact,
     entry::{
         self, AbiAddr, BackendEntry, Counted, CounterEntry, DeviceEntry, FlowEntry, FrontendEntry,
         MapFill,
@@ -106,7 +106,7 @@ pub trait Maps {
     fn counters(&self) -> Result<Vec<CounterEntry>, ReadError>;
     /// Fill level of every map, in the order of their definition.
     fn fill(&self) -> Result<Vec<MapFill>, ReadError>;
-    /// Attached programs that are pinned, sorted by interface.
+    /// Attached programs, sorted by interface.
     fn links(&self) -> Result<Vec<(IfIndex, Hook)>, ReadError>;
 }
 
@@ -322,7 +322,19 @@ impl Maps for View {
     }
 
     fn links(&self) -> Result<Vec<(IfIndex, Hook)>, ReadError> {
-        self.pins.list_links().map_err(|source| ReadError { name: "links", source })
+        let name = "links";
+        let mut found = self.pins.list_links().map_err(|source| ReadError { name, source })?;
+        for device in self.devices()? {
+            for hook in Hook::ALL {
+                let filters = clsact::filters(device.index, *hook)
+                    .map_err(|source| ReadError { name: "clsact filters", source })?;
+                if filters.iter().any(|filter| filter.is_ours(*hook)) {
+                    found.push((device.index, *hook));
+                }
+            }
+        }
+        found.sort_by_key(|(index, hook)| (*index, *hook as u32));
+        Ok(found)
     }
 }
 

@@ -11,6 +11,7 @@
 
 use std::fmt;
 
+pub mod netfilter;
 pub mod select;
 pub mod snapshot;
 pub mod state;
@@ -19,7 +20,7 @@ pub mod wire;
 
 pub use select::{Ineligible, PodInterface, PodInterfaces, Selection};
 pub use snapshot::Snapshot;
-pub use view::NodeView;
+pub use view::{NodeView, Probes};
 
 /// The kernel's number of a network interface, unique within the node's network namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -80,6 +80,8 @@ pub enum Ineligible {
     NoCarrier,
     /// A queueing discipline shapes what enters the pod (a bandwidth limit); its kind.
     Queued(String),
+    /// A program of somebody else is attached to it, which redirected packets would not meet.
+    ForeignProgram(String),
 }
 
 impl fmt::Display for Ineligible {
@@ -90,6 +92,7 @@ impl fmt::Display for Ineligible {
             Self::Down => f.write_str("down"),
             Self::NoCarrier => f.write_str("peer down"),
             Self::Queued(kind) => write!(f, "qdisc {kind}"),
+            Self::ForeignProgram(what) => write!(f, "program {what}"),
         }
     }
 }
@@ -110,7 +113,7 @@ pub fn pod_interfaces(state: &State, selection: &Selection) -> Vec<PodInterface>
         name: link.name.clone(),
         mtu: link.mtu,
         master: link.master.filter(|master| is_bridge(state, *master)),
-        ineligible: ineligible(link),
+        ineligible: ineligible(link).or_else(|| foreign(state, link)),
     };
     state.links.values().filter(chosen).map(interface).collect()
 }
@@ -169,6 +172,12 @@ fn ineligible(link: &Link) -> Option<Ineligible> {
     } else {
         None
     }
+}
+
+fn foreign(state: &State, link: &Link) -> Option<Ineligible> {
+    let tables = [&state.foreign_programs, &state.foreign_filters];
+    let found = tables.into_iter().find_map(|table| table.get(&link.index))?;
+    Some(Ineligible::ForeignProgram(found.clone()))
 }
 
 /// The name matches the pattern, in which `*` stands for any characters or none.
@@ -233,6 +242,15 @@ mod tests {
         assert_eq!(reason(Link { up: false, ..veth(7, "a") }), Some(Ineligible::Down));
         assert_eq!(reason(Link { carrier: false, ..veth(7, "a") }), Some(Ineligible::NoCarrier));
         assert_eq!(reason(bridge(3)), Some(Ineligible::NotVeth));
+    }
+
+    #[test]
+    fn an_interface_with_somebody_else_s_program_is_not_redirected_to() {
+        let mut state = state([Event::Link(veth(7, "a"))]);
+        state.foreign_filters.insert(IfIndex(7), "meter on egress".into());
+        let found = pod_interfaces(&state, &Selection::default());
+        let reason = found[0].ineligible.as_ref().map(ToString::to_string);
+        assert_eq!(reason.as_deref(), Some("program meter on egress"));
     }
 
     #[test]

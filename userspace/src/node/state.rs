@@ -39,6 +39,10 @@ pub struct State {
     pub neighbours: HashMap<(IfIndex, IpAddr), Mac>,
     /// Bridge and link-layer address → port.
     pub forwarding: HashMap<(IfIndex, Mac), IfIndex>,
+    /// tcx programs of others that redirected packets would not meet.
+    pub foreign_programs: BTreeMap<IfIndex, String>,
+    /// clsact filters of others that redirected packets would not meet.
+    pub foreign_filters: BTreeMap<IfIndex, String>,
 }
 
 impl State {
@@ -67,6 +71,8 @@ impl State {
             // Redirected packets do not pass the bridge, so its entry for an active pod ages out.
             // The port is still where the address lives until another one claims it.
             Event::Forwarding { forgotten: true, .. } => Effect::None,
+            // Whoever follows the events looks at the filters of that link.
+            Event::Filters(_) => Effect::None,
             // The event names the old or the new discipline; the link's own report is definite.
             Event::RootQdisc(index) => match self.links.contains_key(&index) {
                 true => Effect::Resync,
@@ -97,6 +103,8 @@ impl State {
         if self.links.remove(&index).is_none() {
             return Effect::None;
         }
+        self.foreign_programs.remove(&index);
+        self.foreign_filters.remove(&index);
         self.forget_port(index);
         self.forget_routes(index);
         self.addresses.retain(|address| address.index != index);

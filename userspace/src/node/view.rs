@@ -1,18 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keeps the tables current: dumps once, follows multicast events, dumps again when some were lost.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
-use tokio::{io::unix::AsyncFd, sync::watch};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
 use tracing::{debug, warn};
 
 use super::{
     select::Selection,
     snapshot::Snapshot,
     state::{Effect, State},
-    wire,
+    wire::{self, Event},
 };
+use crate::node::IfIndex;
 
 const GROUPS: [u32; 7] = [
     libc::RTNLGRP_LINK,
@@ -40,6 +50,23 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often an interrupted dump is repeated at once: someone else is changing the table.
 const DUMP_ATTEMPTS: usize = 20;
 
+/// How often tcx programs are asked for: the kernel announces none.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How programs of others are found, by interface; set by who knows which are ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Probes {
+    /// A tcx program that redirected packets would not meet.
+    pub programs: fn(&str) -> Option<String>,
+    /// A clsact filter that redirected packets would not meet.
+    pub filters: fn(IfIndex) -> Option<String>,
+}
+
+impl Probes {
+    /// Finds nothing.
+    pub const NONE: Self = Self { programs: |_| None, filters: |_| None };
+}
+
 /// The live view of the network namespace in which it was started.
 #[derive(Debug)]
 pub struct NodeView;
@@ -49,17 +76,21 @@ impl NodeView {
     ///
     /// Each value the receiver sees is complete; a burst of events is one value. Must be called in a
     /// tokio runtime, on a thread of the network namespace that is meant.
-    pub fn start(selection: Selection) -> io::Result<(Snapshot, watch::Receiver<Snapshot>)> {
+    pub fn start(
+        selection: Selection,
+        probes: Probes,
+    ) -> io::Result<(Snapshot, watch::Receiver<Snapshot>)> {
         // Subscribed before the first dump, so that no change falls between the two.
         let events = subscribe()?;
         let mut dumps = Socket::new(NETLINK_ROUTE)?;
         dumps.bind_auto()?;
-        let state = dump(&dumps)?;
+        let mut state = dump(&dumps)?;
+        look_at_all(&mut state, probes);
         let snapshot = Snapshot::new(Arc::new(state.clone()), &selection);
         let (sender, receiver) = watch::channel(snapshot.clone());
         // SAFETY: the socket owns its descriptor and gives out the same one as long as it lives.
         let events = unsafe { AsyncFd::register(events) }?;
-        let follower = Follower { events, dumps, state, selection, sender };
+        let follower = Follower { events, dumps, state, selection, probes, sender };
         tokio::spawn(follower.run());
         Ok((snapshot, receiver))
     }
@@ -70,21 +101,29 @@ struct Follower {
     dumps: Socket,
     state: State,
     selection: Selection,
+    probes: Probes,
     sender: watch::Sender<Snapshot>,
 }
 
 impl Follower {
     async fn run(mut self) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let ready = tokio::select! {
-                ready = self.events.readable() => ready.map(|mut guard| guard.clear_ready()),
+                ready = self.events.readable() => Some(ready.map(|mut guard| guard.clear_ready())),
+                _ = looks.tick() => None,
                 () = self.sender.closed() => return,
             };
-            if let Err(error) = ready {
-                warn!(%error, "cannot wait for netlink events");
-                return;
-            }
-            match self.drain() {
+            let effect = match ready {
+                None => look_at_programs(&mut self.state, self.probes),
+                Some(Ok(())) => self.drain(),
+                Some(Err(error)) => {
+                    warn!(%error, "cannot wait for netlink events");
+                    return;
+                }
+            };
+            match effect {
                 Effect::None => continue,
                 Effect::Changed => {}
                 Effect::Resync => self.resync().await,
@@ -97,6 +136,7 @@ impl Follower {
     /// Takes in everything that has arrived.
     fn drain(&mut self) -> Effect {
         let mut effect = Effect::None;
+        let mut look_at = BTreeSet::new();
         let mut datagram = Vec::with_capacity(DATAGRAM);
         loop {
             datagram.clear();
@@ -104,11 +144,12 @@ impl Follower {
                 Ok(_) => {
                     for (kind, flags, body) in wire::messages(&datagram) {
                         if let Some(event) = wire::decode(kind, flags, body) {
+                            look_at.extend(self.to_look_at(&event));
                             effect = effect.max(self.state.fold(event));
                         }
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return effect,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // ENOBUFS: events were lost.
                 Err(error) => {
@@ -117,6 +158,21 @@ impl Follower {
                 }
             }
         }
+        for index in look_at {
+            effect = effect.max(look(&mut self.state, self.probes, index));
+        }
+        effect
+    }
+
+    /// The interface whose programs an event may have changed.
+    fn to_look_at(&self, event: &Event) -> Option<IfIndex> {
+        match event {
+            Event::Filters(index) => Some(*index),
+            Event::Link(link) => {
+                (!self.state.links.contains_key(&link.index)).then_some(link.index)
+            }
+            _ => None,
+        }
     }
 
     async fn resync(&mut self) {
@@ -124,6 +180,7 @@ impl Follower {
             match dump(&self.dumps) {
                 Ok(state) => {
                     self.state = state;
+                    look_at_all(&mut self.state, self.probes);
                     return;
                 }
                 Err(error) => {
@@ -133,6 +190,42 @@ impl Follower {
             }
         }
     }
+}
+
+/// Looks for programs and filters of others on every interface.
+fn look_at_all(state: &mut State, probes: Probes) {
+    let indices: Vec<IfIndex> = state.links.keys().copied().collect();
+    for index in indices {
+        look(state, probes, index);
+    }
+}
+
+/// Looks for tcx programs of others on every interface.
+fn look_at_programs(state: &mut State, probes: Probes) -> Effect {
+    let mut effect = Effect::None;
+    for (index, link) in state.links.iter().filter(|(_, link)| link.peer_elsewhere) {
+        let found = (probes.programs)(&link.name);
+        effect = effect.max(note(&mut state.foreign_programs, *index, found));
+    }
+    effect
+}
+
+/// Looks for programs and filters of others on an interface, if it is a veth to elsewhere.
+fn look(state: &mut State, probes: Probes, index: IfIndex) -> Effect {
+    let Some(link) = state.links.get(&index).filter(|link| link.peer_elsewhere) else {
+        return Effect::None;
+    };
+    let (program, filter) = ((probes.programs)(&link.name), (probes.filters)(index));
+    let programs = note(&mut state.foreign_programs, index, program);
+    programs.max(note(&mut state.foreign_filters, index, filter))
+}
+
+fn note(table: &mut BTreeMap<IfIndex, String>, index: IfIndex, found: Option<String>) -> Effect {
+    let old = match &found {
+        Some(name) => table.insert(index, name.clone()),
+        None => table.remove(&index),
+    };
+    if old == found { Effect::None } else { Effect::Changed }
 }
 
 fn subscribe() -> io::Result<Socket> {
@@ -184,7 +277,7 @@ fn dump_one(socket: &Socket, kind: u16, family: u8, state: &mut State) -> io::Re
             consistent &= flags & libc::NLM_F_DUMP_INTR as u16 == 0;
             match i32::from(kind) {
                 libc::NLMSG_DONE => return Ok(consistent),
-                libc::NLMSG_ERROR => return Err(refusal(body)),
+                libc::NLMSG_ERROR => wire::answer(body)?,
                 _ => {
                     // The effect is meant for events; whatever a dump says is the truth.
                     if let Some(event) = wire::decode(kind, 0, body) {
@@ -196,11 +289,6 @@ fn dump_one(socket: &Socket, kind: u16, family: u8, state: &mut State) -> io::Re
     }
 }
 
-fn refusal(body: &[u8]) -> io::Error {
-    let code = body.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes);
-    io::Error::from_raw_os_error(code.saturating_abs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,7 +296,7 @@ mod tests {
     /// Needs no privilege: every namespace may read its own tables.
     #[tokio::test]
     async fn the_first_snapshot_reads_every_table_of_this_namespace() {
-        let (first, receiver) = NodeView::start(Selection::default()).unwrap();
+        let (first, receiver) = NodeView::start(Selection::default(), Probes::NONE).unwrap();
         assert_eq!(*first.interfaces, *receiver.borrow().interfaces);
         let socket = subscribe().unwrap();
         drop(socket);

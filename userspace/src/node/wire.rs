@@ -4,7 +4,10 @@
 //! Offsets follow `struct ifinfomsg`, `ifaddrmsg`, `rtmsg`, `ndmsg` and `tcmsg` of the kernel's
 //! `linux/rtnetlink.h` and its neighbours. A message that is too short is no event.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use netlink_packet_core::NlasIterator;
 
@@ -15,6 +18,7 @@ const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 const NTF_SELF: u8 = 0x02;
 const TC_H_ROOT: u32 = 0xffff_ffff;
+const TC_H_CLSACT: u32 = 0xffff_fff1;
 const FLAG_REPLACE: u16 = 0x100;
 
 /// A network interface.
@@ -143,6 +147,8 @@ pub enum Event {
     },
     /// The root queueing discipline of a link was changed.
     RootQdisc(IfIndex),
+    /// The filters of a link, or the clsact qdisc that holds them, were changed.
+    Filters(IfIndex),
 }
 
 /// A link-layer address.
@@ -174,6 +180,15 @@ pub fn dump_request(kind: u16, family: u8) -> Vec<u8> {
     request
 }
 
+/// The kernel's answer to a request, from the body of an NLMSG_ERROR.
+pub(crate) fn answer(body: &[u8]) -> io::Result<()> {
+    let code = body.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes);
+    match code {
+        0 => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(code.saturating_abs())),
+    }
+}
+
 /// The event a message tells of, if it matters to us.
 pub fn decode(kind: u16, flags: u16, body: &[u8]) -> Option<Event> {
     match kind {
@@ -191,7 +206,14 @@ pub fn decode(kind: u16, flags: u16, body: &[u8]) -> Option<Event> {
         libc::RTM_DELNEIGH => neighbour(body, true),
         libc::RTM_NEWQDISC | libc::RTM_DELQDISC => {
             let (index, parent) = (u32_at(body, 4)?, u32_at(body, 12)?);
-            (parent == TC_H_ROOT).then_some(Event::RootQdisc(IfIndex(index)))
+            match parent {
+                TC_H_ROOT => Some(Event::RootQdisc(IfIndex(index))),
+                TC_H_CLSACT => Some(Event::Filters(IfIndex(index))),
+                _ => None,
+            }
+        }
+        libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => {
+            Some(Event::Filters(IfIndex(u32_at(body, 4)?)))
         }
         _ => None,
     }
@@ -314,7 +336,8 @@ fn neighbour(body: &[u8], deleted: bool) -> Option<Event> {
     Some(Event::Neighbour { index, ip: address?, mac: mac.filter(|_| !failed) })
 }
 
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+/// The attributes of a message or of a nested attribute: kind and value of each.
+pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes).map_while(Result::ok).map(|attribute| {
         let length = attribute.value_length();
         (attribute.kind(), attribute.into_inner().get(4..4 + length).unwrap_or_default())
@@ -329,7 +352,8 @@ fn ip(value: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn text(value: &[u8]) -> String {
+/// A string that ends with a zero.
+pub(crate) fn text(value: &[u8]) -> String {
     let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
     String::from_utf8_lossy(&value[..end]).into_owned()
 }
@@ -338,7 +362,8 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+/// A number in host byte order; `None` behind the end.
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::Context;
 use axum::{Json, Router, extract::State, routing::get};
+use thiserror::Error;
 use tokio::net::UnixListener;
 
 use super::state::{Names, Readiness, StateSource, Status};
@@ -61,13 +62,27 @@ pub fn serve(
     })
 }
 
+/// Another agent listens on the socket: two would undo each other's work.
+#[derive(Debug, Error)]
+#[error("another agent answers at {}", path.display())]
+pub struct AnotherAgent {
+    /// Its socket.
+    path: PathBuf,
+}
+
+/// Fails if an agent listens on the socket; asked before anything is changed.
+pub fn refuse_company(path: &Path) -> Result<(), AnotherAgent> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(AnotherAgent { path: path.to_owned() }),
+        Err(_) => Ok(()),
+    }
+}
+
 fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
     }
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers there"));
-    }
+    refuse_company(path).map_err(|error| io::Error::new(io::ErrorKind::AddrInUse, error))?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -6,7 +6,10 @@ use std::io::{self, Write};
 use thiserror::Error;
 
 use super::Format;
-use crate::datapath::view::OpenError;
+use crate::{
+    datapath::{object::LoadError, pins::PinError, view::OpenError},
+    server::socket::AnotherAgent,
+};
 
 /// What a command cannot do for reasons of its own.
 #[derive(Debug, Error)]
@@ -21,6 +24,9 @@ pub enum CommandError {
         /// The name that is most like it.
         nearest: Option<String>,
     },
+    /// `cleanup` while an agent runs.
+    #[error("an agent is running on this node")]
+    AgentRuns,
 }
 
 /// Prints an error, and its hint if there is one.
@@ -57,11 +63,17 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
                 }
             });
         }
+        if let Some(hint) = hint_of_start(cause) {
+            return Some(hint);
+        }
         if let Some(error) = cause.downcast_ref::<CommandError>() {
             return match error {
                 CommandError::NoSuch { nearest, .. } => {
                     nearest.as_ref().map(|nearest| format!("did you mean {nearest}?"))
                 }
+                CommandError::AgentRuns => Some(
+                    "stop the agent first, or give --force: it will not put things back".into(),
+                ),
             };
         }
         let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
@@ -70,6 +82,26 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
         }
     }
     None
+}
+
+/// What to do when the agent cannot start.
+fn hint_of_start(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(PinError::NotBpffs { .. }) = cause.downcast_ref() {
+        return Some(
+            "mount -t bpf bpf /sys/fs/bpf, or name a directory in a bpf filesystem with --bpf-root"
+                .into(),
+        );
+    }
+    if cause.is::<AnotherAgent>() {
+        return Some("stop it first; agents side by side need a --bpf-root each".into());
+    }
+    match cause.downcast_ref::<LoadError>()? {
+        LoadError::ForeignMap { .. } => {
+            Some("nothing was changed; remove that pin, or give another --bpf-root".into())
+        }
+        LoadError::UnknownMap(_) => Some("`pintle get maps` lists the maps".into()),
+        _ => None,
+    }
 }
 
 /// The candidate most like the name, if one is close enough to be a slip.
