@@ -91,6 +91,15 @@ impl KernelWorld {
         HashMap::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    /// Descriptor of a hash map of the object.
+    pub fn map_fd(&self, name: &str) -> Result<std::os::fd::RawFd> {
+        use std::os::fd::{AsFd as _, AsRawFd as _};
+        match self.ebpf.map(name) {
+            Some(Map::HashMap(data)) => Ok(data.fd().as_fd().as_raw_fd()),
+            _ => anyhow::bail!("no hash map {name}"),
+        }
+    }
+
     /// An array of the object.
     pub fn array<V: Pod>(&mut self, name: &str) -> Array<&mut MapData, V> {
         let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));

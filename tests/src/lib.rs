@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod client;
+pub mod cluster;
 pub mod flood;
 pub mod foreign;
 pub mod frame;

@@ -85,6 +85,17 @@ pub fn empty_program() -> Result<RawFd> {
     load_program(&[code(0xb7, 0, 0, 0, -1), code(0x95, 0, 0, 0, 0)])
 }
 
+/// A program that looks up an all-zero key of 12 bytes `times` times, and passes every packet.
+pub fn lookup_program(map: RawFd, times: usize) -> Result<RawFd> {
+    let mut all = vec![code(0x7a, 10, 0, -16, 0), code(0x62, 10, 0, -8, 0)];
+    for _ in 0..times {
+        all.extend([code(0xbf, 2, 10, 0, 0), code(0x07, 2, 0, 0, -16)]);
+        all.extend([code(0x18, 1, 1, 0, map), 0, code(0x85, 0, 0, 0, 1)]);
+    }
+    all.extend([code(0xb7, 0, 0, 0, -1), code(0x95, 0, 0, 0, 0)]);
+    load_program(&all)
+}
+
 /// The wrapper around one program. Its descriptors stay open until the process ends.
 pub struct Wrapper {
     program: RawFd,

@@ -13,13 +13,17 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use pintle::datapath::object::{self, Sizes};
-use pintle_abi::{addr::proto, counter::Hook};
+use pintle_abi::{
+    addr::{Tuple, V4, proto},
+    counter::Hook,
+    flow::Flow,
+};
 use pintle_tests::{
     frame::Frame,
     kernel_world::{self, KernelWorld},
     vectors::{Ip, data, first},
     world::{BackendSpec, Forget, IFINDEX, World},
-    wrapper::{Counting, Field, Wrapper, empty_program},
+    wrapper::{Counting, Field, Wrapper, empty_program, lookup_program},
 };
 
 /// Measures what the program costs for each packet.
@@ -43,6 +47,9 @@ struct Arguments {
 const HITS: u32 = 300_000;
 /// Runs of a packet with a new tuple in one round; each leaves two entries.
 const NEW: u32 = 100_000;
+/// Look-ups in a run of the calibration, and what one took where the targets were set.
+const LOOKUPS: usize = 10;
+const REFERENCE_LOOKUP: f64 = 8.1;
 /// Services that the spread of new tuples touches.
 const TOUCHED: u32 = 10_000;
 /// Slots and ids of the many services start here.
@@ -134,6 +141,13 @@ fn run(arguments: &Arguments) -> Result<()> {
             }
         }
     }
+    if let Some((world, _)) = worlds.first_mut() {
+        eprintln!(
+            "one look-up in a hash with a key of 12 bytes takes {:.1} ns on this machine; the targets \
+             are from one where it takes {REFERENCE_LOOKUP} ns",
+            look_up(world, arguments.rounds)?
+        );
+    }
     let cases: Vec<_> = worlds.iter().flat_map(|(_, cases)| cases).collect();
     if arguments.json {
         cases.iter().for_each(|case| println!("{}", case.json()));
@@ -141,6 +155,24 @@ fn run(arguments: &Arguments) -> Result<()> {
         table(&cases);
     }
     Ok(())
+}
+
+/// What one hit in a hash costs here, in ns: tells machines apart.
+fn look_up(world: &mut KernelWorld, rounds: usize) -> Result<f64> {
+    world.hash("TCP_FLOWS_V4").insert(Tuple::<V4>::default(), Flow::<V4>::default(), 0)?;
+    let map = world.map_fd("TCP_FLOWS_V4")?;
+    let frame = Kind::Miss.frame(Ip::V4, proto::TCP).bytes();
+    let context = kernel_world::context();
+    let wrap = |target| Wrapper::new(target, &[], &[], frame.len());
+    let (program, empty) = (wrap(lookup_program(map, LOOKUPS)?)?, wrap(empty_program()?)?);
+    let mut samples = Vec::new();
+    for _ in 0..rounds {
+        let (_, base) = empty.run(&frame, &context, HITS)?;
+        let (_, full) = program.run(&frame, &context, HITS)?;
+        samples.push(i64::from(full) - i64::from(base));
+    }
+    samples.sort_unstable();
+    Ok(samples[samples.len() / 2] as f64 / LOOKUPS as f64)
 }
 
 fn pin_to_one_cpu() -> Result<()> {

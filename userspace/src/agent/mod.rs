@@ -6,6 +6,8 @@
 //! programs and maps stay and go on.
 
 mod fast_path;
+#[cfg(test)]
+mod golden;
 mod node_agent;
 mod pods;
 mod report;

@@ -87,7 +87,12 @@ impl NodeAgent {
                 self.program(changes);
                 let time = delivery.noticed.elapsed();
                 self.programming.observe(time.as_secs_f64());
-                debug!(revision = self.revision, frontends, ns = time.as_nanos(), "programmed");
+                debug!(
+                    revision = self.revision,
+                    frontends,
+                    ns = time.as_nanos() as u64,
+                    "programmed"
+                );
             }
         }
         if has_rejections {
@@ -187,9 +192,9 @@ impl NodeAgent {
         let now = Instant::now();
         let outcome = self.reconciler.retry(&resolver(&self.network, self.fast_path.is_on()), now);
         self.tell(&outcome);
-        for (interface, _) in std::mem::take(&mut self.unattached).into_values() {
-            self.attach(&interface);
-        }
+        let unattached: Vec<PodInterface> =
+            self.unattached.values().map(|(interface, _)| interface.clone()).collect();
+        unattached.iter().for_each(|interface| self.attach(interface));
     }
 
     /// Frees what is out of use; returns when there is more to free.
@@ -225,7 +230,9 @@ impl NodeAgent {
                 self.unattached.remove(&index);
             }
             Err(error) => {
-                warn!(interface = interface.name, error, "attach");
+                if self.unattached.get(&index).is_none_or(|(_, known)| *known != error) {
+                    warn!(interface = interface.name, error, "attach; trying again");
+                }
                 self.unattached.insert(index, (interface.clone(), error));
             }
         }

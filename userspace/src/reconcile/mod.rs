@@ -10,7 +10,7 @@
 pub mod adopt;
 pub mod backends;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod marks;
 pub mod reconciler;
 pub mod services;

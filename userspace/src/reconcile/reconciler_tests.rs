@@ -25,7 +25,7 @@ fn backend(of: &FrontendAddr, index: u8) -> DesiredBackend {
         IpAddr::V4(_) => [10, 244, 0, index].into(),
         IpAddr::V6(_) => [0xfd00, 0x244, 0, 0, 0, 0, 0, index.into()].into(),
     };
-    DesiredBackend { addr: BackendAddr { ip, port: 8080 }, local: index % 3 == 0 }
+    DesiredBackend { addr: BackendAddr { ip, port: 8080 }, local: index.is_multiple_of(3) }
 }
 
 fn desired(of: &FrontendAddr, backends: &[u8], draining: &[u8]) -> DesiredFrontend {

@@ -11,3 +11,5 @@ pub mod event;
 mod load;
 mod parse;
 mod split;
+#[cfg(test)]
+pub(crate) mod text;

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Manifests in, maps out: every script in `tests/golden`, through the real parser, planner and
+//! reconciler, over maps in memory of which every tenth write fails.
+//!
+//! A script is a list of commands and then named sections. `apply F…` writes files, from the
+//! sections of their names; `replace F with S` gives a file the text of another section; `delete
+//! F…` removes files; `restart` lets the agent die and start again; `expect S` compares the maps,
+//! as they are when all retries and the grace period are over, with a section; `expect-empty` wants
+//! them empty. We are `node-1`. `UPDATE_GOLDEN=1` writes what was found into the scripts.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    model::event::{Batch, Event},
+    plan::{desired::Changes, planner::Planner},
+    reconcile::{
+        fake::FakeTables,
+        reconciler::{GRACE, Reconciler},
+        tables::Redirect,
+    },
+    source::text::Texts,
+};
+
+const NODE: &str = "node-1";
+const FAILURES: u32 = 10;
+
+/// The commands of a script, and its sections in order.
+struct Script {
+    commands: String,
+    sections: Vec<(String, String)>,
+}
+
+impl Script {
+    fn parse(text: &str) -> Self {
+        let mut parts = text.split("\n-- ");
+        let commands = parts.next().unwrap_or_default().to_owned();
+        let section = |part: &str| {
+            let (name, body) = part.split_once(" --\n").expect("-- NAME -- on a line of its own");
+            (name.to_owned(), format!("{}\n", body.trim_end_matches('\n')))
+        };
+        Self { commands, sections: parts.map(section).collect() }
+    }
+
+    fn section(&mut self, name: &str) -> &mut String {
+        let found = self.sections.iter_mut().find(|(other, _)| other == name);
+        &mut found.unwrap_or_else(|| panic!("no section {name}")).1
+    }
+
+    fn print(&self) -> String {
+        let mut text = format!("{}\n", self.commands.trim_end());
+        for (name, body) in &self.sections {
+            let _ = write!(text, "\n-- {name} --\n{body}");
+        }
+        text
+    }
+}
+
+/// An agent without kernel.
+struct Node {
+    files: Texts,
+    /// Everything that was told so far, for the next agent.
+    told: Batch,
+    planner: Planner,
+    reconciler: Reconciler<FakeTables>,
+}
+
+fn resolve(_: std::net::IpAddr) -> Option<Redirect> {
+    Some(Redirect { ifindex: 7, mtu: 1500 })
+}
+
+impl Node {
+    fn new() -> Self {
+        let mut tables = FakeTables::new();
+        tables.failures = FAILURES;
+        let mut node = Self {
+            files: Texts::default(),
+            told: vec![Event::Synced],
+            planner: Planner::new(NODE),
+            reconciler: Reconciler::new(tables),
+        };
+        node.planner.apply(node.told.clone());
+        node
+    }
+
+    fn take_events(&mut self) {
+        let batch = self.files.events();
+        self.told.splice(self.told.len() - 1..self.told.len() - 1, batch.clone());
+        let changes = self.planner.apply(batch);
+        self.program(changes);
+    }
+
+    fn program(&mut self, changes: Changes) {
+        let now = self.reconciler.tables().now;
+        self.reconciler.apply(changes, &resolve, now);
+    }
+
+    /// Until nothing is left to be tried or freed.
+    fn settle(&mut self) {
+        for _ in 0..50 {
+            let now = self.reconciler.tables().now;
+            self.reconciler.retry(&resolve, now);
+            self.reconciler.tables_mut().sleep(GRACE);
+            self.reconciler.free_retired(now + GRACE);
+        }
+        assert_eq!(self.reconciler.errors().count(), 0);
+        assert!(self.reconciler.due_error().is_none());
+    }
+
+    fn restart(&mut self) {
+        let tables = std::mem::replace(self.reconciler.tables_mut(), FakeTables::new());
+        let realized = tables.realized();
+        self.reconciler = Reconciler::new(tables);
+        self.reconciler.adopt(realized);
+        self.planner = Planner::new(NODE);
+        let mut changes = self.planner.apply(self.told.clone());
+        self.reconciler.complete(&mut changes);
+        self.program(changes);
+        let now = self.reconciler.tables().now;
+        self.reconciler.sweep(now);
+    }
+
+    /// The maps, without the numbers that depend on what failed.
+    fn dump(&self) -> String {
+        let mut text = self.dump_frontends();
+        let tables = self.reconciler.tables();
+        for ip in &tables.marks {
+            let _ = writeln!(text, "mark       {ip}");
+        }
+        let mut live: Vec<_> = tables.backends.values().filter(|b| b.addr.is_some()).collect();
+        live.sort_by_key(|backend| backend.addr);
+        let reached: Vec<_> =
+            tables.frontends.keys().filter_map(|addr| tables.reached(addr)).flatten().collect();
+        for backend in live {
+            let Some(addr) = backend.addr else { continue };
+            let place = if backend.redirect.is_some() { "   local" } else { "" };
+            let drains = if reached.contains(&addr) { "" } else { "   drains" };
+            let _ = writeln!(text, "backend    {addr}{place}{drains}");
+        }
+        for rejection in self.planner.rejections() {
+            let _ = writeln!(text, "rejected   {rejection}");
+        }
+        text
+    }
+
+    fn dump_frontends(&self) -> String {
+        let tables = self.reconciler.tables();
+        let names = self.reconciler.service_names();
+        let mut text = String::new();
+        for (addr, record) in &tables.frontends {
+            let name = names.names().find(|(id, _)| *id == record.service);
+            let name = name.map(|(_, name)| name.to_string()).unwrap_or_default();
+            let backends = tables.reached(addr).unwrap_or_default();
+            let _ = write!(text, "frontend   {addr}   {name}");
+            if record.affinity_seconds > 0 {
+                let _ = write!(text, "   affinity {} s", record.affinity_seconds);
+            }
+            match (backends.is_empty(), record.silent) {
+                (true, true) => text.push_str("   drops"),
+                (true, false) => text.push_str("   refuses"),
+                (false, _) => text.push_str("   →"),
+            }
+            for backend in &backends {
+                let _ = write!(text, " {backend}");
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Runs a script; returns it with the dumps that were found.
+fn run(name: &str, script: &mut Script) {
+    let mut node = Node::new();
+    for line in script.commands.clone().lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            [] => {}
+            [comment, ..] if comment.starts_with('#') => {}
+            ["apply", ref files @ ..] => {
+                files.iter().for_each(|file| node.files.write(file, script.section(file)));
+                node.take_events();
+            }
+            ["replace", file, "with", section] => {
+                node.files.write(file, script.section(section));
+                node.take_events();
+            }
+            ["delete", ref files @ ..] => {
+                files.iter().for_each(|file| node.files.remove(file));
+                node.take_events();
+            }
+            ["restart"] => node.restart(),
+            ["expect", section] => {
+                node.settle();
+                *script.section(section) = node.dump();
+            }
+            ["expect-empty"] => {
+                node.settle();
+                assert_eq!(node.dump(), "", "{name}: not empty at the end");
+            }
+            _ => panic!("{name}: what is '{line}'?"),
+        }
+    }
+}
+
+fn scripts() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+    let mut paths: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn the_maps_hold_what_the_manifests_say() {
+    for path in scripts() {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let expected = fs::read_to_string(&path).unwrap();
+        let mut script = Script::parse(&expected);
+        assert!(script.commands.trim_end().ends_with("expect-empty"), "{name} must end empty");
+        run(&name, &mut script);
+        let found = script.print();
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&path, found).unwrap();
+        } else {
+            assert!(found == expected, "{name}: found\n{found}\nUPDATE_GOLDEN=1 accepts this");
+        }
+    }
+}
