@@ -12,9 +12,19 @@ use pintle_tests::manifest::Service;
 use pintle_tests::topology::{Cni, Family};
 use pintle_tests::variant;
 
-use crate::scene::{Backend, DNS, HTTP, Scene, alone, endpoints, eventually, in_every_layout, web};
+use crate::scene::{Backend, DNS, HTTP, Scene, alone, endpoints, eventually, web};
 
-in_every_layout!(no_operation_fails_while_the_agent_dies_and_returns, alone);
+#[test]
+fn nothing_fails_past_the_stack_while_the_agent_dies_and_returns() {
+    let _company = alone();
+    no_operation_fails_while_the_agent_dies_and_returns(Cni::Ptp, FastPath::Auto);
+}
+
+#[test]
+fn nothing_fails_through_the_stack_while_the_agent_dies_and_returns() {
+    let _company = alone();
+    no_operation_fails_while_the_agent_dies_and_returns(Cni::Bridge, FastPath::Off);
+}
 
 fn no_operation_fails_while_the_agent_dies_and_returns(cni: Cni, fast_path: FastPath) {
     let mut scene = Scene::new(cni, fast_path);
