@@ -260,6 +260,19 @@ fn a_live_backend_without_frontend_is_given_up() {
 }
 
 #[test]
+fn of_two_ids_of_an_address_the_one_in_use_stays() {
+    let mut world = world();
+    for backends in [[1], [2], [1]] {
+        world.put(0, &backends);
+    }
+    let before = world.tables().frontends.clone();
+    world.restart();
+    assert_eq!(world.tables().frontends, before);
+    world.settle();
+    world.assert_exact();
+}
+
+#[test]
 fn frontends_that_share_slots_are_separated() {
     let mut world = world();
     world.put(0, &[1, 2]);
