@@ -48,6 +48,6 @@ rare_steps! {
     ToPodUnusualV4, ToPodUnusualV6 = 5, "to_pod_unusual";
     /// A fragment that came before its first one.
     FromPodHoldV4, FromPodHoldV6 = 6, "from_pod_hold";
-    /// A first fragment that others may wait for.
+    /// A fragment that follows its first one, or that others may wait for.
     FromPodReleaseV4, FromPodReleaseV6 = 7, "from_pod_release";
 }

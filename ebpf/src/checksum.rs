@@ -42,6 +42,18 @@ impl Difference {
         ((sum & 0xffff_ffff) + (sum >> 32)) as u32
     }
 
+    /// Whether the change leaves every sum as it is.
+    #[inline(always)]
+    pub fn is_neutral(self) -> bool {
+        matches!(fold(self.0), 0 | u16::MAX)
+    }
+
+    /// A field that holds a plain sum, after the change.
+    #[inline(always)]
+    pub fn add_to(self, field: u16) -> u16 {
+        fold(u64::from(field) + u64::from(self.wsum()))
+    }
+
     /// A checksum field after the change (RFC 1624, equation 3).
     #[inline(always)]
     pub fn apply(self, field: u16) -> u16 {

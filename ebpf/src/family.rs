@@ -92,8 +92,10 @@ pub trait Family: Copy + Default + Eq + KeyHash + Plain {
     fn parse<P: Packet>(packet: &mut P, network: u32, shape: Shape) -> Parsed<Self>;
     /// Difference of the addresses for a checksum that covers them.
     fn difference(self, new: Self) -> Difference;
-    /// Whether the first endpoint stands first in a canonical key: some total order.
-    fn precedes(self, other: Self) -> bool;
+    /// 1 if the address is below another in some total order, or equal to it and `borrow` is 1.
+    fn precedes(self, other: Self, borrow: u64) -> u64;
+    /// The address itself if the mask is all ones, the other if it is 0.
+    fn choose(self, other: Self, mask: u64) -> Self;
     /// Mixes the address into a hash.
     fn mix(self, hash: u64) -> u64;
 
@@ -124,6 +126,14 @@ pub trait Family: Copy + Default + Eq + KeyHash + Plain {
         dst: Self,
         payload: u32,
     ) -> Result<Difference, Refused>;
+}
+
+/// What a subtraction of wide integers borrows from the next higher limb (Hacker's Delight 2-16):
+/// a comparison without a branch. A branch would double what the verifier has to follow from here.
+#[inline(always)]
+pub fn borrow(a: u64, b: u64, borrow: u64) -> u64 {
+    let difference = a.wrapping_sub(b).wrapping_sub(borrow);
+    ((!a & b) | ((!a | b) & difference)) >> 63
 }
 
 /// Reads ports and flags of the transport header; `len` is what the network header leaves for it.

@@ -16,7 +16,7 @@ use pintle_abi::{
 };
 
 use crate::{
-    family::{Family, FlowMaps, Transport},
+    family::{Family, FlowMaps, Transport, borrow},
     kernel::{IfPresent, InsertError, apart, now_ns, random},
     lb::{self, Choice},
     maps,
@@ -65,12 +65,29 @@ pub enum Found<A: 'static> {
     Nothing,
 }
 
-/// The key of a connection for packets of both directions, and whether the source stands first.
+/// The key of a connection for packets of both directions, and 1 if the source stands first, else 0.
+/// Without a branch, see [`borrow`].
 #[inline(always)]
-fn canonical<F: Family>(tuple: &Tuple<F>) -> (Tuple<F>, bool) {
-    let first = tuple.src.precedes(tuple.dst)
-        || (tuple.src == tuple.dst && tuple.src_port <= tuple.dst_port);
-    (if first { *tuple } else { tuple.reverse() }, first)
+fn canonical<F: Family>(tuple: &Tuple<F>) -> (Tuple<F>, u16) {
+    let ports = borrow(u64::from(tuple.dst_port), u64::from(tuple.src_port), 0);
+    let swapped = tuple.dst.precedes(tuple.src, ports);
+    // All ones if the source stands first.
+    let mask = swapped.wrapping_sub(1);
+    let ports = u32::from(tuple.src_port ^ tuple.dst_port);
+    let first = u32::from(tuple.dst_port) ^ (ports & mask as u32);
+    let key = Tuple {
+        src: tuple.src.choose(tuple.dst, mask),
+        dst: tuple.dst.choose(tuple.src, mask),
+        src_port: first as u16,
+        dst_port: (first ^ ports) as u16,
+    };
+    (key, 1 - swapped as u16)
+}
+
+/// Whether a packet whose source stands first, or not, is from the client of a flow.
+#[inline(always)]
+fn is_from_client<A>(flow: &Flow<A>, source_first: u16) -> bool {
+    (flow.flags ^ first_flag(source_first)) & flow_flags::CLIENT_FIRST == 0
 }
 
 /// Looks up a packet's connection, whatever side and direction the packet is from.
@@ -78,9 +95,8 @@ fn canonical<F: Family>(tuple: &Tuple<F>) -> (Tuple<F>, bool) {
 pub fn find<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
     let (key, source_first) = canonical(tuple);
     let Some(flow) = get(transport, &key) else { return Found::Nothing };
-    let client_first = flow.flags & flow_flags::CLIENT_FIRST != 0;
     let alias = flow.flags & flow_flags::ALIAS != 0;
-    match (alias, client_first == source_first) {
+    match (alias, is_from_client(flow, source_first)) {
         (true, true) => Found::FromClient(flow),
         (false, false) => Found::FromBackend(flow),
         // Already translated, or a client that dials the backend directly.
@@ -94,9 +110,8 @@ pub fn find<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
 pub fn find_quoted<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
     let (key, source_first) = canonical(tuple);
     let Some(flow) = get(transport, &key) else { return Found::Nothing };
-    let client_first = flow.flags & flow_flags::CLIENT_FIRST != 0;
     let alias = flow.flags & flow_flags::ALIAS != 0;
-    match (alias, client_first == source_first) {
+    match (alias, is_from_client(flow, source_first)) {
         (false, true) => Found::FromClient(flow),
         (true, false) => Found::FromBackend(flow),
         (true, true) | (false, false) => Found::Nothing,
@@ -331,23 +346,27 @@ pub fn create<F: Family, P: Packet>(
 }
 
 #[inline(always)]
-fn first_flag(client_first: bool) -> u16 {
-    if client_first { flow_flags::CLIENT_FIRST } else { 0 }
+fn first_flag(client_first: u16) -> u16 {
+    client_first * flow_flags::CLIENT_FIRST
 }
 
 /// Both directions may skip the host's stack, or none: the stack must not see half a connection.
+///
+/// Bits are computed and not branched for: each constant would be a state more for the verifier.
 #[inline(always)]
 fn route_flags<F: Family>(packet: &impl Packet, choice: &Choice<F>) -> u16 {
-    if choice.backend.ifindex == 0 || maps::settings().is_none_or(|node| node.fast_path == 0) {
-        return 0;
-    }
+    let Some(settings) = maps::settings() else { return 0 };
     let Some(device) = maps::DEVICES.get(&packet.ifindex()) else { return 0 };
     // SAFETY: an element stays readable while the program runs (RCU).
     let device = unsafe { &*device };
+    let reachable = borrow(0, u64::from(choice.backend.ifindex), 0);
     // Nobody sends "packet too big" where the stack is skipped.
-    let same_mtu = device.mtu == choice.backend.mtu;
-    if device.flags & device_flags::FAST != 0 && same_mtu { flow_flags::FAST } else { 0 }
+    let same_mtu = borrow(u64::from(device.mtu ^ choice.backend.mtu), 1, 0);
+    let fast = device.flags & device_flags::FAST & settings.fast_path;
+    fast as u16 * (reachable & same_mtu) as u16 * flow_flags::FAST
 }
+
+const _: () = assert!(device_flags::FAST == 1, "multiplied with the bits above");
 
 /// Writes the main entry; `false` if that takes another attempt, because another live connection
 /// may have its key.

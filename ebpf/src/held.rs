@@ -70,11 +70,8 @@ fn keep<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Result<()
 
 /// Sends the fragments that wait for this first one, each in its buffer, then goes on with it.
 #[inline(always)]
-pub fn release<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
-    let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
-        return Step::AGAIN;
-    };
-    let key = fragment::key(&headers);
+pub fn release<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Step {
+    let key = fragment::key(headers);
     let set = first_place(&key);
     if !is_awaited::<F>(&key, set) {
         return Step::AGAIN;

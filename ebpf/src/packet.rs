@@ -3,7 +3,10 @@
 
 use pintle_abi::{addr::Tuple, fragment::HELD_FRAME_LEN};
 
-use crate::family::extensions::{self, Walked};
+use crate::{
+    family::extensions::{self, Walked},
+    nat,
+};
 
 /// The kernel refused to change a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +68,19 @@ pub trait Packet {
     fn replace(&mut self, from: *const [u8; HELD_FRAME_LEN], len: u32) -> Result<(), Refused>;
     /// Sends a copy of the frame on its way from this hook, as if it came in now.
     fn reinject(&mut self) -> Result<(), Refused>;
+    /// Corrects a transport checksum, see [`nat::fix_transport`].
+    fn fix_transport(
+        &mut self,
+        offset: u32,
+        addresses: u32,
+        ports: u32,
+        kind: ChecksumKind,
+    ) -> Result<(), Refused>
+    where
+        Self: Sized,
+    {
+        nat::fix_transport(self, offset, addresses, ports, kind)
+    }
     /// Finds the transport header behind the IPv6 extension header at `offset`.
     fn walk_extensions(&mut self, offset: u32, proto: u8) -> Walked
     where

@@ -27,7 +27,7 @@ use pintle_ebpf::{
     },
     held,
     hooks::{Next, Step, from_pod, to_pod},
-    maps,
+    maps, nat,
     packet::{ChecksumKind, Covered, Packet, Refused},
     reject, report,
     wire::ethernet::ethertype,
@@ -102,8 +102,8 @@ steps! {
     from_pod_connect_v4, from_pod_connect_v6 = Hook::FromPod, connect;
     /// A fragment before its first one behind `from_pod`.
     from_pod_hold_v4, from_pod_hold_v6 = Hook::FromPod, held::hold;
-    /// A first fragment behind `from_pod` that others may wait for.
-    from_pod_release_v4, from_pod_release_v6 = Hook::FromPod, held::release;
+    /// A fragment behind `from_pod`; others may wait for it.
+    from_pod_release_v4, from_pod_release_v6 = Hook::FromPod, from_pod::release;
     /// A refusal behind `from_pod`.
     from_pod_refuse_v4, from_pod_refuse_v6 = Hook::FromPod, refuse;
 }
@@ -116,8 +116,8 @@ fn refuse<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
 
 #[inline(always)]
 fn unusual<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
-    let released = skb.argument();
-    from_pod::unusual::<F, _>(skb, released)
+    let again = skb.argument();
+    from_pod::unusual::<F, _>(skb, again)
 }
 
 #[inline(always)]
@@ -296,9 +296,41 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn fix_transport(
+        &mut self,
+        offset: u32,
+        addresses: u32,
+        ports: u32,
+        kind: ChecksumKind,
+    ) -> Result<(), Refused> {
+        let udp = u32::from(kind == ChecksumKind::Udp);
+        done(fix_transport(self.0, offset, addresses, ports, udp) as i64)
+    }
+
+    #[inline(always)]
     fn walk_extensions(&mut self, offset: u32, proto: u8) -> Walked {
         Walked::from_bits(walk_extensions(self.0, offset, u32::from(proto)))
     }
+}
+
+/// Farthest place of a transport checksum; what the headers lead to is nearer.
+const FARTHEST: u32 = 0x1fff;
+
+/// [`nat::fix_transport`] as a function that is verified once, see [`walk_extensions`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn fix_transport(
+    skb: *mut __sk_buff,
+    offset: u32,
+    addresses: u32,
+    ports: u32,
+    udp: u32,
+) -> u64 {
+    let kind = if udp != 0 { ChecksumKind::Udp } else { ChecksumKind::Plain };
+    if offset > FARTHEST {
+        return 1;
+    }
+    u64::from(nat::fix_transport(&mut Skb(skb), offset, addresses, ports, kind).is_err())
 }
 
 /// [`extensions::walk`] as a function that the kernel verifies once, whoever calls it: that is what

@@ -2,14 +2,14 @@
 //! I11: frames whose checksum is left to the device. The field then holds the sum of the
 //! pseudo-header, and must hold that of the new one afterwards.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use pintle_abi::{addr::proto, counter::Hook};
 use pintle_tests::{
     frame::{Frame, checksum},
     host_world::{HostWorld, Offload},
     vectors::{Ip, PROTOCOLS, data},
-    world::{Verdict, World},
+    world::{Forget, Verdict, World},
 };
 
 /// The bytes of a frame with the sum of its pseudo-header in place of its checksum.
@@ -30,13 +30,32 @@ fn partial(frame: &Frame) -> Vec<u8> {
     bytes
 }
 
+/// An address with the same words in another order, and another port.
+fn swapped(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            IpAddr::from([c, d, a, b])
+        }
+        IpAddr::V6(ip) => {
+            let [a, b, rest @ ..] = ip.segments();
+            let [c, d, e, f, g, h] = rest;
+            IpAddr::from([b, a, c, d, e, f, g, h])
+        }
+    };
+    SocketAddr::new(ip, 8080)
+}
+
 #[test]
 fn partial_checksums_stay_partial() {
     for ip in [Ip::V4, Ip::V6] {
         let mut world = HostWorld::new(Offload::Partial);
         let world: &mut dyn World = &mut world;
-        let (client, service, backend) = (ip.client(40000), ip.service(80), ip.backend(5, 8080));
-        for protocol in PROTOCOLS {
+        let (client, service) = (ip.client(40000), ip.service(80));
+        // The second has the sum of the service's address.
+        let backends = [ip.backend(5, 8080), swapped(service)];
+        for (protocol, backend) in PROTOCOLS.into_iter().flat_map(|p| backends.map(|b| (p, b))) {
+            world.forget_flows(Forget::Everything);
             world.service(service, protocol, 1, &[backend]);
             let sent = partial(&data(protocol, client, service));
             let expected = partial(&data(protocol, client, backend).ttl(63));

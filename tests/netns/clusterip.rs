@@ -12,6 +12,7 @@ in_every_layout!(connections_spread_evenly_and_keep_their_addresses);
 
 fn connections_spread_evenly_and_keep_their_addresses(cni: Cni, fast_path: FastPath) {
     let scene = Scene::new(cni, fast_path);
+    assert_eq!(scene.agent.counter("redirected").expect("counters"), 0);
     for family in Family::BOTH {
         let (http, dns) = (scene.vip(family, &HTTP), scene.vip(family, &DNS));
 
@@ -26,5 +27,12 @@ fn connections_spread_evenly_and_keep_their_addresses(cni: Cni, fast_path: FastP
         let udp = scene.client.run(|| repeat(5_000, || short_udp(dns)));
         udp.expect_no_failure("5,000 datagrams from new ports");
         udp.expect_even(3);
+    }
+    // At least six packets of each TCP connection and two of each datagram; on a bridge a few are
+    // sent before the node has learned where the pods are.
+    let redirected = scene.agent.counter("redirected").expect("counters");
+    match fast_path {
+        FastPath::Auto => assert!(redirected >= 2 * (50_000 + 10_000), "{redirected} redirected"),
+        FastPath::Off => assert_eq!(redirected, 0),
     }
 }

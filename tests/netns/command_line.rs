@@ -8,9 +8,10 @@ use pintle_abi::{ABI_VERSION, map};
 use pintle_tests::agent::FastPath;
 use pintle_tests::foreign;
 use pintle_tests::kernel_state::NodeState;
-use pintle_tests::topology::Cni;
+use pintle_tests::load::{repeat, short_http};
+use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::{Scene, beside_others};
+use crate::scene::{HTTP, Scene, beside_others};
 
 const NOBODY: u32 = 65534;
 
@@ -41,6 +42,7 @@ fn exit_codes_tell_done_failed_wrong_and_bad_apart() {
     expect(run(&scene, &["status"]), 0, &["OK", "SERVICES", "FLOWS"]);
     expect(run(&scene, &["status", "--wait"]), 0, &["OK"]);
     expect(run(&scene, &["version", "-o", "json"]), 0, &["\"output_version\":1"]);
+    expect(run(&scene, &["completion", "bash"]), 0, &["_pintle"]);
     expect(run(&scene, &["get", "services", "shop/web-11"]), 1, &["did you mean shop/web-10?"]);
     expect(scene.agent.fail_to_start().expect("run"), 1, &["another agent answers", "hint:"]);
 
@@ -48,6 +50,33 @@ fn exit_codes_tell_done_failed_wrong_and_bad_apart() {
     expect(run(&scene, &["status"]), 3, &["UNHEALTHY", "no agent is running"]);
     expect(run(&scene, &["status", "--wait", "--timeout", "1"]), 3, &["not everything"]);
     expect(run(&scene, &["get", "services"]), 0, &["note: names are unknown", "10.96.0.10:80"]);
+}
+
+#[test]
+fn flows_show_the_names_of_pods_that_the_source_has() {
+    let _company = beside_others();
+    let mut scene = Scene::new(Cni::Ptp, FastPath::Auto);
+    let pods = std::iter::once(&scene.client).chain(scene.backends.iter().map(|b| &b.pod));
+    let pods: Vec<String> = pods
+        .map(|pod| {
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {}\n  namespace: shop\nspec:\n  \
+                 nodeName: {}\nstatus:\n  phase: Running\n  podIPs: [{{ip: {}}}, {{ip: \"{}\"}}]\n",
+                pod.name, pod.node, pod.v4, pod.v6
+            )
+        })
+        .collect();
+    scene.agent.manifests.write("pods.yaml", &pods.join("---\n")).expect("write");
+    scene.agent.settle().expect("settle");
+    for family in Family::BOTH {
+        let http = scene.vip(family, &HTTP);
+        scene.client.run(|| repeat(20, || short_http(http))).expect_no_failure("connections");
+    }
+    let text = scene.agent.text(&["get", "flows", "--from", "shop/client"]).expect("flows");
+    assert_eq!(text.matches("shop/client:").count(), 40, "{text}");
+    assert_eq!(text.matches("shop/web-").count(), 40, "{text}");
+    let numeric = scene.agent.text(&["get", "flows", "--numeric"]).expect("flows");
+    assert!(!numeric.contains("shop/"), "{numeric}");
 }
 
 #[test]

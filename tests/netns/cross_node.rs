@@ -12,7 +12,7 @@ use crate::scene::{Backend, DNS, HTTP, endpoints, in_every_layout, web};
 
 /// Two nodes; each has a client and a backend, and node 1 a second backend.
 pub struct TwoNodes {
-    _agents: Vec<Agent>,
+    pub agents: Vec<Agent>,
     pub web: Service,
     pub clients: Vec<Pod>,
     _backends: Vec<Backend>,
@@ -37,7 +37,7 @@ impl TwoNodes {
             agent.start()?;
             agents.push(agent);
         }
-        Ok(TwoNodes { _agents: agents, web, clients, _backends: backends, world })
+        Ok(TwoNodes { agents, web, clients, _backends: backends, world })
     }
 }
 
@@ -57,5 +57,22 @@ fn clients_on_both_nodes_reach_backends_on_both(cni: Cni, fast_path: FastPath) {
             let answer = client.run(|| http_get(at(HTTP.port))).expect("one request");
             assert_eq!(answer.peer.ip(), client.ip(family), "the client's own address is seen");
         }
+    }
+}
+
+#[test]
+fn packets_to_and_from_another_node_are_never_redirected() {
+    let _company = crate::scene::beside_others();
+    for cni in [Cni::Ptp, Cni::Bridge] {
+        let scene = TwoNodes::new(cni, FastPath::Auto, &[1]).expect("two nodes");
+        let http = std::net::SocketAddr::new(scene.web.ip(Family::V4), HTTP.port);
+        let redirected = |node: usize| scene.agents[node].counter("redirected").expect("counters");
+        scene.clients[0].run(|| repeat(50, || short_http(http))).expect_no_failure("remote");
+        assert_eq!((redirected(0), redirected(1)), (0, 0), "{cni:?}");
+        // Each agent keeps to its own maps: only node 1 has seen a service.
+        let forwarded = |node: usize| scene.agents[node].counter("to a service").expect("counters");
+        assert!(forwarded(0) >= 300 && forwarded(1) == 0, "{} {}", forwarded(0), forwarded(1));
+        scene.clients[1].run(|| repeat(50, || short_http(http))).expect_no_failure("local");
+        assert!(redirected(0) == 0 && redirected(1) >= 200, "{cni:?}: {}", redirected(1));
     }
 }

@@ -5,14 +5,17 @@
 //! the project's catalogue.
 
 mod backend_removed;
+mod bandwidth;
 mod big_datagrams;
 mod cleanup;
 mod clsact;
 mod clusterip;
 mod command_line;
 mod cross_node;
+mod flood;
 mod foreign;
 mod hairpin;
+mod hops;
 mod icmp_errors;
 mod malformed;
 mod netfilter_policy;

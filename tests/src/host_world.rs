@@ -193,7 +193,7 @@ fn run<F: Family>(buffer: &mut Buffer, hook: Hook) -> Verdict {
             (Next::Icmp, Hook::ToPod) => to_pod::icmp(buffer, family),
             (Next::Connect, _) => from_pod::connect::<F, _>(buffer, step.argument),
             (Next::Hold, _) => held::hold(buffer, family),
-            (Next::Release, _) => held::release(buffer, family),
+            (Next::Release, _) => from_pod::release(buffer, family),
             (Next::Refuse, _) => reject::refuse::<F, _>(buffer, step.argument),
         };
     }

@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod client;
 pub mod cluster;
+pub mod flood;
 pub mod foreign;
 pub mod frame;
 pub mod host_world;

@@ -71,6 +71,11 @@ impl Server {
         Server::spawn(pod, move |shared| echo_datagrams(&socket, shared))
     }
 
+    /// Sends a line every 20 ms to whoever connects, and reads nothing.
+    pub fn ticker(pod: &Pod, port: u16) -> Result<Server> {
+        Server::tcp(pod, port, serve_ticks)
+    }
+
     /// Requests answered so far.
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
@@ -186,6 +191,15 @@ fn serve_http(stream: TcpStream, shared: &Shared) -> Result<()> {
             Err(error) if is_timeout(&error) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+    Ok(())
+}
+
+fn serve_ticks(mut stream: TcpStream, shared: &Shared) -> Result<()> {
+    stream.set_nodelay(true)?;
+    while !shared.stopped() {
+        stream.write_all(b"tick\n")?;
+        thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }

@@ -17,6 +17,10 @@ const FARTHEST: u32 = 4096;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Walked(u64);
 
+/// Covers a header's longest length behind the farthest place.
+const PLACE_MASK: u32 = 0x1fff;
+const _: () = assert!(FARTHEST + 256 * 8 <= PLACE_MASK);
+
 const PROTO_SHIFT: u32 = 16;
 const LATER_SHIFT: u32 = 24;
 const LATER: u64 = 1 << LATER_SHIFT;
@@ -41,9 +45,9 @@ impl Walked {
     /// Start of the transport header, from the start of the frame.
     #[inline(always)]
     pub fn transport(self) -> u32 {
-        let place = (self.0 & 0xffff) as u32;
-        // The mask alone would do for us, the bound is for the verifier.
-        if place > FARTHEST { FARTHEST } else { place }
+        // The walk ends before; the mask is for the verifier, to which a comparison would be one more
+        // state.
+        self.0 as u32 & PLACE_MASK
     }
 
     /// Protocol of the payload; the extension itself if the chain is longer than we walk.

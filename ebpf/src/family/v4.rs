@@ -127,8 +127,13 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn precedes(self, other: Self) -> bool {
-        self.0 < other.0
+    fn precedes(self, other: Self, borrow: u64) -> u64 {
+        u64::from(self.0).wrapping_sub(u64::from(other.0)).wrapping_sub(borrow) >> 63
+    }
+
+    #[inline(always)]
+    fn choose(self, other: Self, mask: u64) -> Self {
+        Self(other.0 ^ ((self.0 ^ other.0) & mask as u32))
     }
 
     #[inline(always)]

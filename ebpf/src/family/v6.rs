@@ -126,10 +126,16 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn precedes(self, other: Self) -> bool {
-        let halves = |a: Self| (pair(a.0[0], a.0[1]), pair(a.0[2], a.0[3]));
-        let (mine, theirs) = (halves(self), halves(other));
-        mine.0 < theirs.0 || (mine.0 == theirs.0 && mine.1 < theirs.1)
+    fn precedes(self, other: Self, borrow: u64) -> u64 {
+        let low = |a: Self| pair(a.0[2], a.0[3]);
+        let high = |a: Self| pair(a.0[0], a.0[1]);
+        super::borrow(high(self), high(other), super::borrow(low(self), low(other), borrow))
+    }
+
+    #[inline(always)]
+    fn choose(self, other: Self, mask: u64) -> Self {
+        let word = |i: usize| other.0[i] ^ ((self.0[i] ^ other.0[i]) & mask as u32);
+        Self([word(0), word(1), word(2), word(3)])
     }
 
     #[inline(always)]

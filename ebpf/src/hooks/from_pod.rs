@@ -15,7 +15,7 @@ use super::Step;
 use crate::{
     family::{Family, Transport, Version},
     flow::{self, Attempt, Found, Resumed},
-    fragment, icmp,
+    fragment, held, icmp,
     kernel::now_ns,
     lb, maps,
     nat::{self, Hop},
@@ -39,22 +39,35 @@ pub fn handle<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
 }
 
 /// The same for fragments, IP options and extension headers; new connections are a step of their
-/// own. The argument of the step that led here is 0 if other fragments may wait for this one.
+/// own. The argument of the step that led here is 0 if the packet may be a fragment that is not noted yet.
 #[inline(always)]
-pub fn unusual<F: Family, P: Packet>(packet: &mut P, released: u32) -> Step {
-    let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+pub fn unusual<F: Family, P: Packet>(packet: &mut P, again: u32) -> Step {
+    let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
         return pass();
     };
     if headers.proto == F::ICMP {
         return Step::ICMP;
     }
-    if !fragment::resolve(&mut headers) {
-        return Step::CONNECT;
-    }
-    if headers.fragmentation.is_first() && released == 0 {
+    // The other step has noted the ports of a first fragment, and deals with the later ones.
+    if !headers.fragmentation.is_whole() && (again == 0 || headers.fragmentation.is_later()) {
         return Step::RELEASE;
     }
     known(packet, &headers).map_or(Step::CONNECT, conclude)
+}
+
+/// A fragment: a first one leaves its ports to the later ones, and those that came before it go on.
+#[inline(always)]
+pub fn release<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+        return pass();
+    };
+    if !fragment::resolve(&mut headers) {
+        return Step::CONNECT;
+    }
+    if headers.fragmentation.is_later() {
+        return known(packet, &headers).map_or(Step::CONNECT, conclude);
+    }
+    held::release(packet, &headers)
 }
 
 /// A packet of a tracked connection; `None` if it is none.

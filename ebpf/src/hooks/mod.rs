@@ -43,7 +43,7 @@ pub enum Next {
     Connect,
     /// A fragment came before its first one.
     Hold,
-    /// A first fragment came: others may wait for it.
+    /// A fragment: it follows its first one, or others may wait for it.
     Release,
     /// The client is to be told that its packet is dropped, for the reason in the argument.
     Refuse,
@@ -62,7 +62,7 @@ impl Step {
     pub const ICMP: Self = Self { next: Next::Icmp, argument: 0 };
     /// A fragment came before its first one.
     pub const HOLD: Self = Self { next: Next::Hold, argument: 0 };
-    /// Others may wait for this first fragment.
+    /// The packet is a fragment.
     pub const RELEASE: Self = Self { next: Next::Release, argument: 0 };
     /// A new connection is not of the common kind.
     pub const CONNECT: Self = Self { next: Next::Connect, argument: Attempt::Thorough as u32 };

@@ -9,6 +9,7 @@ mod fast_path;
 #[cfg(test)]
 mod golden;
 mod node_agent;
+mod pods;
 mod report;
 mod start;
 
@@ -38,6 +39,7 @@ use crate::{
     },
 };
 use node_agent::NodeAgent;
+use pods::Pods;
 
 /// How often what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -61,10 +63,11 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     };
     let batches = DirSource::new(path).start().context("start the source")?;
     let _sweeper = sweep(&pins)?;
-    let servers = serve(&args, &agent)?;
+    let pods = Arc::new(Mutex::new(Pods::new(&args.node_name)));
+    let servers = serve(&args, &agent, &pods)?;
     info!(node = args.node_name, started_ms = started.elapsed().as_millis(), "started");
     tokio::select! {
-        result = follow(&agent, batches, network) => result,
+        result = follow(&agent, &pods, batches, network) => result,
         () = servers => Ok(()),
         signal = ended() => {
             info!(signal = signal?, "ending; programs and maps stay");
@@ -76,6 +79,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
 /// Takes in what happens, one event at a time.
 async fn follow(
     agent: &Shared,
+    pods: &Mutex<Pods>,
     mut batches: Batches,
     mut network: watch::Receiver<Snapshot>,
 ) -> anyhow::Result<()> {
@@ -87,7 +91,9 @@ async fn follow(
     loop {
         tokio::select! {
             batch = batches.recv() => {
-                lock(agent).take(batch.context("the source has ended")?);
+                let delivery = batch.context("the source has ended")?;
+                lock(pods).note(&delivery.batch);
+                lock(agent).take(delivery);
             }
             changed = network.changed() => {
                 changed.context("the view of the node's network has ended")?;
@@ -129,8 +135,13 @@ fn sweep(pins: &Pins) -> anyhow::Result<mpsc::Sender<()>> {
 }
 
 /// Every server; ends never.
-fn serve(args: &AgentArgs, agent: &Shared) -> anyhow::Result<impl Future<Output = ()> + use<>> {
-    let source: Arc<dyn StateSource> = Arc::new(report::Reporter::new(agent.clone()));
+fn serve(
+    args: &AgentArgs,
+    agent: &Shared,
+    pods: &Arc<Mutex<Pods>>,
+) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+    let reporter = report::Reporter::new(agent.clone(), pods.clone());
+    let source: Arc<dyn StateSource> = Arc::new(reporter);
     let state = socket::serve(&socket_path(&args.run_dir, &args.bpf_root), source.clone())?;
     let health = args.healthz_bind_address.0;
     let metrics = args.metrics_bind_address.0;
@@ -163,10 +174,10 @@ async fn ended() -> anyhow::Result<&'static str> {
     })
 }
 
-/// The agent's state is consistent between two of its methods, also after a panic in a handler.
-fn lock(agent: &Shared) -> MutexGuard<'_, NodeAgent> {
-    agent.lock().unwrap_or_else(|poisoned| {
-        warn!("a task panicked while it held the agent");
+/// What is shared is consistent between two of its methods, also after a panic in a handler.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(|poisoned| {
+        warn!("a task panicked while it held shared state");
         PoisonError::into_inner(poisoned)
     })
 }

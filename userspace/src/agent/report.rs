@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::{Arc, Mutex},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -11,7 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{Shared, lock, node_agent::NodeAgent};
+use super::{Shared, lock, node_agent::NodeAgent, pods::Pods};
 use crate::{
     datapath::pins::Pins,
     plan::info::{BackendInfo, ServiceInfo},
@@ -25,12 +26,13 @@ use crate::{
 /// The agent as a [`StateSource`].
 pub struct Reporter {
     agent: Shared,
+    pods: Arc<Mutex<Pods>>,
 }
 
 impl Reporter {
     /// Reports on an agent.
-    pub fn new(agent: Shared) -> Self {
-        Self { agent }
+    pub fn new(agent: Shared, pods: Arc<Mutex<Pods>>) -> Self {
+        Self { agent, pods }
     }
 }
 
@@ -67,6 +69,7 @@ impl StateSource for Reporter {
     fn names(&self) -> Names {
         let agent = lock(&self.agent);
         let mut names = Names::default();
+        names.pods.extend(lock(&self.pods).names());
         for (id, name) in agent.reconciler.service_names().names() {
             names.services.insert(id, name.to_string());
         }

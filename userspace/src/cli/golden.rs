@@ -11,7 +11,8 @@ use pintle_abi::{
 };
 
 use super::{
-    Cli, Command, Outcome, client::Agent, counters, env::Env, get, status, style, version,
+    Cli, Command, Outcome, client::Agent, completion, counters, env::Env, get, status, style,
+    version,
 };
 use crate::{
     datapath::{
@@ -260,6 +261,7 @@ fn run(line: &str, agent: FakeAgent) -> String {
         Command::Status(args) => status::run(args, &mut env),
         Command::Get { what } => get::run(what, &mut env),
         Command::Counters => counters::run(&mut env),
+        Command::Completion { shell } => completion(*shell, &mut env),
         Command::Version => version::run(&mut env),
         Command::Agent(_) | Command::Cleanup(_) => unreachable!("they change the node"),
     };

@@ -12,7 +12,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::datapath::pins;
 
@@ -97,6 +97,11 @@ enum Command {
     Counters,
     /// Remove every program, pin and map we own (changes the node)
     Cleanup(cleanup::CleanupArgs),
+    /// Completions for a shell, to be sourced by it
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Versions of this binary, its maps and its output
     Version,
 }
@@ -145,10 +150,20 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Get { what } => get::run(&what, &mut env)?,
         Command::Counters => counters::run(&mut env)?,
         Command::Cleanup(args) => cleanup::run(&args, global, &mut env)?,
+        Command::Completion { shell } => completion(shell, &mut env)?,
         Command::Version => version::run(&mut env)?,
     };
     env.out.flush()?;
     Ok(outcome)
+}
+
+/// Prints what makes a shell complete our commands.
+fn completion(shell: clap_complete::Shell, env: &mut Env<'_>) -> anyhow::Result<Outcome> {
+    // The generator panics when it cannot write: a closed pipe must not look like that.
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "pintle", &mut text);
+    env.out.write_all(&text)?;
+    Ok(Outcome::Good)
 }
 
 fn style(global: &Global) -> Style {

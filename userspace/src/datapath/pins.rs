@@ -131,7 +131,8 @@ fn is_bpffs(path: &Path) -> io::Result<bool> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the call has filled the buffer.
-    Ok(unsafe { found.assume_init() }.f_type as i64 == libc::BPF_FS_MAGIC as i64)
+    let found = unsafe { found.assume_init() };
+    Ok(found.f_type == libc::BPF_FS_MAGIC)
 }
 
 fn parse_link(name: &str) -> Option<(IfIndex, Hook)> {
