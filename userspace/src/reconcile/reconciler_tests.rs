@@ -6,10 +6,13 @@ use std::{collections::BTreeSet, net::IpAddr};
 use proptest::prelude::*;
 
 use super::{
-    super::{fake::FakeTables, tables::Redirect},
+    super::{change::record, fake::FakeTables, tables::Redirect},
     *,
 };
-use crate::{model::addr::Protocol, plan::desired::DesiredBackend};
+use crate::{
+    model::addr::Protocol,
+    plan::desired::{DesiredBackend, NoBackend},
+};
 
 fn frontend(index: u8) -> FrontendAddr {
     let ip: IpAddr = match index % 4 {
