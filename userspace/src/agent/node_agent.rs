@@ -15,7 +15,7 @@ use super::fast_path::FastPath;
 use super::report;
 use crate::{
     datapath::{attach::Attacher, tables::KernelTables},
-    model::{event::Event, name::Kind, object::Object, rejection::Rejection},
+    model::rejection::Rejection,
     node::{IfIndex, PodInterface, Snapshot},
     plan::{desired::Changes, planner::Planner},
     reconcile::{
@@ -76,7 +76,7 @@ impl NodeAgent {
     /// A batch of changes from the source.
     pub fn take(&mut self, delivery: Delivery) {
         let was_synced = self.planner.is_synced();
-        let has_rejections = delivery.batch.iter().any(may_change_rejections);
+        let rejections = self.planner.rejections_version();
         let changes = self.planner.apply(delivery.batch);
         self.revision += 1;
         let frontends = changes.len();
@@ -95,7 +95,7 @@ impl NodeAgent {
                 );
             }
         }
-        if has_rejections {
+        if self.planner.rejections_version() != rejections {
             self.note_rejections();
         }
     }
@@ -257,16 +257,6 @@ impl NodeAgent {
             since.insert(text, first.unwrap_or(now));
         }
         self.rejected_since = since;
-    }
-}
-
-/// Rejections come from the source, or from two services that claim one address; endpoints, by far
-/// the most frequent to change, have no part in either.
-fn may_change_rejections(event: &Event) -> bool {
-    match event {
-        Event::Apply(Object::EndpointSlice(_)) => false,
-        Event::Delete(object) => object.kind != Kind::EndpointSlice,
-        Event::Apply(_) | Event::Rejected(..) | Event::Synced => true,
     }
 }
 

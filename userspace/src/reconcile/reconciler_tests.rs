@@ -6,10 +6,13 @@ use std::{collections::BTreeSet, net::IpAddr};
 use proptest::prelude::*;
 
 use super::{
-    super::{fake::FakeTables, tables::Redirect},
+    super::{change::record, fake::FakeTables, tables::Redirect},
     *,
 };
-use crate::{model::addr::Protocol, plan::desired::DesiredBackend};
+use crate::{
+    model::addr::Protocol,
+    plan::desired::{DesiredBackend, NoBackend},
+};
 
 fn frontend(index: u8) -> FrontendAddr {
     let ip: IpAddr = match index % 4 {
@@ -257,6 +260,19 @@ fn a_live_backend_without_frontend_is_given_up() {
     world.pass(GRACE);
     world.assert_empty();
     assert!(world.tables().backends[&(Family::V4, 5)].generation > 3);
+}
+
+#[test]
+fn of_two_ids_of_an_address_the_one_in_use_stays() {
+    let mut world = world();
+    for backends in [[1], [2], [1]] {
+        world.put(0, &backends);
+    }
+    let before = world.tables().frontends.clone();
+    world.restart();
+    assert_eq!(world.tables().frontends, before);
+    world.settle();
+    world.assert_exact();
 }
 
 #[test]
