@@ -11,9 +11,19 @@ use pintle_tests::load::{Kind, Load, repeat, short_http, short_udp};
 use pintle_tests::manifest::Endpoint;
 use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::{DNS, HTTP, Scene, alone, eventually, in_every_layout, web};
+use crate::scene::{DNS, HTTP, Scene, alone, beside_others, eventually, web};
 
-in_every_layout!(services_work_through_clsact);
+#[test]
+fn services_work_through_clsact_past_the_stack() {
+    let _company = beside_others();
+    services_work_through_clsact(Cni::Ptp, FastPath::Auto);
+}
+
+#[test]
+fn services_work_through_clsact_and_the_stack() {
+    let _company = beside_others();
+    services_work_through_clsact(Cni::Bridge, FastPath::Off);
+}
 
 fn services_work_through_clsact(cni: Cni, fast_path: FastPath) {
     let mut scene = Scene::without_agent(cni, fast_path).expect("a scene");

@@ -16,14 +16,24 @@ use pintle_tests::manifest::Endpoint;
 use pintle_tests::server::Server;
 use pintle_tests::topology::{Cni, Family, Pod};
 
-use crate::scene::{DNS, ECHO, HTTP, Scene, alone, eventually, in_every_layout, web};
+use crate::scene::{DNS, ECHO, HTTP, Scene, alone, eventually, web};
 
 const ENTRIES: u32 = 1024;
 const PAUSE: Duration = Duration::from_millis(50);
 
-in_every_layout!(established_connections_survive_a_syn_flood, alone);
+#[test]
+fn established_connections_survive_a_syn_flood_past_the_stack() {
+    let _company = alone();
+    survive_a_syn_flood(Cni::Ptp, FastPath::Auto);
+}
 
-fn established_connections_survive_a_syn_flood(cni: Cni, fast_path: FastPath) {
+#[test]
+fn established_connections_survive_a_syn_flood_through_the_stack() {
+    let _company = alone();
+    survive_a_syn_flood(Cni::Bridge, FastPath::Off);
+}
+
+fn survive_a_syn_flood(cni: Cni, fast_path: FastPath) {
     let mut scene = with_small_tables(cni, fast_path, "TCP");
     let attacker = scene.world.nodes[0].add_pod("attacker").expect("a pod");
     let pusher = scene.world.nodes[0].add_pod("pusher").expect("a pod");

@@ -69,11 +69,8 @@ async fn until(
 #[test]
 fn pods_are_found_resolved_and_forgotten() {
     // SAFETY: affects this thread only, which the test harness uses for nothing else.
-    assert_eq!(
-        unsafe { libc::unshare(libc::CLONE_NEWNET) },
-        0,
-        "run as root: cargo xtask test netns"
-    );
+    let rc = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    assert_eq!(rc, 0, "run as root: cargo xtask test netns");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (first, mut receiver) = NodeView::start(Selection::default(), Probes::NONE).unwrap();

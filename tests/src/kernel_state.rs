@@ -104,18 +104,20 @@ impl BpfObjects {
 
     /// Those of them that the kernel still has.
     pub fn still_alive(&self) -> BpfObjects {
-        const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
-        const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
-        const BPF_LINK_GET_FD_BY_ID: libc::c_long = 30;
+        const BPF_PROG_GET_NEXT_ID: libc::c_long = 11;
+        const BPF_MAP_GET_NEXT_ID: libc::c_long = 12;
+        const BPF_LINK_GET_NEXT_ID: libc::c_long = 31;
+        // No descriptors: Linux leaks a program array whose last descriptor is closed while it is
+        // still being emptied for the one before.
         let alive = |ids: &BTreeSet<u32>, command| {
-            let lives = |id: &u32| bpf_fd(command, &[*id]).is_ok();
+            let lives = |id: &u32| next_id(command, *id - 1).is_ok_and(|next| next == *id);
             ids.iter().copied().filter(lives).collect()
         };
         BpfObjects {
             tags: BTreeSet::new(),
-            programs: alive(&self.programs, BPF_PROG_GET_FD_BY_ID),
-            maps: alive(&self.maps, BPF_MAP_GET_FD_BY_ID),
-            links: alive(&self.links, BPF_LINK_GET_FD_BY_ID),
+            programs: alive(&self.programs, BPF_PROG_GET_NEXT_ID),
+            maps: alive(&self.maps, BPF_MAP_GET_NEXT_ID),
+            links: alive(&self.links, BPF_LINK_GET_NEXT_ID),
         }
     }
 }
@@ -133,6 +135,16 @@ pub(crate) fn bpf_fd(command: libc::c_long, head: &[u32]) -> io::Result<OwnedFd>
     let fd = bpf(command, head)?;
     // SAFETY: the kernel just returned this descriptor, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The lowest number of an object of a kind above another.
+fn next_id(command: libc::c_long, id: u32) -> io::Result<u32> {
+    let mut attr = [0u32; 16];
+    attr[0] = id;
+    // SAFETY: the attribute lives through the call and holds no pointers.
+    let rc =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of_val(&attr)) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(attr[1]) }
 }
 
 /// Runs a command of the bpf system call.

@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 
 use super::{
     clsact::{self, HANDLE, PRIORITY},
+    detach::detach,
     object::{self, LoadError},
     pins::Pins,
 };
@@ -132,7 +133,10 @@ impl Attacher {
 
     fn remove_links(&self, index: IfIndex) {
         for hook in Hook::ALL {
-            remove_pin(&self.pins.link(*hook, index));
+            let pin = self.pins.link(*hook, index);
+            // Without its pin it goes anyway, only later; with its interface it is gone already.
+            let _ = detach(&pin);
+            remove_pin(&pin);
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 
-use super::{attach, clsact};
+use super::{attach, clsact, detach::detach};
 
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,12 @@ pub fn cleanup(root: &Path) -> anyhow::Result<Cleaned> {
     let mut cleaned = Cleaned::default();
     let versions = versions(root)?;
     for version in &versions {
-        cleaned.programs += remove_pins(&version.join("links"))?;
+        let links = version.join("links");
+        for link in entries(&links)? {
+            // Without its pin it goes anyway, only later.
+            let _ = detach(&link);
+        }
+        cleaned.programs += remove_pins(&links)?;
     }
     if !versions.is_empty() {
         cleaned.programs += remove_filters(&versions)?;

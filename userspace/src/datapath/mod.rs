@@ -5,6 +5,7 @@ pub mod attach;
 pub mod batch;
 pub mod cleanup;
 pub mod clsact;
+mod detach;
 mod element;
 pub mod entry;
 pub mod foreign;
