@@ -49,6 +49,26 @@ fn a_pod_with_a_limit_is_reached_through_the_stack_until_it_is_lifted() {
     load.stop().expect_no_failure("connections from before the limit");
 }
 
+#[test]
+fn what_a_limited_client_downloads_passes_its_limit() {
+    let _company = beside_others();
+    let scene = Scene::new(Cni::Ptp, FastPath::Auto);
+    let device = &scene.client.host_device;
+    let limit = "root tbf rate 100mbit burst 100k latency 50ms";
+    scene.world.nodes[0].tc(&[format!("qdisc add dev {device} {limit}")]).expect("a limit");
+    eventually("the limit is noticed", || {
+        scene.agent.text(&["status"]).is_ok_and(|text| text.contains("qdisc tbf"))
+    });
+    let before = limited(&scene, device);
+    for family in Family::BOTH {
+        let http = scene.vip(family, &HTTP);
+        scene.client.run(|| repeat(50, || short_http(http))).expect_no_failure("connections");
+    }
+    let through = limited(&scene, device) - before;
+    assert!(through >= 300, "100 connections, {through} packets through the limit");
+    assert_eq!(scene.agent.counter("redirected").expect("counters"), 0);
+}
+
 /// Packets that the limit has let through.
 fn limited(scene: &Scene, device: &str) -> u64 {
     let args = ["-s", "-j", "qdisc", "show", "dev", device, "root"];

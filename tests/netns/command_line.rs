@@ -53,6 +53,16 @@ fn exit_codes_tell_done_failed_wrong_and_bad_apart() {
 }
 
 #[test]
+fn an_agent_without_its_source_attaches_nothing() {
+    let _company = beside_others();
+    let scene = Scene::without_agent(Cni::Ptp, FastPath::Auto).expect("a scene");
+    std::fs::remove_dir_all(scene.agent.manifests.path()).expect("remove the directory");
+    let output = scene.agent.fail_to_start().expect("run");
+    expect(output, 1, &["error: there is no directory", "hint:  --source dir:PATH"]);
+    assert!(!scene.agent.bpf_root().exists());
+}
+
+#[test]
 fn flows_show_the_names_of_pods_that_the_source_has() {
     let _company = beside_others();
     let mut scene = Scene::new(Cni::Ptp, FastPath::Auto);

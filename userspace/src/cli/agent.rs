@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use pintle_abi::map;
 use tracing_subscriber::EnvFilter;
 
-use super::{Global, Outcome};
+use super::{Global, Outcome, output::hint::CommandError};
 use crate::{datapath::attach::Mode, node::PodInterfaces};
 
 /// Flags of the agent; each also reads the environment variable `PINTLE_<FLAG>`.
@@ -246,6 +246,7 @@ impl FromStr for MapSize {
 /// Checks what the types of the flags cannot, and runs the agent.
 pub fn run(mut args: AgentArgs, global: &Global) -> anyhow::Result<Outcome> {
     check(&args)?;
+    check_source(&args.source)?;
     args.bpf_root = global.bpf_root.clone();
     args.run_dir = global.run_dir.clone();
     start_log(&args)?;
@@ -270,6 +271,16 @@ fn check(args: &AgentArgs) -> anyhow::Result<()> {
         anyhow::ensure!(count <= 1, "--hairpin-addresses takes one address per family");
     }
     Ok(())
+}
+
+/// Nothing is attached for a source that is not there.
+fn check_source(source: &SourceArg) -> Result<(), CommandError> {
+    match source {
+        SourceArg::Dir(path) if !path.is_dir() => {
+            Err(CommandError::NoDirectory { path: path.clone() })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn start_log(args: &AgentArgs) -> anyhow::Result<()> {

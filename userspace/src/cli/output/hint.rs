@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Errors for people: what went wrong, why, and what to do next. All hints stand here.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use thiserror::Error;
 
@@ -23,6 +26,12 @@ pub enum CommandError {
         name: String,
         /// The name that is most like it.
         nearest: Option<String>,
+    },
+    /// `--source dir:PATH` without a directory.
+    #[error("there is no directory {}", path.display())]
+    NoDirectory {
+        /// The path.
+        path: PathBuf,
     },
     /// `cleanup` while an agent runs.
     #[error("an agent is running on this node")]
@@ -46,6 +55,10 @@ pub fn report(err: &mut dyn Write, error: &anyhow::Error, format: Format) -> io:
 /// What to do about an error.
 pub fn hint(error: &anyhow::Error) -> Option<String> {
     let root = "run as root, or: kubectl -n kube-system exec ds/pintle -- pintle ...";
+    let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    if error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(denied)) {
+        return Some(root.into());
+    }
     for cause in error.chain() {
         if let Some(error) = cause.downcast_ref::<OpenError>() {
             return Some(match error {
@@ -71,14 +84,13 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
                 CommandError::NoSuch { nearest, .. } => {
                     nearest.as_ref().map(|nearest| format!("did you mean {nearest}?"))
                 }
+                CommandError::NoDirectory { .. } => Some(
+                    "--source dir:PATH names a directory of Kubernetes YAML or JSON files".into(),
+                ),
                 CommandError::AgentRuns => Some(
                     "stop the agent first, or give --force: it will not put things back".into(),
                 ),
             };
-        }
-        let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-        if cause.downcast_ref::<io::Error>().is_some_and(denied) {
-            return Some(root.into());
         }
     }
     None
@@ -99,6 +111,8 @@ fn hint_of_start(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         LoadError::ForeignMap { .. } => {
             Some("nothing was changed; remove that pin, or give another --bpf-root".into())
         }
+        LoadError::Object(_) => Some("with a smaller --map-size the maps may fit".into()),
+        LoadError::Program { .. } => Some("Linux 6.1 or later is needed".into()),
         LoadError::UnknownMap(_) => Some("`pintle get maps` lists the maps".into()),
         _ => None,
     }
