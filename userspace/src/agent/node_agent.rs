@@ -35,7 +35,10 @@ pub struct NodeAgent {
     pub(super) attacher: Attacher,
     pub(super) network: Snapshot,
     pub(super) fast_path: FastPath,
+    /// Batches read from the source.
     pub(super) revision: u64,
+    /// The last of them that the maps hold completely.
+    pub(super) programmed: u64,
     pub(super) programmed_at: Option<Instant>,
     /// Interfaces that could not be attached, and why.
     pub(super) unattached: BTreeMap<IfIndex, (PodInterface, String)>,
@@ -65,6 +68,7 @@ impl NodeAgent {
             network: Snapshot::default(),
             fast_path,
             revision: 0,
+            programmed: 0,
             programmed_at: None,
             unattached: BTreeMap::new(),
             rejected_since: BTreeMap::new(),
@@ -139,6 +143,10 @@ impl NodeAgent {
             warn!(%error, "not written; trying again");
         }
         self.was_due = is_due;
+        let complete = !is_due && self.reconciler.errors().next().is_none();
+        if self.planner.is_synced() && complete {
+            self.programmed = self.revision;
+        }
     }
 
     /// A change of the node's network: attaches to new pods and forgets those that are gone.
