@@ -67,6 +67,10 @@ counters! {
     Restored = 7, "restored flows";
     /// Source ports changed to keep two connections to one backend apart.
     PortMoved = 8, "moved source ports";
+    /// Fragments kept until their first one comes.
+    Held = 9, "held fragments";
+    /// Fragments that were kept and went on; what is missing here was lost with its datagram.
+    Released = 10, "released fragments";
 }
 
 /// Columns of a hook's row: the counters, then the drop reasons.

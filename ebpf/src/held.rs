@@ -6,7 +6,7 @@
 //! CPU that has turned its state to busy, so no frame is ever a mix of two.
 
 use pintle_abi::{
-    counter::Hook,
+    counter::{Counter, Hook},
     drop_reason::DropReason,
     flow::is_expired,
     fragment::{
@@ -35,8 +35,9 @@ pub fn hold<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
         Some(headers) => keep(packet, &headers),
         None => Err(Refused),
     };
-    if kept.is_err() {
-        report::dropped(Hook::FromPod, DropReason::FragmentUnknown);
+    match kept {
+        Ok(()) => report::count(Hook::FromPod, Counter::Held),
+        Err(Refused) => report::dropped(Hook::FromPod, DropReason::FragmentUnknown),
     }
     Step::DROP
 }
@@ -87,8 +88,9 @@ pub fn release<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> St
         let sent =
             saved.and_then(|()| packet.replace(frame, held.len)).and_then(|()| packet.reinject());
         held.state = held_state::FREE;
-        if sent.is_err() {
-            report::dropped(Hook::FromPod, DropReason::FragmentUnknown);
+        match sent {
+            Ok(()) => report::count(Hook::FromPod, Counter::Released),
+            Err(Refused) => report::dropped(Hook::FromPod, DropReason::FragmentUnknown),
         }
     }
     if saved.is_ok() && packet.replace(first, len).is_err() {

@@ -59,7 +59,8 @@ fn arrive_in_any_order(ip: Ip) {
         thread::sleep(Duration::from_millis(1));
     }
     world.expect(
-        "from_pod: 3 to a service, from_pod: 3 redirected, from_pod: 1 new flows, 2 udp flows",
+        "from_pod: 3 to a service, from_pod: 3 redirected, from_pod: 1 new flows, \
+         from_pod: 2 held fragments, from_pod: 2 released fragments, 2 udp flows",
     );
 }
 

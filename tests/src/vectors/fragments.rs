@@ -70,7 +70,8 @@ pub fn later_fragments_wait_for_their_first(world: &mut dyn World, ip: Ip) {
     arrives(world, &request(ip, 40001, 8)[0]);
     arrives(world, &pieces[0]);
     world.expect(
-        "from_pod: 2 to a service, from_pod: 2 redirected, from_pod: 2 new flows, 4 udp flows",
+        "from_pod: 2 to a service, from_pod: 2 redirected, from_pod: 2 new flows, \
+         from_pod: 2 held fragments, from_pod: 2 released fragments, 4 udp flows",
     );
 }
 
@@ -81,7 +82,7 @@ pub fn fragment_without_place_is_dropped(world: &mut dyn World, ip: Ip) {
     for piece in &frame.fragments(7, 96)[1..] {
         world.drops(piece);
     }
-    world.expect("from_pod: 2 dropped (fragment without first)");
+    world.expect("from_pod: 8 held fragments, from_pod: 2 dropped (fragment without first)");
 }
 
 /// Fragments between pods are none of our business, in whatever order.
@@ -122,6 +123,6 @@ pub fn old_first_fragment_is_forgotten(world: &mut dyn World, ip: Ip) {
     arrives(world, &pieces[1]);
     world.expect(
         "from_pod: 3 to a service, from_pod: 3 redirected, from_pod: 1 new flows, \
-         to_pod: 1 from a service, 2 udp flows",
+         from_pod: 1 held fragments, from_pod: 1 released fragments, to_pod: 1 from a service, 2 udp flows",
     );
 }

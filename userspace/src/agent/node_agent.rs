@@ -15,7 +15,7 @@ use super::fast_path::FastPath;
 use super::report;
 use crate::{
     datapath::{attach::Attacher, tables::KernelTables},
-    model::{event::Event, name::Kind, object::Object, rejection::Rejection},
+    model::rejection::Rejection,
     node::{IfIndex, PodInterface, Snapshot},
     plan::{desired::Changes, planner::Planner},
     reconcile::{
@@ -35,7 +35,10 @@ pub struct NodeAgent {
     pub(super) attacher: Attacher,
     pub(super) network: Snapshot,
     pub(super) fast_path: FastPath,
+    /// Batches read from the source.
     pub(super) revision: u64,
+    /// The last of them that the maps hold completely.
+    pub(super) programmed: u64,
     pub(super) programmed_at: Option<Instant>,
     /// Interfaces that could not be attached, and why.
     pub(super) unattached: BTreeMap<IfIndex, (PodInterface, String)>,
@@ -65,6 +68,7 @@ impl NodeAgent {
             network: Snapshot::default(),
             fast_path,
             revision: 0,
+            programmed: 0,
             programmed_at: None,
             unattached: BTreeMap::new(),
             rejected_since: BTreeMap::new(),
@@ -76,7 +80,7 @@ impl NodeAgent {
     /// A batch of changes from the source.
     pub fn take(&mut self, delivery: Delivery) {
         let was_synced = self.planner.is_synced();
-        let has_rejections = delivery.batch.iter().any(may_change_rejections);
+        let rejections = self.planner.rejections_version();
         let changes = self.planner.apply(delivery.batch);
         self.revision += 1;
         let frontends = changes.len();
@@ -95,7 +99,7 @@ impl NodeAgent {
                 );
             }
         }
-        if has_rejections {
+        if self.planner.rejections_version() != rejections {
             self.note_rejections();
         }
     }
@@ -139,6 +143,10 @@ impl NodeAgent {
             warn!(%error, "not written; trying again");
         }
         self.was_due = is_due;
+        let complete = !is_due && self.reconciler.errors().next().is_none();
+        if self.planner.is_synced() && complete {
+            self.programmed = self.revision;
+        }
     }
 
     /// A change of the node's network: attaches to new pods and forgets those that are gone.
@@ -257,16 +265,6 @@ impl NodeAgent {
             since.insert(text, first.unwrap_or(now));
         }
         self.rejected_since = since;
-    }
-}
-
-/// Rejections come from the source, or from two services that claim one address; endpoints, by far
-/// the most frequent to change, have no part in either.
-fn may_change_rejections(event: &Event) -> bool {
-    match event {
-        Event::Apply(Object::EndpointSlice(_)) => false,
-        Event::Delete(object) => object.kind != Kind::EndpointSlice,
-        Event::Apply(_) | Event::Rejected(..) | Event::Synced => true,
     }
 }
 

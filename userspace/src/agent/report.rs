@@ -39,7 +39,7 @@ impl Reporter {
 impl StateSource for Reporter {
     fn readiness(&self) -> Readiness {
         let agent = lock(&self.agent);
-        Readiness { revision: agent.revision, synced: agent.planner.is_synced() }
+        Readiness { revision: agent.programmed, synced: agent.planner.is_synced() }
     }
 
     fn status(&self) -> Status {
@@ -55,7 +55,7 @@ impl StateSource for Reporter {
             started_unix: unix(agent.started_at),
             uptime_seconds: agent.started.elapsed().as_secs(),
             revision_read: agent.revision,
-            revision_programmed: agent.revision,
+            revision_programmed: agent.programmed,
             programmed_ago_seconds: agent.programmed_at.map(|at| at.elapsed().as_secs()),
             synced: agent.planner.is_synced(),
             services: distinct(services.iter()),

@@ -27,6 +27,8 @@ pub(super) struct Claims {
     owners: HashMap<FrontendAddr, Claim>,
     /// Who else claims an address, best first. Mostly empty.
     waiting: BTreeMap<FrontendAddr, Vec<Claim>>,
+    /// Moves when `waiting` changes, or who an address is waited for.
+    version: u64,
 }
 
 impl Claims {
@@ -41,6 +43,7 @@ impl Claims {
             Entry::Occupied(mut entry) if claim < *entry.get() => entry.insert(claim),
             Entry::Occupied(_) => claim,
         };
+        self.version += 1;
         let waiting = self.waiting.entry(addr).or_default();
         let place = waiting.partition_point(|other| *other < loser);
         waiting.insert(place, loser);
@@ -55,6 +58,7 @@ impl Claims {
             }
             return;
         };
+        self.version += 1;
         if is_owner {
             self.owners.insert(addr, waiting.remove(0));
         } else {
@@ -73,6 +77,11 @@ impl Claims {
     /// Every claimed address, in no order.
     pub fn addresses(&self) -> impl Iterator<Item = FrontendAddr> {
         self.owners.keys().copied()
+    }
+
+    /// A number that moves whenever [`Self::conflicts`] change.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// Claims that lost, as (address, loser, winner), ordered.

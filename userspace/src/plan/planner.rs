@@ -35,6 +35,8 @@ pub struct Planner {
     known: Services,
     claims: Claims,
     rejected: BTreeMap<ObjectRef, Arc<[RejectReason]>>,
+    /// Moves when `rejected` changes.
+    rejected_version: u64,
     is_synced: bool,
 }
 
@@ -49,6 +51,7 @@ impl Planner {
             known: Services::default(),
             claims: Claims::default(),
             rejected: BTreeMap::new(),
+            rejected_version: 0,
             is_synced: false,
         }
     }
@@ -95,6 +98,11 @@ impl Planner {
         found.chain(conflicts)
     }
 
+    /// A number that moves whenever [`Self::rejections`] change.
+    pub fn rejections_version(&self) -> u64 {
+        self.rejected_version + self.claims.version()
+    }
+
     pub(super) fn known(&self) -> &Services {
         &self.known
     }
@@ -117,11 +125,12 @@ impl Planner {
             Event::Apply(Object::Node(node)) => self.set_node(&node, stale),
             Event::Apply(Object::Namespace(_) | Object::Pod(_)) => {}
             Event::Delete(object) => self.delete(&object, stale),
-            Event::Rejected(object, reasons) if reasons.is_empty() => {
-                self.rejected.remove(&object);
-            }
             Event::Rejected(object, reasons) => {
-                self.rejected.insert(object, reasons);
+                self.rejected_version += 1;
+                match reasons.is_empty() {
+                    true => self.rejected.remove(&object),
+                    false => self.rejected.insert(object, reasons),
+                };
             }
             Event::Synced => self.is_synced = true,
         }

@@ -413,3 +413,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_version_of_rejections_moves_with_them_and_not_with_endpoints() {
+    let mut planner = synced();
+    let mut version = planner.rejections_version();
+    let mut told: Vec<_> = planner.rejections().collect();
+    let object = ObjectRef::new(Kind::Service, name("web"));
+    for (event, moves) in [
+        (put_service(service("web", "10.96.0.1")), false),
+        (put_slice(slice("web-a", "web", vec![endpoint("10.244.0.1")])), false),
+        (put_service(service("other", "10.96.0.1")), true),
+        (put_slice(slice("web-a", "web", vec![endpoint("10.244.0.2")])), false),
+        (delete(Kind::Service, "other"), true),
+        (Event::Rejected(object.clone(), [RejectReason::NoClusterIp].into()), true),
+        (Event::Rejected(object, [].into()), true),
+        (delete(Kind::Service, "web"), false),
+    ] {
+        let what = format!("{event:?}");
+        planner.apply([event]);
+        let now: Vec<_> = planner.rejections().collect();
+        assert_eq!(now != told, moves, "{what}");
+        assert_eq!(planner.rejections_version() != version, moves, "{what}");
+        (version, told) = (planner.rejections_version(), now);
+    }
+}

@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    reconciler::{Held, Reconciler},
+    change::Held,
+    reconciler::Reconciler,
     tables::{Family, FrontendRecord, Realized, Tables},
 };
 use crate::{

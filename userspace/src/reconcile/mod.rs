@@ -9,6 +9,7 @@
 
 pub mod adopt;
 pub mod backends;
+mod change;
 #[cfg(test)]
 pub(crate) mod fake;
 mod marks;
