@@ -25,9 +25,9 @@ drop_reasons! {
     Malformed = 0, "malformed";
     /// The service has no usable backend and its traffic policy asks for silence.
     NoBackend = 1, "no backend";
-    /// The service has no usable backend; the client was told (ICMP port unreachable).
+    /// The service has no usable backend; the client was told (TCP reset, ICMP port unreachable).
     Refused = 2, "refused, no backend";
-    /// The service address has no such port; the client was told (ICMP port unreachable).
+    /// The service address has no such port; the client was told (TCP reset, ICMP port unreachable).
     UnknownPort = 3, "refused, unknown port";
     /// The client would have been told, but answers are limited in rate.
     RefusedSilently = 4, "refused, answer suppressed";

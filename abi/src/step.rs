@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rare steps of a hook: programs of their own, which the hook's program jumps to.
 //!
+//! What a step's argument means is part of the ABI: while an agent is replaced, a program of the old
+//! binary may jump to one of the new.
+//!
 //! Each step has a program for each family: it halves what the kernel verifies at once.
 
 macro_rules! rare_steps {
