@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! ICMP errors about translated packets reach the socket that dialled the ClusterIP (I1, I2, I9).
+//! ICMP errors about translated packets reach the socket that dialled the ClusterIP (I1, I2, I9;
+//! I6: also those of the node itself).
 //!
 //! The kernel hands an error only to the socket whose addresses the quoted packet carries, so each
 //! error seen here proves that the quotation was translated back.

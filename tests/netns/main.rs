@@ -12,6 +12,7 @@ mod clsact;
 mod clusterip;
 mod command_line;
 mod cross_node;
+mod expiry;
 mod flood;
 mod foreign;
 mod hairpin;

@@ -6,7 +6,9 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd},
 };
 
-use pintle_abi::plain::Plain;
+use pintle_abi::{addr::Tuple, flow::Flow, plain::Plain};
+
+use super::expiry::FlowTable;
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
@@ -37,32 +39,6 @@ impl<'a, K: Plain, V: Plain + Default> Elements<'a, K, V> {
         Self { fd, types: std::marker::PhantomData }
     }
 
-    /// The value of a key.
-    pub(super) fn get(&self, key: &K) -> io::Result<Option<V>> {
-        let mut value = V::default();
-        Ok(self.call(BPF_MAP_LOOKUP_ELEM, key, Some(&mut value), 0)?.then_some(value))
-    }
-
-    /// Removes an element and tells what it was at that moment.
-    pub(super) fn take(&self, key: &K) -> io::Result<Option<V>> {
-        let mut value = V::default();
-        let found = self.call(BPF_MAP_LOOKUP_AND_DELETE_ELEM, key, Some(&mut value), 0)?;
-        Ok(found.then_some(value))
-    }
-
-    /// Puts an element back, unless another has taken its place.
-    pub(super) fn put_back(&self, key: &K, mut value: V) -> io::Result<()> {
-        match self.call(BPF_MAP_UPDATE_ELEM, key, Some(&mut value), BPF_NOEXIST) {
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-            result => result.map(drop),
-        }
-    }
-
-    /// Removes an element.
-    pub(super) fn remove(&self, key: &K) -> io::Result<()> {
-        self.call(BPF_MAP_DELETE_ELEM, key, None, 0).map(drop)
-    }
-
     /// `false` if there is no such key.
     fn call(
         &self,
@@ -89,5 +65,33 @@ impl<'a, K: Plain, V: Plain + Default> Elements<'a, K, V> {
             error if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             error => Err(error),
         }
+    }
+}
+
+impl<A> FlowTable<A> for Elements<'_, Tuple<A>, Flow<A>>
+where
+    Tuple<A>: Plain,
+    Flow<A>: Plain + Default,
+{
+    fn get(&self, key: &Tuple<A>) -> io::Result<Option<Flow<A>>> {
+        let mut value = Flow::default();
+        Ok(self.call(BPF_MAP_LOOKUP_ELEM, key, Some(&mut value), 0)?.then_some(value))
+    }
+
+    fn take(&mut self, key: &Tuple<A>) -> io::Result<Option<Flow<A>>> {
+        let mut value = Flow::default();
+        let found = self.call(BPF_MAP_LOOKUP_AND_DELETE_ELEM, key, Some(&mut value), 0)?;
+        Ok(found.then_some(value))
+    }
+
+    fn put_back(&mut self, key: &Tuple<A>, mut flow: Flow<A>) -> io::Result<()> {
+        match self.call(BPF_MAP_UPDATE_ELEM, key, Some(&mut flow), BPF_NOEXIST) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    fn remove(&mut self, key: &Tuple<A>) -> io::Result<()> {
+        self.call(BPF_MAP_DELETE_ELEM, key, None, 0).map(drop)
     }
 }

@@ -8,6 +8,7 @@ pub mod clsact;
 mod detach;
 mod element;
 pub mod entry;
+mod expiry;
 pub mod foreign;
 pub mod object;
 pub mod pins;

@@ -15,13 +15,13 @@ use std::{
 use aya::maps::MapData;
 use pintle_abi::{
     addr::{Ordered, Tuple, V4, V6},
-    flow::{Flow, TcpState, flow_flags, udp_timeout_ns},
+    flow::Flow,
     map::{self, MapSpec},
     plain::Plain,
 };
 use tracing::{debug, warn};
 
-use super::{batch, element::Elements, pins::Pins};
+use super::{batch, element::Elements, expiry, pins::Pins};
 use crate::model::addr::Protocol;
 
 /// Shortest pause between two rounds: a fifth of the shortest timeout.
@@ -99,68 +99,9 @@ where
 {
     let mut expired = Vec::new();
     batch::for_each(fd.as_fd(), |key: &Tuple<A>, flow: &Flow<A>| {
-        if now_ns > flow.last_seen_ns.saturating_add(timeout_ns(protocol, flow)) {
+        if expiry::is_expired(protocol, flow, now_ns) {
             expired.push((*key, *flow));
         }
     })?;
-    let elements = Elements::of(fd.as_fd());
-    let mut removed = 0;
-    for (key, flow) in &expired {
-        removed += usize::from(match flow.flags & flow_flags::ALIAS != 0 {
-            true => remove_orphan(elements, key, flow)?,
-            false => remove_connection(elements, key, flow)?,
-        });
-    }
-    Ok(removed)
-}
-
-/// An alias lives as long as its main entry; by itself only a forgotten one goes, and late.
-fn timeout_ns<A>(protocol: Protocol, flow: &Flow<A>) -> u64 {
-    let alias = flow.flags & flow_flags::ALIAS != 0;
-    match protocol {
-        Protocol::Tcp if alias => TcpState::Established.timeout_ns(),
-        Protocol::Tcp => TcpState::of(flow.forward, flow.reply).timeout_ns(),
-        Protocol::Udp | Protocol::Sctp if alias => udp_timeout_ns(u8::MAX),
-        Protocol::Udp | Protocol::Sctp => udp_timeout_ns(flow.reply),
-    }
-}
-
-/// Removes both entries of a connection. A packet may have refreshed it since it was read: then it
-/// is put back.
-fn remove_connection<A: Ordered>(
-    elements: Elements<'_, Tuple<A>, Flow<A>>,
-    key: &Tuple<A>,
-    read: &Flow<A>,
-) -> io::Result<bool>
-where
-    Tuple<A>: Plain,
-    Flow<A>: Plain + Default,
-{
-    let Some(now) = elements.take(key)? else { return Ok(false) };
-    if now.last_seen_ns != read.last_seen_ns {
-        elements.put_back(key, now)?;
-        return Ok(false);
-    }
-    let (alias_key, _) = now.other.canonical();
-    // The client may have a newer connection under the same alias.
-    if elements.get(&alias_key)?.is_some_and(|alias| alias.other.canonical().0 == *key) {
-        elements.remove(&alias_key)?;
-    }
-    Ok(true)
-}
-
-/// Removes an alias without main entry.
-fn remove_orphan<A: Ordered>(
-    elements: Elements<'_, Tuple<A>, Flow<A>>,
-    key: &Tuple<A>,
-    alias: &Flow<A>,
-) -> io::Result<bool>
-where
-    Tuple<A>: Plain,
-    Flow<A>: Plain + Default,
-{
-    if elements.get(&alias.other.canonical().0)?.is_none() {
-        elements.remove(key)?;
-    }
-    Ok(false)
+    expiry::remove(&mut Elements::of(fd.as_fd()), &expired)
 }
