@@ -20,9 +20,20 @@ fn connections_spread_evenly_and_keep_their_addresses(cni: Cni, fast_path: FastP
         assert_eq!(answer.peer.ip(), scene.client.ip(family), "the backend sees the client itself");
 
         let times = if family == Family::V4 { 10_000 } else { 2_000 };
-        let tcp = scene.client.run(|| repeat(times, || short_http(http)));
-        tcp.expect_no_failure("short connections");
-        tcp.expect_even(3);
+        let sample = || {
+            let tcp = scene.client.run(|| repeat(times, || short_http(http)));
+            tcp.expect_no_failure("short connections");
+            tcp.expect_even(3);
+            tcp
+        };
+        let tcp = sample();
+        println!("{tcp}");
+        // Of 10,000 uniform choices among three, one sample in 800 has a share that is 5 % off; two
+        // in a row are no chance.
+        if family == Family::V4 && !tcp.is_within(3, 0.05) {
+            let again = sample();
+            assert!(again.is_within(3, 0.05), "twice more than 5 % off: {tcp}; {again}");
+        }
 
         // Each datagram also checks that its reply comes from the ClusterIP.
         let udp = scene.client.run(|| repeat(times / 2, || short_udp(dns)));

@@ -90,6 +90,13 @@ impl Report {
         assert!(self.ok > 0 && self.failures() == 0, "{what}: {self}");
     }
 
+    /// Whether each of `pods` got its even share, up to a part of it.
+    pub fn is_within(&self, pods: usize, tolerance: f64) -> bool {
+        let share = self.ok as f64 / pods as f64;
+        let close = |count: &u64| (*count as f64 - share).abs() <= tolerance * share;
+        self.by_pod.len() == pods && self.by_pod.values().all(close)
+    }
+
     /// Panics unless each of `pods` got its even share, within five standard deviations of what a
     /// uniform choice gives: 7 % of the share for 10,000 operations over 3 pods.
     #[track_caller]
