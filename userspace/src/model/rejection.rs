@@ -148,6 +148,9 @@ pub enum RejectReason {
         /// The word.
         value: String,
     },
+    /// Affinity is asked for, and the programs of this build do not know it.
+    #[error("session affinity is not applied by this build: connections spread over all backends")]
+    AffinityNotApplied,
     /// A session affinity timeout outside 1 to 86400 seconds.
     #[error("session affinity: {seconds} s is not between 1 and 86400, 10800 is used")]
     AffinityOutOfRange {

@@ -171,6 +171,7 @@ fn affinity(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> Option<Durat
             return None;
         }
     }
+    reasons.push(RejectReason::AffinityNotApplied);
     let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
     let seconds = match config.and_then(|client| client.timeout_seconds) {
         None => DEFAULT_AFFINITY_SECONDS,
