@@ -85,35 +85,68 @@ abi_struct! {
     }
 }
 
-/// A total order of addresses, of no meaning but that everybody uses the same.
+/// A total order of addresses, of no meaning but that everybody uses the same. Without branches: one
+/// would double what the verifier has to follow from there.
 pub trait Ordered: Copy + Eq {
-    /// Whether this address stands first.
-    fn precedes(self, other: Self) -> bool;
+    /// 1 if the address is below another, or equal to it and `borrow` is 1; else 0.
+    fn precedes(self, other: Self, borrow: u64) -> u64;
+    /// The address itself if the mask is all ones, the other if it is 0.
+    fn choose(self, other: Self, mask: u64) -> Self;
 }
 
 impl Ordered for V4 {
     #[inline(always)]
-    fn precedes(self, other: Self) -> bool {
-        self.0 < other.0
+    fn precedes(self, other: Self, borrow: u64) -> u64 {
+        u64::from(self.0).wrapping_sub(u64::from(other.0)).wrapping_sub(borrow) >> 63
+    }
+
+    #[inline(always)]
+    fn choose(self, other: Self, mask: u64) -> Self {
+        Self(other.0 ^ ((self.0 ^ other.0) & mask as u32))
     }
 }
 
 impl Ordered for V6 {
     #[inline(always)]
-    fn precedes(self, other: Self) -> bool {
-        let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
-        pair(a, b) < pair(e, f) || (pair(a, b) == pair(e, f) && pair(c, d) < pair(g, h))
+    fn precedes(self, other: Self, borrow: u64) -> u64 {
+        let half = |a: Self, i: usize| u64::from(a.0[i]) << 32 | u64::from(a.0[i + 1]);
+        let low = borrowed(half(self, 2), half(other, 2), borrow);
+        borrowed(half(self, 0), half(other, 0), low)
+    }
+
+    #[inline(always)]
+    fn choose(self, other: Self, mask: u64) -> Self {
+        let word = |i: usize| other.0[i] ^ ((self.0[i] ^ other.0[i]) & mask as u32);
+        Self([word(0), word(1), word(2), word(3)])
     }
 }
 
+/// What a subtraction of wide integers borrows from the next higher limb (Hacker's Delight 2-16): 1 if
+/// `a` is below `b`, or equal to it and `borrow` is 1; else 0.
+#[inline(always)]
+pub fn borrowed(a: u64, b: u64, borrow: u64) -> u64 {
+    let difference = a.wrapping_sub(b).wrapping_sub(borrow);
+    ((!a & b) | ((!a | b) & difference)) >> 63
+}
+
 impl<A: Ordered> Tuple<A> {
-    /// The key of a connection for packets of both directions, and whether the source stands first.
+    /// The key of a connection for packets of both directions, and 1 if the source stands first in
+    /// it, else 0.
     #[inline(always)]
-    pub fn canonical(&self) -> (Self, bool) {
-        let first =
-            self.src.precedes(self.dst) || (self.src == self.dst && self.src_port <= self.dst_port);
-        (if first { *self } else { self.reverse() }, first)
+    pub fn canonical(&self) -> (Self, u16) {
+        let ports = borrowed(u64::from(self.dst_port), u64::from(self.src_port), 0);
+        let swapped = self.dst.precedes(self.src, ports);
+        // All ones if the source stands first.
+        let mask = swapped.wrapping_sub(1);
+        let ports = u32::from(self.src_port ^ self.dst_port);
+        let first = u32::from(self.dst_port) ^ (ports & mask as u32);
+        let key = Self {
+            src: self.src.choose(self.dst, mask),
+            dst: self.dst.choose(self.src, mask),
+            src_port: first as u16,
+            dst_port: (first ^ ports) as u16,
+        };
+        (key, 1 - swapped as u16)
     }
 }
 
@@ -122,5 +155,33 @@ impl<A: Copy> Tuple<A> {
     #[inline(always)]
     pub fn reverse(&self) -> Self {
         Self { src: self.dst, dst: self.src, src_port: self.dst_port, dst_port: self.src_port }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every pair of endpoints of a small set, in both families.
+    fn check<A: Ordered + PartialEq + core::fmt::Debug>(addresses: [A; 4]) {
+        let ports = [0, 1, 80_u16, u16::MAX];
+        for (src, dst) in addresses.iter().flat_map(|a| addresses.iter().map(move |b| (*a, *b))) {
+            for (src_port, dst_port) in ports.iter().flat_map(|a| ports.map(move |b| (*a, b))) {
+                let tuple = Tuple { src, dst, src_port, dst_port };
+                let (key, first) = tuple.canonical();
+                let (other, other_first) = tuple.reverse().canonical();
+                assert_eq!(key, other, "both directions have one key");
+                let expected = if first == 1 { tuple } else { tuple.reverse() };
+                assert_eq!(key, expected, "the key is the tuple or its reverse");
+                let symmetric = src == dst && src_port == dst_port;
+                assert!(symmetric || first != other_first, "one of two directions stands first");
+            }
+        }
+    }
+
+    #[test]
+    fn both_directions_of_a_connection_have_one_key() {
+        check([V4(0), V4(1), V4(0x8000_0000), V4(u32::MAX)]);
+        check([V6([0; 4]), V6([0, 0, 0, 1]), V6([1, 0, 0, 0]), V6([u32::MAX; 4])]);
     }
 }

@@ -4,24 +4,22 @@
 use core::hash::Hash as KeyHash;
 
 use pintle_abi::{
-    addr::{Tuple, V4, V6, proto},
-    flow::Flow,
-    fragment::{Fragment, FragmentKey, HELD_FRAME_LEN, Held},
+    addr::{Ordered, V4, V6, proto},
     plain::Plain,
-    service::{Backend, Frontend, FrontendKey},
-    settings::Settings,
 };
 
 use crate::{
     checksum::Difference,
-    kernel::{Array, Hash, LruHash},
     packet::{Headers, Packet, Parsed, Refused, Shape, at, field},
     wire::{tcp, udp},
 };
 
 pub mod extensions;
+pub mod tables;
 mod v4;
 mod v6;
+
+pub use tables::{FlowMaps, Tables};
 
 /// Names a family where a value is needed and the packet has not been read yet.
 #[derive(Clone, Copy)]
@@ -53,49 +51,17 @@ impl Transport {
     }
 }
 
-/// The maps of a transport protocol: where its flows live, and where they go when that is full.
-#[derive(Clone, Copy)]
-pub struct FlowMaps<A: 'static> {
-    /// Never evicts.
-    pub main: &'static Hash<Tuple<A>, Flow<A>>,
-    /// Evicts what was not used for long.
-    pub overflow: &'static LruHash<Tuple<A>, Flow<A>>,
-}
-
 /// An address family. The ABI structs that it instantiates are [`Plain`], as its bounds demand.
-pub trait Family: Copy + Default + Eq + KeyHash + Plain {
+pub trait Family: Tables + Ordered + Default + Eq + KeyHash + Plain {
     /// Protocol number of the family's ICMP.
     const ICMP: u8;
     /// Length of the shortest header, which is also where quoted packets are read from.
     const MIN_HEADER_LEN: u32;
 
-    /// Service addresses.
-    fn frontends() -> &'static Hash<FrontendKey<Self>, Frontend>;
-    /// Slots.
-    fn slots() -> &'static Array<u32>;
-    /// Backends.
-    fn backends() -> &'static Array<Backend<Self>>;
-    /// Fragmented datagrams.
-    fn fragments() -> &'static LruHash<FragmentKey<Self>, Fragment>;
-    /// Fragments that wait for their first one.
-    fn held() -> &'static Array<Held<Self>>;
-    /// Their frames.
-    fn held_frames() -> &'static Array<[u8; HELD_FRAME_LEN]>;
-    /// The flows of TCP.
-    fn tcp_flows() -> FlowMaps<Self>;
-    /// The flows of UDP.
-    fn udp_flows() -> FlowMaps<Self>;
-    /// The source that a pod sees when it reaches itself through a service.
-    fn hairpin_address(settings: &Settings) -> Self;
-
     /// Reads the headers of a packet whose network header starts at `network`.
     fn parse<P: Packet>(packet: &mut P, network: u32, shape: Shape) -> Parsed<Self>;
     /// Difference of the addresses for a checksum that covers them.
     fn difference(self, new: Self) -> Difference;
-    /// 1 if the address is below another in some total order, or equal to it and `borrow` is 1.
-    fn precedes(self, other: Self, borrow: u64) -> u64;
-    /// The address itself if the mask is all ones, the other if it is 0.
-    fn choose(self, other: Self, mask: u64) -> Self;
     /// Mixes the address into a hash.
     fn mix(self, hash: u64) -> u64;
 
@@ -126,14 +92,6 @@ pub trait Family: Copy + Default + Eq + KeyHash + Plain {
         dst: Self,
         payload: u32,
     ) -> Result<Difference, Refused>;
-}
-
-/// What a subtraction of wide integers borrows from the next higher limb (Hacker's Delight 2-16):
-/// a comparison without a branch. A branch would double what the verifier has to follow from here.
-#[inline(always)]
-pub fn borrow(a: u64, b: u64, borrow: u64) -> u64 {
-    let difference = a.wrapping_sub(b).wrapping_sub(borrow);
-    ((!a & b) | ((!a | b) & difference)) >> 63
 }
 
 /// Reads ports and flags of the transport header; `len` is what the network header leaves for it.

@@ -8,7 +8,7 @@
 //!   again, because the choice is a hash of its tuple.
 
 use pintle_abi::{
-    addr::{Tuple, proto},
+    addr::{Tuple, borrowed, proto},
     counter::{Counter, Hook},
     device::device_flags,
     drop_reason::DropReason,
@@ -16,7 +16,7 @@ use pintle_abi::{
 };
 
 use crate::{
-    family::{Family, FlowMaps, Transport, borrow},
+    family::{Family, FlowMaps, Transport},
     kernel::{IfPresent, InsertError, apart, now_ns, random},
     lb::{self, Choice},
     maps,
@@ -65,25 +65,6 @@ pub enum Found<A: 'static> {
     Nothing,
 }
 
-/// The key of a connection for packets of both directions, and 1 if the source stands first, else 0.
-/// Without a branch, see [`borrow`].
-#[inline(always)]
-fn canonical<F: Family>(tuple: &Tuple<F>) -> (Tuple<F>, u16) {
-    let ports = borrow(u64::from(tuple.dst_port), u64::from(tuple.src_port), 0);
-    let swapped = tuple.dst.precedes(tuple.src, ports);
-    // All ones if the source stands first.
-    let mask = swapped.wrapping_sub(1);
-    let ports = u32::from(tuple.src_port ^ tuple.dst_port);
-    let first = u32::from(tuple.dst_port) ^ (ports & mask as u32);
-    let key = Tuple {
-        src: tuple.src.choose(tuple.dst, mask),
-        dst: tuple.dst.choose(tuple.src, mask),
-        src_port: first as u16,
-        dst_port: (first ^ ports) as u16,
-    };
-    (key, 1 - swapped as u16)
-}
-
 /// Whether a packet whose source stands first, or not, is from the client of a flow.
 #[inline(always)]
 fn is_from_client<A>(flow: &Flow<A>, source_first: u16) -> bool {
@@ -93,7 +74,7 @@ fn is_from_client<A>(flow: &Flow<A>, source_first: u16) -> bool {
 /// Looks up a packet's connection, whatever side and direction the packet is from.
 #[inline(always)]
 pub fn find<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
-    let (key, source_first) = canonical(tuple);
+    let (key, source_first) = tuple.canonical();
     let Some(flow) = get(transport, &key) else { return Found::Nothing };
     let alias = flow.flags & flow_flags::ALIAS != 0;
     match (alias, is_from_client(flow, source_first)) {
@@ -108,7 +89,7 @@ pub fn find<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
 /// entries are swapped. [`Found::FromClient`] holds the main entry, [`Found::FromBackend`] the alias.
 #[inline(always)]
 pub fn find_quoted<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
-    let (key, source_first) = canonical(tuple);
+    let (key, source_first) = tuple.canonical();
     let Some(flow) = get(transport, &key) else { return Found::Nothing };
     let alias = flow.flags & flow_flags::ALIAS != 0;
     match (alias, is_from_client(flow, source_first)) {
@@ -171,7 +152,7 @@ pub fn resume<F: Family>(
     alias: &mut Flow<F>,
     now: u64,
 ) -> Resumed<F> {
-    let (key, _) = canonical(&alias.other);
+    let (key, _) = alias.other.canonical();
     let Some(main) = get(transport, &key) else { return Resumed::Lost };
     // Another connection may have the same tuple on the backend's side by now.
     if main.flags & flow_flags::ALIAS != 0 || main.other != headers.tuple {
@@ -219,7 +200,7 @@ fn is_first_segment<A>(headers: &Headers<A>) -> bool {
 #[inline(always)]
 pub fn restore<F: Family>(transport: Transport, headers: &Headers<F>) -> bool {
     let Found::FromClient(alias) = find(transport, &headers.tuple) else { return false };
-    let (key, client_first) = canonical(&alias.other);
+    let (key, client_first) = alias.other.canonical();
     let mut main = *alias;
     main.other = headers.tuple;
     main.flags &= !(flow_flags::ALIAS | flow_flags::CLIENT_FIRST);
@@ -324,7 +305,7 @@ pub fn create<F: Family, P: Packet>(
         let offset = lb::scale(u64::from(random()) << 32, MOVED_PORTS) as u16;
         server.src_port = (MOVED_PORT_BASE + offset).to_be();
     }
-    let (key, client_first) = canonical(&server);
+    let (key, client_first) = server.canonical();
     flow.flags = path | first_flag(client_first);
     if !insert_main(transport, &key, &flow, headers.proto, attempt)? {
         return Ok(None);
@@ -332,7 +313,7 @@ pub fn create<F: Family, P: Packet>(
     if attempt == Attempt::Moved {
         report::count(Hook::FromPod, Counter::PortMoved);
     }
-    let (alias_key, client_first) = canonical(&client);
+    let (alias_key, client_first) = client.canonical();
     flow.other = server;
     flow.flags = path | flow_flags::ALIAS | first_flag(client_first);
     match insert(transport, &alias_key, &flow, IfPresent::Replace, attempt) {
@@ -359,9 +340,9 @@ fn route_flags<F: Family>(packet: &impl Packet, choice: &Choice<F>) -> u16 {
     let Some(device) = maps::DEVICES.get(&packet.ifindex()) else { return 0 };
     // SAFETY: an element stays readable while the program runs (RCU).
     let device = unsafe { &*device };
-    let reachable = borrow(0, u64::from(choice.backend.ifindex), 0);
+    let reachable = borrowed(0, u64::from(choice.backend.ifindex), 0);
     // Nobody sends "packet too big" where the stack is skipped.
-    let same_mtu = borrow(u64::from(device.mtu ^ choice.backend.mtu), 1, 0);
+    let same_mtu = borrowed(u64::from(device.mtu ^ choice.backend.mtu), 1, 0);
     let fast = device.flags & device_flags::FAST & settings.fast_path;
     fast as u16 * (reachable & same_mtu) as u16 * flow_flags::FAST
 }

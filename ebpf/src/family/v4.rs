@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! IPv4.
 
-use pintle_abi::{
-    addr::{Tuple, V4, proto},
-    fragment::{Fragment, FragmentKey, HELD_FRAME_LEN, Held},
-    service::{Backend, Frontend, FrontendKey},
-    settings::Settings,
-};
+use pintle_abi::addr::{Tuple, V4, proto};
 
-use super::{Family, FlowMaps};
+use super::Family;
 use crate::{
     checksum::{Difference, fold},
-    kernel::{Array, Hash, LruHash},
-    lb, maps,
+    lb,
     packet::{Fragmentation, Headers, Packet, Parsed, Refused, Shape, at, ensure, field, set},
     wire::{ethernet, icmp, ipv4, tcp},
 };
@@ -20,51 +14,6 @@ use crate::{
 impl Family for V4 {
     const ICMP: u8 = proto::ICMP;
     const MIN_HEADER_LEN: u32 = ipv4::MIN_LEN;
-
-    #[inline(always)]
-    fn frontends() -> &'static Hash<FrontendKey<Self>, Frontend> {
-        &maps::FRONTENDS_V4
-    }
-
-    #[inline(always)]
-    fn slots() -> &'static Array<u32> {
-        &maps::SLOTS_V4
-    }
-
-    #[inline(always)]
-    fn backends() -> &'static Array<Backend<Self>> {
-        &maps::BACKENDS_V4
-    }
-
-    #[inline(always)]
-    fn fragments() -> &'static LruHash<FragmentKey<Self>, Fragment> {
-        &maps::FRAGMENTS_V4
-    }
-
-    #[inline(always)]
-    fn held() -> &'static Array<Held<Self>> {
-        &maps::HELD_V4
-    }
-
-    #[inline(always)]
-    fn held_frames() -> &'static Array<[u8; HELD_FRAME_LEN]> {
-        &maps::HELD_FRAMES_V4
-    }
-
-    #[inline(always)]
-    fn tcp_flows() -> FlowMaps<Self> {
-        FlowMaps { main: &maps::TCP_FLOWS_V4, overflow: &maps::TCP_OVERFLOW_V4 }
-    }
-
-    #[inline(always)]
-    fn udp_flows() -> FlowMaps<Self> {
-        FlowMaps { main: &maps::UDP_FLOWS_V4, overflow: &maps::UDP_OVERFLOW_V4 }
-    }
-
-    #[inline(always)]
-    fn hairpin_address(settings: &Settings) -> Self {
-        settings.hairpin_v4
-    }
 
     #[inline(always)]
     fn parse<P: Packet>(packet: &mut P, network: u32, shape: Shape) -> Parsed<Self> {
@@ -124,16 +73,6 @@ impl Family for V4 {
     #[inline(always)]
     fn difference(self, new: Self) -> Difference {
         Difference::NONE.word32(self.0, new.0)
-    }
-
-    #[inline(always)]
-    fn precedes(self, other: Self, borrow: u64) -> u64 {
-        u64::from(self.0).wrapping_sub(u64::from(other.0)).wrapping_sub(borrow) >> 63
-    }
-
-    #[inline(always)]
-    fn choose(self, other: Self, mask: u64) -> Self {
-        Self(other.0 ^ ((self.0 ^ other.0) & mask as u32))
     }
 
     #[inline(always)]

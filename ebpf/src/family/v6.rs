@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! IPv6, with its extension headers.
 
-use pintle_abi::{
-    addr::{Tuple, V6, proto},
-    fragment::{Fragment, FragmentKey, HELD_FRAME_LEN, Held},
-    service::{Backend, Frontend, FrontendKey},
-    settings::Settings,
-};
+use pintle_abi::addr::{Tuple, V6, proto};
 
-use super::{Family, FlowMaps};
+use super::Family;
 use crate::{
     checksum::Difference,
-    kernel::{Array, Hash, LruHash},
-    lb, maps,
+    lb,
     packet::{Fragmentation, Headers, Packet, Parsed, Refused, Shape, at, ensure, field, set},
     wire::{
         ethernet, icmp,
@@ -24,51 +18,6 @@ use crate::{
 impl Family for V6 {
     const ICMP: u8 = proto::ICMPV6;
     const MIN_HEADER_LEN: u32 = ipv6::LEN;
-
-    #[inline(always)]
-    fn frontends() -> &'static Hash<FrontendKey<Self>, Frontend> {
-        &maps::FRONTENDS_V6
-    }
-
-    #[inline(always)]
-    fn slots() -> &'static Array<u32> {
-        &maps::SLOTS_V6
-    }
-
-    #[inline(always)]
-    fn backends() -> &'static Array<Backend<Self>> {
-        &maps::BACKENDS_V6
-    }
-
-    #[inline(always)]
-    fn fragments() -> &'static LruHash<FragmentKey<Self>, Fragment> {
-        &maps::FRAGMENTS_V6
-    }
-
-    #[inline(always)]
-    fn held() -> &'static Array<Held<Self>> {
-        &maps::HELD_V6
-    }
-
-    #[inline(always)]
-    fn held_frames() -> &'static Array<[u8; HELD_FRAME_LEN]> {
-        &maps::HELD_FRAMES_V6
-    }
-
-    #[inline(always)]
-    fn tcp_flows() -> FlowMaps<Self> {
-        FlowMaps { main: &maps::TCP_FLOWS_V6, overflow: &maps::TCP_OVERFLOW_V6 }
-    }
-
-    #[inline(always)]
-    fn udp_flows() -> FlowMaps<Self> {
-        FlowMaps { main: &maps::UDP_FLOWS_V6, overflow: &maps::UDP_OVERFLOW_V6 }
-    }
-
-    #[inline(always)]
-    fn hairpin_address(settings: &Settings) -> Self {
-        settings.hairpin_v6
-    }
 
     #[inline(always)]
     fn parse<P: Packet>(packet: &mut P, network: u32, shape: Shape) -> Parsed<Self> {
@@ -123,19 +72,6 @@ impl Family for V6 {
             .word32(self.0[1], new.0[1])
             .word32(self.0[2], new.0[2])
             .word32(self.0[3], new.0[3])
-    }
-
-    #[inline(always)]
-    fn precedes(self, other: Self, borrow: u64) -> u64 {
-        let low = |a: Self| pair(a.0[2], a.0[3]);
-        let high = |a: Self| pair(a.0[0], a.0[1]);
-        super::borrow(high(self), high(other), super::borrow(low(self), low(other), borrow))
-    }
-
-    #[inline(always)]
-    fn choose(self, other: Self, mask: u64) -> Self {
-        let word = |i: usize| other.0[i] ^ ((self.0[i] ^ other.0[i]) & mask as u32);
-        Self([word(0), word(1), word(2), word(3)])
     }
 
     #[inline(always)]

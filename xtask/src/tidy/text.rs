@@ -16,7 +16,7 @@ const HOSTS: &[(&str, &str)] = &[
     ("snapshot.debian", ".org"),
     ("static.rust-lang", ".org"),
     ("pypi", ".org"),
-    ("registry.npmjs", ".org"),
+    ("registry.", "npmjs.org"),
     ("proxy.golang", ".org"),
 ];
 

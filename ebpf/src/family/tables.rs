@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The maps of each family.
+
+use pintle_abi::{
+    addr::{Tuple, V4, V6},
+    flow::Flow,
+    fragment::{Fragment, FragmentKey, HELD_FRAME_LEN, Held},
+    service::{Backend, Frontend, FrontendKey},
+    settings::Settings,
+};
+
+use crate::{
+    kernel::{Array, Hash, LruHash},
+    maps,
+};
+
+/// The maps of a transport protocol: where its flows live, and where they go when that is full.
+#[derive(Clone, Copy)]
+pub struct FlowMaps<A: 'static> {
+    /// Never evicts.
+    pub main: &'static Hash<Tuple<A>, Flow<A>>,
+    /// Evicts what was not used for long.
+    pub overflow: &'static LruHash<Tuple<A>, Flow<A>>,
+}
+
+/// The maps of a family. Functions and not a table: a look-up that names its map is inlined by the
+/// kernel.
+pub trait Tables: Sized + 'static {
+    /// Service addresses.
+    fn frontends() -> &'static Hash<FrontendKey<Self>, Frontend>;
+    /// Slots.
+    fn slots() -> &'static Array<u32>;
+    /// Backends.
+    fn backends() -> &'static Array<Backend<Self>>;
+    /// Fragmented datagrams.
+    fn fragments() -> &'static LruHash<FragmentKey<Self>, Fragment>;
+    /// Fragments that wait for their first one.
+    fn held() -> &'static Array<Held<Self>>;
+    /// Their frames.
+    fn held_frames() -> &'static Array<[u8; HELD_FRAME_LEN]>;
+    /// The flows of TCP.
+    fn tcp_flows() -> FlowMaps<Self>;
+    /// The flows of UDP.
+    fn udp_flows() -> FlowMaps<Self>;
+    /// The source that a pod sees when it reaches itself through a service.
+    fn hairpin_address(settings: &Settings) -> Self;
+}
+
+macro_rules! tables {
+    (
+        $family:ty, $hairpin:ident,
+        maps { $($name:ident: $ty:ty = $map:ident;)* }
+        flows { $($flows:ident = $main:ident, $overflow:ident;)* }
+    ) => {
+        impl Tables for $family {
+            $(
+                #[inline(always)]
+                fn $name() -> &'static $ty {
+                    &maps::$map
+                }
+            )*
+            $(
+                #[inline(always)]
+                fn $flows() -> FlowMaps<Self> {
+                    FlowMaps { main: &maps::$main, overflow: &maps::$overflow }
+                }
+            )*
+            #[inline(always)]
+            fn hairpin_address(settings: &Settings) -> Self {
+                settings.$hairpin
+            }
+        }
+    };
+}
+
+tables! {
+    V4, hairpin_v4,
+    maps {
+        frontends: Hash<FrontendKey<Self>, Frontend> = FRONTENDS_V4;
+        slots: Array<u32> = SLOTS_V4;
+        backends: Array<Backend<Self>> = BACKENDS_V4;
+        fragments: LruHash<FragmentKey<Self>, Fragment> = FRAGMENTS_V4;
+        held: Array<Held<Self>> = HELD_V4;
+        held_frames: Array<[u8; HELD_FRAME_LEN]> = HELD_FRAMES_V4;
+    }
+    flows {
+        tcp_flows = TCP_FLOWS_V4, TCP_OVERFLOW_V4;
+        udp_flows = UDP_FLOWS_V4, UDP_OVERFLOW_V4;
+    }
+}
+
+tables! {
+    V6, hairpin_v6,
+    maps {
+        frontends: Hash<FrontendKey<Self>, Frontend> = FRONTENDS_V6;
+        slots: Array<u32> = SLOTS_V6;
+        backends: Array<Backend<Self>> = BACKENDS_V6;
+        fragments: LruHash<FragmentKey<Self>, Fragment> = FRAGMENTS_V6;
+        held: Array<Held<Self>> = HELD_V6;
+        held_frames: Array<[u8; HELD_FRAME_LEN]> = HELD_FRAMES_V6;
+    }
+    flows {
+        tcp_flows = TCP_FLOWS_V6, TCP_OVERFLOW_V6;
+        udp_flows = UDP_FLOWS_V6, UDP_OVERFLOW_V6;
+    }
+}
