@@ -71,10 +71,12 @@ counters! {
     Held = 9, "held fragments";
     /// Fragments that were kept and went on; what is missing here was lost with its datagram.
     Released = 10, "released fragments";
+    /// Connections that got a source address of this node (a part of the new flows).
+    Masqueraded = 11, "masqueraded flows";
 }
 
 /// Columns of a hook's row: the counters, then the drop reasons.
-pub const COLUMNS: u32 = 32;
+pub const COLUMNS: u32 = 40;
 
 const _: () = assert!(Counter::ALL.len() + DropReason::ALL.len() <= COLUMNS as usize);
 

@@ -7,14 +7,24 @@ use crate::abi_struct;
 pub mod device_flags {
     /// Packets may be redirected past the host's stack from and to this interface.
     pub const FAST: u32 = 1 << 0;
+    /// What comes from this interface is of a local pod (`detectLocalMode` by interface).
+    pub const POD: u32 = 1 << 1;
 }
 
 abi_struct! {
-    /// The host side of a local pod's veth, keyed by its ifindex.
-    pub struct Device = 8 {
+    /// The host side of a local pod's veth, an uplink or loopback, keyed by its ifindex.
+    pub struct Device = 36 {
         /// Bits of [`device_flags`].
         pub flags: u32,
         /// MTU in bytes.
         pub mtu: u32,
+        /// Its own address of the family, that stands for masqueraded clients; 0 if it has none.
+        pub v4: crate::addr::V4,
+        /// The same for IPv6.
+        pub v6: crate::addr::V6,
+        /// Its link-layer address.
+        pub mac: [u8; 6],
+        /// Reserved; 0.
+        pub pad: u16,
     }
 }

@@ -47,4 +47,12 @@ drop_reasons! {
     IcmpUnknownFlow = 11, "icmp error of no flow";
     /// A rare step's program is not in its place. Never happens; counted to prove it.
     StepMissing = 12, "step missing";
+    /// The client is in none of the service's source ranges.
+    SourceRange = 13, "source not allowed";
+    /// No source port is left to masquerade one more client towards this backend.
+    NoMasqueradePort = 14, "no masquerade port";
+    /// An address of the cluster's service range that no service has.
+    Unallocated = 15, "unallocated address";
+    /// The node has no address to masquerade with.
+    NoMasqueradeAddress = 16, "no masquerade address";
 }

@@ -21,6 +21,15 @@ pub mod flow_flags {
     pub const FAST: u16 = 1 << 2;
     /// Client and backend are the same pod.
     pub const HAIRPIN: u16 = 1 << 3;
+    /// The backend sees an address of this node instead of the client's.
+    pub const MASQUERADED: u16 = 1 << 4;
+    /// The client is behind `client_ifindex`, an uplink.
+    pub const OUTSIDE: u16 = 1 << 5;
+    /// The client is this host; replies come to it through `client_ifindex`.
+    pub const HOST: u16 = 1 << 6;
+    /// The kernel's own connection tracking translates it: kube-proxy opened it, before we took over.
+    /// Its packets pass. There is no main entry.
+    pub const KERNEL: u16 = 1 << 7;
 }
 
 /// Bits of [`Flow::forward`] and [`Flow::reply`]: what was seen of one direction.
@@ -52,7 +61,7 @@ abi_struct! {
         pub backend: u32,
         /// Generation of the backend when it was chosen.
         pub generation: u32,
-        /// Host-side interface of the client's pod.
+        /// Where the client is: the host side of its pod's veth, or an uplink.
         pub client_ifindex: u32,
         /// Bits of [`flow_flags`].
         pub flags: u16,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The layout of every ABI struct as data, for the golden file and for BTF-less map dumps.
 
-use crate::{addr, device, flow, fragment, service, settings};
+use crate::{addr, affinity, device, flow, fragment, service, settings, source_range};
 
 /// One field of an ABI struct; offset and size in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +38,13 @@ pub const ALL: &[(&str, &[Field])] = &[
     entry::<fragment::Fragment>(),
     entry::<fragment::Held<addr::V4>>(),
     entry::<fragment::Held<addr::V6>>(),
+    entry::<source_range::SourceRange<addr::V4>>(),
+    entry::<source_range::SourceRange<addr::V6>>(),
+    entry::<source_range::Prefix<addr::V4>>(),
+    entry::<source_range::Prefix<addr::V6>>(),
+    entry::<affinity::AffinityKey<addr::V4>>(),
+    entry::<affinity::AffinityKey<addr::V6>>(),
+    entry::<affinity::Affinity>(),
     entry::<device::Device>(),
     entry::<settings::Settings>(),
 ];

@@ -12,6 +12,7 @@
 #![no_std]
 
 pub mod addr;
+pub mod affinity;
 pub mod counter;
 pub mod device;
 pub mod drop_reason;
@@ -22,8 +23,9 @@ pub mod map;
 pub mod plain;
 pub mod service;
 pub mod settings;
+pub mod source_range;
 pub mod step;
 
 /// Version of every layout in this crate; part of the directory name of the pins, so that a binary
 /// never opens maps that another layout wrote.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

@@ -54,6 +54,18 @@ maps! {
     FRAGMENTS_V4 = 4_096;
     /// The same for IPv6.
     FRAGMENTS_V6 = 4_096;
+    /// LRU hash: client of a service port → `Affinity`.
+    AFFINITY_V4 = 16_384;
+    /// The same for IPv6.
+    AFFINITY_V6 = 16_384;
+    /// Longest-prefix trie: service port and address → 1, who may use it.
+    SOURCE_RANGES_V4 = 16_384;
+    /// The same for IPv6.
+    SOURCE_RANGES_V6 = 16_384;
+    /// Array: `Prefix` of cluster addresses; what is in none of the frontends is dropped.
+    CLUSTER_RANGES_V4 = crate::source_range::CLUSTER_RANGES;
+    /// The same for IPv6.
+    CLUSTER_RANGES_V6 = crate::source_range::CLUSTER_RANGES;
     /// Hash: ifindex → `Device`.
     DEVICES = 4_096;
     /// Per-CPU array of u64: hook and counter → count.

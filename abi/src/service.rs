@@ -7,7 +7,8 @@ abi_struct! {
     /// An address that clients dial.
     ///
     /// `port` 0 with `proto` 0 is the wildcard entry of an address: it exists while the address has
-    /// any frontend, and says that packets for other ports of it are ours to refuse.
+    /// any frontend, or is one of the node's own; its flags are those of [`wildcard_flags`].
+    /// A node port is a frontend of the unspecified address.
     pub struct FrontendKey<A> = (8, 20) {
         /// Service address.
         pub addr: A,
@@ -15,15 +16,44 @@ abi_struct! {
         pub port: u16,
         /// IP protocol number.
         pub proto: u8,
-        /// Reserved for traffic policies; 0.
+        /// One of [`scope`].
         pub scope: u8,
     }
+}
+
+/// Values of [`FrontendKey::scope`].
+pub mod scope {
+    /// For everybody, or for pods and the host if the frontend is split.
+    pub const INTERNAL: u8 = 0;
+    /// For clients outside the cluster, where [`super::frontend_flags::SPLIT`] says so.
+    pub const EXTERNAL: u8 = 1;
+}
+
+/// Bits of [`Frontend::flags`] in the wildcard entry of an address.
+pub mod wildcard_flags {
+    /// A cluster address: what is for none of its ports is refused.
+    pub const CLUSTER: u32 = 1 << 0;
+    /// An address of a load balancer: what comes from outside for none of its ports is refused, or
+    /// it would go back and forth between us and the router that sent it.
+    pub const LOAD_BALANCER: u32 = 1 << 1;
+    /// An address of this node at which node ports answer.
+    pub const NODE: u32 = 1 << 2;
 }
 
 /// Bits of [`Frontend::flags`].
 pub mod frontend_flags {
     /// The frontend has no usable backend: drop silently instead of refusing.
     pub const DROP: u32 = 1 << 0;
+    /// Clients outside the cluster have a frontend of their own, in [`super::scope::EXTERNAL`].
+    pub const SPLIT: u32 = 1 << 1;
+    /// Clients that are no local pods are masqueraded on their way to another node.
+    pub const MASQUERADE_OTHERS: u32 = 1 << 2;
+    /// Every client is masqueraded on its way to another node.
+    pub const MASQUERADE: u32 = 1 << 3;
+    /// Every client is masqueraded, also on its way to a pod of this node.
+    pub const MASQUERADE_LOCAL: u32 = 1 << 4;
+    /// Only clients in the service's source ranges may use it.
+    pub const SOURCE_RANGES: u32 = 1 << 5;
 }
 
 abi_struct! {
@@ -67,6 +97,8 @@ abi_struct! {
 pub mod backend_state {
     /// The id is free; the remaining fields mean nothing, except the generation.
     pub const FREE: u16 = 0;
-    /// The backend is in use.
+    /// The backend is in use, somewhere else.
     pub const LIVE: u16 = 1;
+    /// The backend is in use, on this node.
+    pub const LOCAL: u16 = 2;
 }

@@ -4,11 +4,20 @@
 use crate::{
     abi_struct,
     addr::{V4, V6},
+    source_range::Prefix,
 };
+
+/// Values of [`Settings::detect`].
+pub mod detect {
+    /// A packet is of a local pod if its interface is ([`crate::device::device_flags::POD`]).
+    pub const INTERFACE: u32 = 0;
+    /// A packet is of a local pod if its source lies in `pods_v4` or `pods_v6`.
+    pub const ADDRESS: u32 = 1;
+}
 
 abi_struct! {
     /// One per node, at index 0 of `SETTINGS`.
-    pub struct Settings = 32 {
+    pub struct Settings = 100 {
         /// Secret key of the backend choice. Drawn once and kept: the same tuple finds the same
         /// backend again after its flow was lost.
         pub hash_key: u32,
@@ -18,7 +27,22 @@ abi_struct! {
         pub hairpin_v4: V4,
         /// The same for IPv6.
         pub hairpin_v6: V6,
-        /// Reserved; 0.
-        pub pad: u32,
+        /// Address that stands for masqueraded clients where the way out has none of its own.
+        pub node_v4: V4,
+        /// The same for IPv6.
+        pub node_v6: V6,
+        /// Addresses of pods, as `detectLocalMode` has them.
+        pub pods_v4: Prefix<V4>,
+        /// The same for IPv6.
+        pub pods_v6: Prefix<V6>,
+        /// One of [`detect`].
+        pub detect: u32,
+        /// 1 while kube-proxy's connections are taken over: what no flow is known of and is no first
+        /// segment passes.
+        pub take_over: u32,
+        /// First source port of masqueraded clients.
+        pub masquerade_base: u16,
+        /// Number of those ports; 0 refuses to masquerade.
+        pub masquerade_count: u16,
     }
 }

@@ -62,7 +62,7 @@ pub fn select<F: Family>(tuple: &Tuple<F>, frontend: &Frontend) -> Result<Choice
     // SAFETY: array elements live as long as the map.
     let id = unsafe { *id };
     let backend = backend::<F>(id).ok_or(DropReason::MissingBackend)?;
-    if backend.state != backend_state::LIVE {
+    if backend.state == backend_state::FREE {
         return Err(DropReason::MissingBackend);
     }
     Ok(Choice { id, backend, service: frontend.service })

@@ -3,6 +3,7 @@
 
 use pintle_abi::{
     addr::{Tuple, V4, V6},
+    affinity::{Affinity, AffinityKey},
     counter::COUNTER_ENTRIES,
     device::Device,
     flow::Flow,
@@ -10,9 +11,10 @@ use pintle_abi::{
     map,
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
+    source_range::{Prefix, SourceRange},
 };
 
-use crate::kernel::{Array, Hash, LruHash, PerCpuArray, Steps};
+use crate::kernel::{Array, Hash, LruHash, PerCpuArray, PrefixTrie, Steps};
 
 macro_rules! maps {
     ($($(#[$meta:meta])* $name:ident: $ty:ty = $entries:expr;)*) => {$(
@@ -65,6 +67,18 @@ maps! {
     HELD_FRAMES_V6: Array<[u8; HELD_FRAME_LEN]> = HELD_ENTRIES;
     /// A first fragment while others are sent in its buffer. Written by the programs.
     FIRST_FRAME: PerCpuArray<[u8; HELD_FRAME_LEN]> = 1;
+    /// Client of a service port → its backend. Written by the programs.
+    AFFINITY_V4: LruHash<AffinityKey<V4>, Affinity> = map::AFFINITY_V4.entries;
+    /// Client of a service port → its backend. Written by the programs.
+    AFFINITY_V6: LruHash<AffinityKey<V6>, Affinity> = map::AFFINITY_V6.entries;
+    /// Service port and address → 1. Written by the agent.
+    SOURCE_RANGES_V4: PrefixTrie<SourceRange<V4>, u32> = map::SOURCE_RANGES_V4.entries;
+    /// Service port and address → 1. Written by the agent.
+    SOURCE_RANGES_V6: PrefixTrie<SourceRange<V6>, u32> = map::SOURCE_RANGES_V6.entries;
+    /// The cluster's service addresses. Written by the agent.
+    CLUSTER_RANGES_V4: Array<Prefix<V4>> = map::CLUSTER_RANGES_V4.entries;
+    /// The cluster's service addresses. Written by the agent.
+    CLUSTER_RANGES_V6: Array<Prefix<V6>> = map::CLUSTER_RANGES_V6.entries;
     /// Ifindex → what the programs may do there. Written by the agent.
     DEVICES: Hash<u32, Device> = map::DEVICES.entries;
     /// Hook and counter → count. Written by the programs.

@@ -52,7 +52,7 @@ impl HostWorld {
     pub fn new(offload: Offload) -> Self {
         kernel::reset();
         kernel::limit(ENTRIES);
-        let device = Device { flags: device_flags::FAST, mtu: MTU };
+        let device = Device { flags: device_flags::FAST, mtu: MTU, ..Device::default() };
         write(maps::SETTINGS.get(0), settings());
         put(&maps::DEVICES, &IFINDEX, &device);
         Self { offload, reinjected: Vec::new() }

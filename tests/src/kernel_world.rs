@@ -43,7 +43,7 @@ impl KernelWorld {
     /// Loads the programs and writes the settings.
     pub fn load(sizes: &object::Sizes) -> Result<Self> {
         let mut world = Self { ebpf: object::load(None, sizes)? };
-        let device = Device { flags: device_flags::FAST, mtu: MTU };
+        let device = Device { flags: device_flags::FAST, mtu: MTU, ..Device::default() };
         world.array::<Settings>("SETTINGS").set(0, settings(), 0).context("write settings")?;
         world.hash::<u32, Device>("DEVICES").insert(IFINDEX, device, 0).context("write device")?;
         Ok(world)

@@ -242,6 +242,6 @@ pub fn settings() -> Settings {
         fast_path: 1,
         hairpin_v4: V4::from(v4),
         hairpin_v6: V6::from(v6),
-        pad: 0,
+        ..Settings::default()
     }
 }

@@ -58,6 +58,24 @@ hash! {
     LruHash, LruHashMap, 0
 }
 
+/// Prefixes, and which of them contain something.
+#[repr(transparent)]
+pub struct PrefixTrie<K, V>(maps::LpmTrie<K, V>);
+
+impl<K, V> PrefixTrie<K, V> {
+    /// A trie of at most `entries` prefixes.
+    pub const fn new(entries: u32) -> Self {
+        Self(maps::LpmTrie::with_max_entries(entries, 0))
+    }
+
+    /// Whether a prefix contains the whole key.
+    #[inline(always)]
+    pub fn contains(&self, key: K) -> bool {
+        let bits = size_of::<K>() as u32 * 8;
+        self.0.get(maps::lpm_trie::Key::new(bits, key)).is_some()
+    }
+}
+
 /// An array of values.
 #[repr(transparent)]
 pub struct Array<V>(maps::Array<V>);

@@ -156,6 +156,33 @@ impl<K: Copy, V: Copy> Hash<K, V> {
     }
 }
 
+/// Prefixes, and which of them contain something.
+pub struct PrefixTrie<K, V>(Hash<(u32, K), V>);
+
+impl<K: Copy, V: Copy> PrefixTrie<K, V> {
+    /// A trie of at most `entries` prefixes.
+    pub const fn new(entries: u32) -> Self {
+        Self(Hash::new(entries))
+    }
+
+    /// Adds a prefix of `bits`.
+    pub fn insert(&self, bits: u32, key: K, value: V) -> Result<(), InsertError> {
+        self.0.insert(&(bits, key), &value, IfPresent::Replace)
+    }
+
+    /// Whether a prefix contains the whole key.
+    pub fn contains(&self, key: K) -> bool {
+        let wanted = bytes_of(&key);
+        self.0.elements().into_iter().any(|((bits, prefix), _)| {
+            let prefix = bytes_of(&prefix);
+            (0..bits as usize).all(|bit| {
+                let mask = 0x80 >> (bit % 8);
+                prefix[bit / 8] & mask == wanted[bit / 8] & mask
+            })
+        })
+    }
+}
+
 /// An array of values, zeroed where nothing was written.
 pub struct Array<V>(Hash<u32, V>);
 

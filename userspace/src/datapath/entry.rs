@@ -213,7 +213,7 @@ pub(super) fn frontend<A: AbiAddr>(
 
 /// A backend; `None` if the id is free.
 pub(super) fn backend<A: AbiAddr>(id: u32, value: &Backend<A>) -> Option<BackendEntry> {
-    (value.state == backend_state::LIVE).then(|| BackendEntry {
+    (value.state != backend_state::FREE).then(|| BackendEntry {
         id,
         addr: BackendAddr { ip: value.addr.ip(), port: u16::from_be(value.port) },
         redirect: (value.ifindex != 0).then_some(IfIndex(value.ifindex)),

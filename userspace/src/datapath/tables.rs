@@ -113,7 +113,8 @@ impl KernelTables {
 
     /// Tells the programs of an interface.
     pub fn put_device(&mut self, ifindex: u32, fast: bool, mtu: u32) -> Result<(), WriteError> {
-        let device = Device { flags: if fast { device_flags::FAST } else { 0 }, mtu };
+        let flags = if fast { device_flags::FAST } else { 0 };
+        let device = Device { flags, mtu, ..Device::default() };
         persist(&map::DEVICES, || self.devices.map.insert(ifindex, device, 0))
     }
 
@@ -308,7 +309,7 @@ fn record<A: AbiAddr>(value: &Backend<A>) -> BackendRecord {
     let addr = BackendAddr { ip: value.addr.ip(), port: u16::from_be(value.port) };
     let redirect = Redirect { ifindex: value.ifindex, mtu: value.mtu };
     BackendRecord {
-        addr: (value.state == backend_state::LIVE).then_some(addr),
+        addr: (value.state != backend_state::FREE).then_some(addr),
         generation: value.generation,
         redirect: (value.ifindex != 0).then_some(redirect),
     }
