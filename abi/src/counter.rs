@@ -27,6 +27,11 @@ hooks! {
     FromPod = 0, "from_pod";
     /// Packets for a local pod that come through the host's stack: tc egress of the same device.
     ToPod = 1, "to_pod";
+    /// Packets that come from the network: tc ingress of uplinks and overlay devices.
+    FromNet = 2, "from_net";
+    /// Packets that leave for the network, the host's own included: tc egress of the same devices and
+    /// of loopback.
+    ToNet = 3, "to_net";
 }
 
 macro_rules! counters {

@@ -53,4 +53,30 @@ rare_steps! {
     FromPodHoldV4, FromPodHoldV6 = 6, "from_pod_hold";
     /// A fragment that follows its first one, or that others may wait for.
     FromPodReleaseV4, FromPodReleaseV6 = 7, "from_pod_release";
+    /// ICMP that comes from the network.
+    FromNetIcmpV4, FromNetIcmpV6 = 8, "from_net_icmp";
+    /// A new connection from the network that is not of the common kind.
+    FromNetConnectV4, FromNetConnectV6 = 9, "from_net_connect";
+    /// A packet from the network whose sender is told that it is dropped.
+    FromNetRefuseV4, FromNetRefuseV6 = 10, "from_net_refuse";
+    /// A fragment, or IP options or extension headers, from the network.
+    FromNetUnusualV4, FromNetUnusualV6 = 11, "from_net_unusual";
+    /// A fragment from the network that came before its first one.
+    FromNetHoldV4, FromNetHoldV6 = 12, "from_net_hold";
+    /// A fragment from the network that follows its first one, or that others may wait for.
+    FromNetReleaseV4, FromNetReleaseV6 = 13, "from_net_release";
+    /// ICMP that leaves for the network.
+    ToNetIcmpV4, ToNetIcmpV6 = 14, "to_net_icmp";
+    /// A new connection of the host itself.
+    ToNetConnectV4, ToNetConnectV6 = 15, "to_net_connect";
+    /// A packet of the host itself that is dropped; the host is told.
+    ToNetRefuseV4, ToNetRefuseV6 = 16, "to_net_refuse";
+    /// A fragment, or IP options or extension headers, that leaves for the network.
+    ToNetUnusualV4, ToNetUnusualV6 = 17, "to_net_unusual";
+    /// A pod's connection whose main entry was lost.
+    FromPodRestoreV4, FromPodRestoreV6 = 18, "from_pod_restore";
+    /// A connection from the network whose main entry was lost.
+    FromNetRestoreV4, FromNetRestoreV6 = 19, "from_net_restore";
+    /// A connection of the host itself whose main entry was lost.
+    ToNetRestoreV4, ToNetRestoreV6 = 20, "to_net_restore";
 }

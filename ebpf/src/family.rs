@@ -6,6 +6,7 @@ use core::hash::Hash as KeyHash;
 use pintle_abi::{
     addr::{Ordered, V4, V6, proto},
     plain::Plain,
+    source_range::Prefix,
 };
 
 use crate::{
@@ -58,10 +59,23 @@ pub trait Family: Tables + Ordered + Default + Eq + KeyHash + Plain {
     /// Length of the shortest header, which is also where quoted packets are read from.
     const MIN_HEADER_LEN: u32;
 
+    /// The kernel's number of the family (`AF_INET`, `AF_INET6`).
+    const ADDRESS_FAMILY: u8;
+    /// Place of the source address in the header.
+    const SRC: u32;
+    /// Place of the destination address in the header.
+    const DST: u32;
+
+    /// The address as the kernel's interfaces for both families take it: in the first words.
+    fn words(self) -> [u32; 4];
     /// Reads the headers of a packet whose network header starts at `network`.
     fn parse<P: Packet>(packet: &mut P, network: u32, shape: Shape) -> Parsed<Self>;
     /// Difference of the addresses for a checksum that covers them.
     fn difference(self, new: Self) -> Difference;
+    /// 1 if a prefix contains the address, else 0; without branches, see [`Ordered`].
+    fn is_within(self, prefix: &Prefix<Self>) -> u64;
+    /// 1 for an address that never leaves a host, else 0.
+    fn is_loopback(self) -> u64;
     /// Mixes the address into a hash.
     fn mix(self, hash: u64) -> u64;
 

@@ -8,16 +8,17 @@
 //!   again, because the choice is a hash of its tuple.
 
 use pintle_abi::{
-    addr::{Tuple, borrowed, proto},
-    counter::{Counter, Hook},
-    device::device_flags,
+    addr::{Tuple, proto},
+    counter::Counter,
     drop_reason::DropReason,
     flow::{Flow, TcpState, flow_flags, is_expired, seen, udp_timeout_ns},
 };
 
 use crate::{
+    connect::Attempt,
     family::{Family, FlowMaps, Transport},
-    kernel::{IfPresent, InsertError, apart, now_ns, random},
+    hooks::Entrance,
+    kernel::{IfPresent, InsertError, apart, now_ns},
     lb::{self, Choice},
     maps,
     packet::{Headers, Packet},
@@ -25,35 +26,8 @@ use crate::{
     wire::tcp::flag,
 };
 
-/// First of the source ports that keep two connections of one client to one backend apart. They lie
-/// above Linux's ephemeral ports (`ip_local_port_range` ends at 60,999), which clients use themselves.
-const MOVED_PORT_BASE: u16 = 61_000;
-const MOVED_PORTS: u32 = 4_500;
-
-/// How far the making of a connection goes.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempt {
-    /// The common case only: whatever stands in the way is left to another attempt.
-    Common,
-    /// Over the remains of older connections, into the overflow map, back to the client's own pod.
-    Thorough,
-    /// The same with another source port, drawn at random.
-    Moved,
-}
-
 /// A flow entry in a map, shared with other CPUs.
 pub type Entry<A> = &'static mut Flow<A>;
-
-/// What a new connection's first packet needs; its flow entries are in the maps.
-pub struct Created<A> {
-    /// The connection's tuple on the backend's side.
-    pub server: Tuple<A>,
-    /// Bits of [`flow_flags`].
-    pub flags: u16,
-    /// The backend's interface; 0 if the stack leads to it.
-    pub ifindex: u32,
-}
 
 /// What the flow maps know of a packet.
 pub enum Found<A: 'static> {
@@ -61,6 +35,8 @@ pub enum Found<A: 'static> {
     FromClient(Entry<A>),
     /// From the backend of a tracked connection, not translated yet: the main entry.
     FromBackend(Entry<A>),
+    /// Of a connection that the kernel's own connection tracking translates.
+    Kernel(Entry<A>),
     /// Nothing that has to be translated here.
     Nothing,
 }
@@ -76,6 +52,9 @@ fn is_from_client<A>(flow: &Flow<A>, source_first: u16) -> bool {
 pub fn find<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
     let (key, source_first) = tuple.canonical();
     let Some(flow) = get(transport, &key) else { return Found::Nothing };
+    if flow.flags & flow_flags::KERNEL != 0 {
+        return Found::Kernel(flow);
+    }
     let alias = flow.flags & flow_flags::ALIAS != 0;
     match (alias, is_from_client(flow, source_first)) {
         (true, true) => Found::FromClient(flow),
@@ -91,6 +70,9 @@ pub fn find<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
 pub fn find_quoted<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
     let (key, source_first) = tuple.canonical();
     let Some(flow) = get(transport, &key) else { return Found::Nothing };
+    if flow.flags & flow_flags::KERNEL != 0 {
+        return Found::Nothing;
+    }
     let alias = flow.flags & flow_flags::ALIAS != 0;
     match (alias, is_from_client(flow, source_first)) {
         (false, true) => Found::FromClient(flow),
@@ -172,6 +154,20 @@ pub fn resume<F: Family>(
     Resumed::Main(main)
 }
 
+/// Whether a packet still belongs to the kernel's own connection tracking, which kube-proxy has told
+/// where to. UDP leaves it when its backend is gone, TCP with a new connection.
+#[inline(always)]
+pub fn stays_with_kernel<F: Family>(flow: &mut Flow<F>, headers: &Headers<F>) -> bool {
+    let gone =
+        lb::backend::<F>(flow.backend).is_none_or(|backend| backend.generation != flow.generation);
+    let leaves = match headers.proto {
+        proto::TCP => is_first_segment(headers),
+        _ => gone,
+    };
+    flow.last_seen_ns = now_ns();
+    !leaves
+}
+
 /// A SYN on a known tuple is a retransmit, unless the connection is over or its backend is gone.
 #[inline(always)]
 fn may_start_again<A>(main: &Flow<A>, gone: bool, now: u64) -> bool {
@@ -190,24 +186,26 @@ fn is_over<A>(main: &Flow<A>, protocol: u8, now: u64) -> bool {
     closed || is_expired(now, main.last_seen_ns, timeout)
 }
 
+/// Whether a segment asks for a new connection.
 #[inline(always)]
-fn is_first_segment<A>(headers: &Headers<A>) -> bool {
+pub fn is_first_segment<A>(headers: &Headers<A>) -> bool {
     headers.proto == proto::TCP
         && headers.tcp_flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN
 }
 
 /// Completes a connection of which only the alias is left; `false` if there is nothing to complete.
 #[inline(always)]
-pub fn restore<F: Family>(transport: Transport, headers: &Headers<F>) -> bool {
+pub fn restore<E: Entrance, F: Family>(transport: Transport, headers: &Headers<F>) -> bool {
     let Found::FromClient(alias) = find(transport, &headers.tuple) else { return false };
     let (key, client_first) = alias.other.canonical();
     let mut main = *alias;
     main.other = headers.tuple;
     main.flags &= !(flow_flags::ALIAS | flow_flags::CLIENT_FIRST);
     main.flags |= first_flag(client_first);
-    let inserted = insert(transport, &key, &main, IfPresent::Refuse, Attempt::Thorough).is_ok();
+    let inserted =
+        insert::<E, F>(transport, &key, &main, IfPresent::Refuse, Attempt::Thorough).is_ok();
     if inserted {
-        report::count(Hook::FromPod, Counter::Restored);
+        report::count(E::HOOK, Counter::Restored);
     }
     inserted
 }
@@ -259,34 +257,22 @@ fn observed<A>(headers: &Headers<A>) -> u8 {
         | bit(flags & flag::RST != 0, seen::RST)
 }
 
-/// Tracks a new connection to the chosen backend; `None` if that takes another attempt.
+/// Writes both entries of a new connection to the chosen backend: its tuple on the backend's side and
+/// bits of [`flow_flags`]. `false` if another live connection may have that tuple, or if it takes more
+/// than a common attempt.
 #[inline(always)]
-pub fn create<F: Family, P: Packet>(
+pub fn open<E: Entrance, F: Family, P: Packet>(
     transport: Transport,
     headers: &Headers<F>,
     packet: &P,
     choice: &Choice<F>,
+    (server, path): (&Tuple<F>, u16),
     attempt: Attempt,
-) -> Result<Option<Created<F>>, DropReason> {
+) -> Result<bool, DropReason> {
     let client = headers.tuple;
-    let mut server = Tuple {
-        src: client.src,
-        dst: choice.backend.addr,
-        src_port: client.src_port,
-        dst_port: choice.backend.port,
-    };
-    let path = if server.dst == client.src {
-        if attempt == Attempt::Common {
-            return Ok(None);
-        }
-        let settings = maps::settings().ok_or(DropReason::MissingBackend)?;
-        server.src = F::hairpin_address(settings);
-        flow_flags::HAIRPIN
-    } else {
-        route_flags(packet, choice)
-    };
     // After any other attempt the packet is looked up again, and counted there.
     let counted = u32::from(attempt == Attempt::Common);
+    let (key, client_first) = server.canonical();
     let mut flow = Flow {
         last_seen_ns: now_ns(),
         packets: u64::from(counted),
@@ -296,34 +282,23 @@ pub fn create<F: Family, P: Packet>(
         backend: choice.id,
         generation: choice.backend.generation,
         client_ifindex: packet.ifindex(),
-        flags: path,
+        flags: path | first_flag(client_first),
         forward: observed(headers),
         reply: 0,
         pad: [0; 8],
     };
-    if attempt == Attempt::Moved {
-        let offset = lb::scale(u64::from(random()) << 32, MOVED_PORTS) as u16;
-        server.src_port = (MOVED_PORT_BASE + offset).to_be();
-    }
-    let (key, client_first) = server.canonical();
-    flow.flags = path | first_flag(client_first);
-    if !insert_main(transport, &key, &flow, headers.proto, attempt)? {
-        return Ok(None);
-    }
-    if attempt == Attempt::Moved {
-        report::count(Hook::FromPod, Counter::PortMoved);
+    if !insert_main::<E, F>(transport, &key, &flow, headers.proto, attempt)? {
+        return Ok(false);
     }
     let (alias_key, client_first) = client.canonical();
-    flow.other = server;
+    flow.other = *server;
     flow.flags = path | flow_flags::ALIAS | first_flag(client_first);
-    match insert(transport, &alias_key, &flow, IfPresent::Replace, attempt) {
-        Err(_) if attempt == Attempt::Common => return Ok(None),
+    match insert::<E, F>(transport, &alias_key, &flow, IfPresent::Replace, attempt) {
+        Err(_) if attempt == Attempt::Common => return Ok(false),
         result => result?,
     }
-    report::count(Hook::FromPod, Counter::NewFlow);
-    let hairpin = path == flow_flags::HAIRPIN;
-    let ifindex = if hairpin { packet.ifindex() } else { choice.backend.ifindex };
-    Ok(Some(Created { server, flags: path, ifindex }))
+    report::count(E::HOOK, Counter::NewFlow);
+    Ok(true)
 }
 
 #[inline(always)]
@@ -331,35 +306,17 @@ fn first_flag(client_first: u16) -> u16 {
     client_first * flow_flags::CLIENT_FIRST
 }
 
-/// Both directions may skip the host's stack, or none: the stack must not see half a connection.
-///
-/// Bits are computed and not branched for: each constant would be a state more for the verifier.
-#[inline(always)]
-fn route_flags<F: Family>(packet: &impl Packet, choice: &Choice<F>) -> u16 {
-    let Some(settings) = maps::settings() else { return 0 };
-    let Some(device) = maps::DEVICES.get(&packet.ifindex()) else { return 0 };
-    // SAFETY: an element stays readable while the program runs (RCU).
-    let device = unsafe { &*device };
-    let reachable = borrowed(0, u64::from(choice.backend.ifindex), 0);
-    // Nobody sends "packet too big" where the stack is skipped.
-    let same_mtu = borrowed(u64::from(device.mtu ^ choice.backend.mtu), 1, 0);
-    let fast = device.flags & device_flags::FAST & settings.fast_path;
-    fast as u16 * (reachable & same_mtu) as u16 * flow_flags::FAST
-}
-
-const _: () = assert!(device_flags::FAST == 1, "multiplied with the bits above");
-
 /// Writes the main entry; `false` if that takes another attempt, because another live connection
 /// may have its key.
 #[inline(always)]
-fn insert_main<F: Family>(
+fn insert_main<E: Entrance, F: Family>(
     transport: Transport,
     key: &Tuple<F>,
     flow: &Flow<F>,
     protocol: u8,
     attempt: Attempt,
 ) -> Result<bool, DropReason> {
-    match insert(transport, key, flow, IfPresent::Refuse, attempt) {
+    match insert::<E, F>(transport, key, flow, IfPresent::Refuse, attempt) {
         Ok(()) => Ok(true),
         Err(_) if attempt == Attempt::Common => Ok(false),
         Err(InsertError::NoRoom) => Err(DropReason::FlowTableFull),
@@ -382,7 +339,7 @@ fn replaceable<F: Family>(existing: &Flow<F>, new: &Flow<F>, protocol: u8) -> bo
 
 /// Inserts into the flow map, or into the overflow map if that has no room.
 #[inline(always)]
-fn insert<F: Family>(
+fn insert<E: Entrance, F: Family>(
     transport: Transport,
     key: &Tuple<F>,
     flow: &Flow<F>,
@@ -391,12 +348,12 @@ fn insert<F: Family>(
 ) -> Result<(), InsertError> {
     match transport {
         Transport::Tcp => {
-            let result = insert_in(F::tcp_flows(), key, flow, present, attempt);
+            let result = insert_in::<E, F>(F::tcp_flows(), key, flow, present, attempt);
             apart::<3>();
             result
         }
         Transport::Udp => {
-            let result = insert_in(F::udp_flows(), key, flow, present, attempt);
+            let result = insert_in::<E, F>(F::udp_flows(), key, flow, present, attempt);
             apart::<4>();
             result
         }
@@ -404,7 +361,7 @@ fn insert<F: Family>(
 }
 
 #[inline(always)]
-fn insert_in<F: Family>(
+fn insert_in<E: Entrance, F: Family>(
     flows: FlowMaps<F>,
     key: &Tuple<F>,
     flow: &Flow<F>,
@@ -413,7 +370,7 @@ fn insert_in<F: Family>(
 ) -> Result<(), InsertError> {
     match flows.main.insert(key, flow, present) {
         Err(InsertError::NoRoom) if attempt != Attempt::Common => {
-            report::count(Hook::FromPod, Counter::Overflow);
+            report::count(E::HOOK, Counter::Overflow);
             if let Some(seen) = maps::OVERFLOW_SEEN.get(0) {
                 // SAFETY: array elements live as long as the map; any CPU's time will do.
                 unsafe { *seen = flow.last_seen_ns };

@@ -6,7 +6,7 @@
 //! CPU that has turned its state to busy, so no frame is ever a mix of two.
 
 use pintle_abi::{
-    counter::{Counter, Hook},
+    counter::Counter,
     drop_reason::DropReason,
     flow::is_expired,
     fragment::{
@@ -17,7 +17,7 @@ use pintle_abi::{
 use crate::{
     family::{Family, Version},
     fragment,
-    hooks::Step,
+    hooks::{Entrance, Step},
     kernel::{claim, now_ns},
     lb, maps,
     packet::{Headers, Packet, Refused, Shape},
@@ -30,20 +30,23 @@ const SETS: u32 = HELD_ENTRIES / HELD_EACH;
 /// Keeps a fragment whose first one was not seen yet. It counts as dropped when there is no place
 /// for it, or when its place is needed because its first one never came.
 #[inline(always)]
-pub fn hold<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+pub fn hold<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
     let kept = match F::parse(packet, ethernet::LEN, Shape::Any).headers() {
-        Some(headers) => keep(packet, &headers),
+        Some(headers) => keep::<E, F, P>(packet, &headers),
         None => Err(Refused),
     };
     match kept {
-        Ok(()) => report::count(Hook::FromPod, Counter::Held),
-        Err(Refused) => report::dropped(Hook::FromPod, DropReason::FragmentUnknown),
+        Ok(()) => report::count(E::HOOK, Counter::Held),
+        Err(Refused) => report::dropped(E::HOOK, DropReason::FragmentUnknown),
     }
     Step::DROP
 }
 
 #[inline(always)]
-fn keep<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Result<(), Refused> {
+fn keep<E: Entrance, F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<F>,
+) -> Result<(), Refused> {
     let key = fragment::key(headers);
     let now = now_ns();
     let set = first_place(&key);
@@ -56,7 +59,7 @@ fn keep<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Result<()
             continue;
         }
         if waits {
-            report::dropped(Hook::FromPod, DropReason::FragmentUnknown);
+            report::dropped(E::HOOK, DropReason::FragmentUnknown);
         }
         let saved = packet.save(frame);
         held.key = key;
@@ -71,7 +74,7 @@ fn keep<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Result<()
 
 /// Sends the fragments that wait for this first one, each in its buffer, then goes on with it.
 #[inline(always)]
-pub fn release<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Step {
+pub fn release<E: Entrance, F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Step {
     let key = fragment::key(headers);
     let set = first_place(&key);
     if !is_awaited::<F>(&key, set) {
@@ -89,12 +92,12 @@ pub fn release<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> St
             saved.and_then(|()| packet.replace(frame, held.len)).and_then(|()| packet.reinject());
         held.state = held_state::FREE;
         match sent {
-            Ok(()) => report::count(Hook::FromPod, Counter::Released),
-            Err(Refused) => report::dropped(Hook::FromPod, DropReason::FragmentUnknown),
+            Ok(()) => report::count(E::HOOK, Counter::Released),
+            Err(Refused) => report::dropped(E::HOOK, DropReason::FragmentUnknown),
         }
     }
     if saved.is_ok() && packet.replace(first, len).is_err() {
-        report::dropped(Hook::FromPod, DropReason::RewriteFailed);
+        report::dropped(E::HOOK, DropReason::RewriteFailed);
         return Step::DROP;
     }
     Step::AGAIN

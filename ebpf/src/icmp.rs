@@ -14,8 +14,8 @@ use crate::{
     family::{Family, Transport, read_quoted_ports},
     flow::{self, Found},
     hooks::{
-        Step,
-        from_pod::{backend_ifindex, route},
+        Entrance, Step,
+        way::{self, backend_ifindex},
     },
     nat::Hop,
     packet::{ChecksumKind, Covered, Headers, Packet, Refused, Shape, ensure, read, set_at},
@@ -35,39 +35,39 @@ struct Translation<A> {
     quoted: Tuple<A>,
 }
 
-/// An error that leaves a pod. `None` if it is none about a tracked connection.
+/// An error at a hook where connections begin. `None` if it is none about a tracked connection.
 #[inline(always)]
-pub fn from_pod<F: Family, P: Packet>(
+pub fn translate<E: Entrance, F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
 ) -> Result<Option<Step>, DropReason> {
     let Some((quoted, found)) = find(packet, headers) else { return Ok(None) };
-    let (flow, to, ifindex) = match found {
-        // The client complains about a reply.
+    let (way, to) = match found {
+        // About a reply, from the client or a router before it.
         Found::FromBackend(alias) => {
             let server = alias.other;
+            const OURS: u16 = flow_flags::HAIRPIN | flow_flags::MASQUERADED;
+            let keeps_source = alias.flags & OURS == 0;
+            let src = if keeps_source { headers.tuple.src } else { server.src };
+            let to = Translation { src, dst: server.dst, quoted: server.reverse() };
             let ifindex = backend_ifindex(packet, alias);
-            let to = Translation { src: server.src, dst: server.dst, quoted: server.reverse() };
-            (alias, to, ifindex)
+            (way::to_backend::<E>(headers.ttl, alias.flags, ifindex), to)
         }
-        // The backend complains about a request.
+        // About a request, from the backend or a router before it.
         Found::FromClient(main) => {
-            let ifindex = main.client_ifindex;
             let to = towards_client(headers, &quoted, main);
-            (main, to, ifindex)
+            (way::to_client::<E>(packet, headers.ttl, main.flags, main.client_ifindex), to)
         }
-        Found::Nothing => return Ok(None),
+        Found::Kernel(_) | Found::Nothing => return Ok(None),
     };
-    let (action, hop) = route(headers, flow.flags, ifindex);
-    let is_alias = flow.flags & flow_flags::ALIAS != 0;
-    if action == Step::PASS && !is_alias {
-        // Through the stack it stays as it is until `to_pod`, like a reply.
-        report::count(Hook::FromPod, Counter::Passed);
+    if !way.translated {
+        report::count(E::HOOK, Counter::Passed);
         return Ok(Some(Step::PASS));
     }
-    rewrite(packet, headers, &quoted, &to, hop)?;
-    report::count(Hook::FromPod, Counter::IcmpError);
-    Ok(Some(action))
+    let way = way.counted::<E>();
+    rewrite(packet, headers, &quoted, &to, way.hop)?;
+    report::count(E::HOOK, Counter::IcmpError);
+    Ok(Some(way.step))
 }
 
 /// An error that is about to enter a pod. `false` if it is none about a tracked connection.

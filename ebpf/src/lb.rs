@@ -3,14 +3,21 @@
 
 use pintle_abi::{
     addr::Tuple,
+    counter::Hook,
     drop_reason::DropReason,
-    service::{Backend, Frontend, FrontendKey, backend_state, frontend_flags},
+    flow::flow_flags::HOST,
+    service::{
+        Backend, Frontend, FrontendKey, backend_state, frontend_flags, scope, wildcard_flags,
+    },
+    source_range::{CLUSTER_RANGES, SourceRange},
 };
 
 use crate::{
+    affinity,
     family::{Family, Transport},
-    maps,
-    packet::Headers,
+    hooks::Entrance,
+    maps, origin,
+    packet::{Headers, Packet},
 };
 
 /// The backend chosen for a connection.
@@ -22,31 +29,121 @@ pub struct Choice<A: 'static> {
     pub backend: &'static Backend<A>,
     /// Number of the service port.
     pub service: u32,
+    /// Bits of [`frontend_flags`].
+    pub flags: u32,
 }
 
-/// The frontend that a packet dials; `None` if its destination is no service address at all.
+/// A frontend and where it was found.
+#[derive(Clone, Copy)]
+pub struct Dialled<A> {
+    /// The frontend.
+    pub frontend: &'static Frontend,
+    /// Its address: the packet's destination, or the unspecified one for a node port.
+    pub addr: A,
+}
+
+/// The frontend that a packet dials; `None` if the packet is none of our business.
 ///
-/// A packet for a service address that no frontend takes is ours to refuse.
+/// A packet for an address that is a service's and nobody else's is ours to refuse, whatever it is.
 #[inline(always)]
-pub fn find_frontend<F: Family>(
+pub fn find_frontend<E: Entrance, F: Family>(
     headers: &Headers<F>,
-) -> Option<Result<&'static Frontend, DropReason>> {
+) -> Option<Result<Dialled<F>, DropReason>> {
     let mut key = FrontendKey { addr: headers.tuple.dst, port: 0, proto: 0, scope: 0 };
-    F::frontends().get(&key)?;
+    let Some(wildcard) = frontend(&key) else {
+        return is_unallocated(headers.tuple.dst).then_some(Err(DropReason::Unallocated));
+    };
+    let is_node = wildcard.flags & wildcard_flags::NODE != 0;
     if headers.malformed {
-        return Some(Err(DropReason::Malformed));
+        return (!is_node).then_some(Err(DropReason::Malformed));
     }
     if Transport::of(headers.proto).is_none() {
-        return Some(Err(DropReason::UnsupportedProtocol));
+        let ours = wildcard.flags & wildcard_flags::CLUSTER != 0;
+        return ours.then_some(Err(DropReason::UnsupportedProtocol));
     }
     if headers.fragmentation.is_later() {
         return Some(Err(DropReason::FragmentUnknown));
     }
     key.port = headers.tuple.dst_port;
     key.proto = headers.proto;
+    if let Some(frontend) = frontend(&key) {
+        return Some(Ok(Dialled { frontend, addr: key.addr }));
+    }
+    if is_node {
+        key.addr = F::default();
+        if let Some(frontend) = frontend(&key) {
+            return Some(Ok(Dialled { frontend, addr: key.addr }));
+        }
+    }
+    is_refused::<E>(wildcard.flags).then_some(Err(DropReason::UnknownPort))
+}
+
+/// Whether a packet for none of an address' ports is refused. A load balancer's address may answer at
+/// other ports elsewhere, but what comes from there to us would only be sent back.
+#[inline(always)]
+fn is_refused<E: Entrance>(wildcard: u32) -> bool {
+    let returns = wildcard & wildcard_flags::LOAD_BALANCER != 0
+        && wildcard & wildcard_flags::NODE == 0
+        && E::HOOK as u32 == Hook::FromNet as u32;
+    wildcard & wildcard_flags::CLUSTER != 0 || returns
+}
+
+#[inline(always)]
+fn frontend<F: Family>(key: &FrontendKey<F>) -> Option<&'static Frontend> {
     // SAFETY: an element stays readable while the program runs (RCU), even when it is deleted.
-    let frontend = F::frontends().get(&key).map(|frontend| unsafe { &*frontend });
-    Some(frontend.ok_or(DropReason::UnknownPort))
+    F::frontends().get(key).map(|frontend| unsafe { &*frontend })
+}
+
+/// Whether the cluster gives out such addresses for services; no service has this one.
+#[inline(always)]
+fn is_unallocated<F: Family>(addr: F) -> bool {
+    let mut found = 0;
+    for index in 0..CLUSTER_RANGES {
+        if let Some(range) = F::cluster_ranges().get(index) {
+            // SAFETY: array elements live as long as the map.
+            found |= addr.is_within(unsafe { &*range });
+        }
+    }
+    found != 0
+}
+
+/// Whether anybody may use a frontend in the same way.
+#[inline(always)]
+pub fn is_plain(frontend: &Frontend) -> bool {
+    const EXTRAS: u32 = frontend_flags::SPLIT
+        | frontend_flags::MASQUERADE
+        | frontend_flags::MASQUERADE_LOCAL
+        | frontend_flags::SOURCE_RANGES;
+    frontend.flags & EXTRAS == 0 && frontend.affinity_seconds == 0
+}
+
+/// The frontend for this client, whom the service's source ranges must allow.
+#[inline(always)]
+pub fn for_client<E: Entrance, F: Family>(
+    packet: &impl Packet,
+    headers: &Headers<F>,
+    dialled: Dialled<F>,
+) -> Result<&'static Frontend, DropReason> {
+    let found = dialled.frontend;
+    if found.flags & frontend_flags::SOURCE_RANGES != 0 {
+        let service = found.service.to_be();
+        if !F::source_ranges().contains(SourceRange { service, addr: headers.tuple.src }) {
+            return Err(DropReason::SourceRange);
+        }
+    }
+    let inside = found.flags & frontend_flags::SPLIT == 0
+        || E::CLIENT & HOST != 0
+        || origin::is_pod(packet, headers.tuple.src);
+    if inside {
+        return Ok(found);
+    }
+    let key = FrontendKey {
+        addr: dialled.addr,
+        port: headers.tuple.dst_port,
+        proto: headers.proto,
+        scope: scope::EXTERNAL,
+    };
+    frontend(&key).ok_or(DropReason::NoBackend)
 }
 
 /// Chooses a backend: uniform over the slots, and the same again for the same tuple.
@@ -60,12 +157,31 @@ pub fn select<F: Family>(tuple: &Tuple<F>, frontend: &Frontend) -> Result<Choice
     let slot = scale(hash(tuple), count);
     let id = F::slots().get(frontend.base + slot).ok_or(DropReason::MissingBackend)?;
     // SAFETY: array elements live as long as the map.
-    let id = unsafe { *id };
-    let backend = backend::<F>(id).ok_or(DropReason::MissingBackend)?;
-    if backend.state == backend_state::FREE {
-        return Err(DropReason::MissingBackend);
+    choice_of(frontend, unsafe { *id }).ok_or(DropReason::MissingBackend)
+}
+
+/// The same with session affinity: the client's last backend, if it still is one of this frontend.
+#[inline(always)]
+pub fn choose<F: Family>(
+    headers: &Headers<F>,
+    frontend: &Frontend,
+) -> Result<Choice<F>, DropReason> {
+    if frontend.affinity_seconds == 0 || frontend.count == 0 {
+        return select(&headers.tuple, frontend);
     }
-    Ok(Choice { id, backend, service: frontend.service })
+    let kept = affinity::find::<F>(frontend, headers.tuple.src);
+    let choice = match kept.and_then(|id| choice_of(frontend, id)) {
+        Some(choice) => choice,
+        None => select(&headers.tuple, frontend)?,
+    };
+    affinity::note(frontend, headers.tuple.src, &choice);
+    Ok(choice)
+}
+
+#[inline(always)]
+fn choice_of<F: Family>(frontend: &Frontend, id: u32) -> Option<Choice<F>> {
+    let backend = backend::<F>(id).filter(|backend| backend.state != backend_state::FREE)?;
+    Some(Choice { id, backend, service: frontend.service, flags: frontend.flags })
 }
 
 /// The backend of an id.

@@ -6,9 +6,9 @@
 //! and over packet access ([`packet::Packet`]); [`kernel`] hides what differs between the kernel
 //! and its stand-in on the host.
 //!
-//! A packet's way: [`hooks`] tells the story, [`wire`] reads the headers, [`flow`] finds or creates
-//! the connection, [`lb`] chooses a backend, [`nat`] rewrites, [`icmp`] does the same inside ICMP
-//! errors, [`fragment`] and [`held`] keep fragments together, [`reject`] answers, [`report`] counts.
+//! A packet's way: [`hooks`] tells the story, [`wire`] reads the headers, [`flow`] finds the
+//! connection or [`connect`] makes one, [`lb`] chooses a backend, [`nat`] rewrites, [`icmp`] does the
+//! same inside ICMP errors, [`fragment`] and [`held`] keep fragments together, [`reject`] answers, [`report`] counts.
 
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -16,7 +16,9 @@
 #[cfg(not(target_arch = "bpf"))]
 extern crate std;
 
+pub mod affinity;
 pub mod checksum;
+pub mod connect;
 pub mod family;
 pub mod flow;
 pub mod fragment;
@@ -26,7 +28,9 @@ pub mod icmp;
 pub mod kernel;
 pub mod lb;
 pub mod maps;
+pub mod masquerade;
 pub mod nat;
+pub mod origin;
 pub mod packet;
 pub mod reject;
 pub mod report;

@@ -4,6 +4,8 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
+mod route;
+#[cfg(target_arch = "bpf")]
 mod tc;
 
 /// The kernel programs exist for the `bpf` target only; the host builds this crate for its library.

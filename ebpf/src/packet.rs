@@ -4,7 +4,10 @@
 use pintle_abi::{addr::Tuple, fragment::HELD_FRAME_LEN};
 
 use crate::{
-    family::extensions::{self, Walked},
+    family::{
+        Family,
+        extensions::{self, Walked},
+    },
     nat,
 };
 
@@ -46,6 +49,10 @@ pub trait Packet {
     }
     /// The device whose hook runs.
     fn ifindex(&self) -> u32;
+    /// Whether the packet was made on this host, and did not come in at some device.
+    fn is_from_host(&self) -> bool;
+    /// The device through which the node's routes lead to an address; 0 if they do not.
+    fn way_out<F: Family>(&self, to: F) -> u32;
     /// EtherType, network byte order.
     fn ethertype(&self) -> u16;
     /// Makes the first `len` bytes linear.

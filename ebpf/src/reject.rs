@@ -7,7 +7,7 @@ use pintle_abi::{addr::proto, counter::Hook, drop_reason::DropReason};
 use crate::{
     checksum::Difference,
     family::Family,
-    hooks::Step,
+    hooks::{Entrance, Step},
     icmp::is_error,
     kernel::now_ns,
     maps::REFUSALS,
@@ -49,18 +49,28 @@ fn answered(reason: u32) -> DropReason {
 /// Answers a packet that is dropped for a reason, if the budget allows. The reason is the argument
 /// of the step that led here.
 #[inline(always)]
-pub fn refuse<F: Family, P: Packet>(packet: &mut P, reason: u32) -> Step {
+pub fn refuse<E: Entrance, F: Family, P: Packet>(packet: &mut P, reason: u32) -> Step {
     let reason = answered(reason);
     let answered = F::parse(packet, ethernet::LEN, Shape::Any)
         .headers()
         .ok_or(Refused)
         .and_then(|headers| answer(packet, &headers));
     let (reason, action) = match answered {
-        Ok(()) => (reason, Step::deliver(packet.ifindex())),
+        Ok(()) => (reason, back::<E>(packet)),
         Err(Refused) => (DropReason::RefusedSilently, Step::DROP),
     };
-    report::dropped(Hook::FromPod, reason);
+    report::dropped(E::HOOK, reason);
     action
+}
+
+/// Where the answer goes: to where the packet came from.
+#[inline(always)]
+fn back<E: Entrance>(packet: &impl Packet) -> Step {
+    match E::HOOK {
+        Hook::FromPod | Hook::ToPod => Step::deliver(packet.ifindex()),
+        Hook::FromNet => Step::send(packet.ifindex()),
+        Hook::ToNet => Step::receive(packet.ifindex()),
+    }
 }
 
 /// Turns the packet into the answer to it.

@@ -9,14 +9,15 @@ use aya_ebpf::{
         bpf_adj_room_mode,
     },
     helpers::generated::{
-        bpf_clone_redirect, bpf_l4_csum_replace, bpf_redirect_peer, bpf_skb_adjust_room,
-        bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data,
-        bpf_skb_store_bytes,
+        bpf_clone_redirect, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_peer,
+        bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes,
+        bpf_skb_pull_data, bpf_skb_store_bytes,
     },
 };
 use pintle_abi::{
     addr::{V4, V6, proto},
     counter::Hook,
+    device::Device,
     fragment::HELD_FRAME_LEN,
     step::RareStep,
 };
@@ -26,12 +27,14 @@ use pintle_ebpf::{
         extensions::{self, Walked},
     },
     held,
-    hooks::{Next, Step, from_pod, to_pod},
+    hooks::{Entrance, FromNet, FromPod, Next, Step, ToNet, entrance, to_pod},
     maps, nat,
-    packet::{ChecksumKind, Covered, Packet, Refused},
+    packet::{ChecksumKind, Covered, Packet, Refused, set_at},
     reject, report,
     wire::ethernet::ethertype,
 };
+
+use crate::route;
 
 /// On to the next program: `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact. Returning 0 would cut off
 /// the programs and filters behind us.
@@ -84,46 +87,76 @@ macro_rules! steps {
 
 programs! {
     /// Traffic that leaves a local pod: ingress of the host side of its veth.
-    from_pod = Hook::FromPod, from_pod::handle;
+    from_pod = Hook::FromPod, entrance::handle::<FromPod, _, _>;
     /// Traffic that reaches a local pod through the host's stack: egress of the same device.
     to_pod = Hook::ToPod, to_pod::handle;
+    /// Traffic that comes from the network: ingress of uplinks and overlay devices.
+    from_net = Hook::FromNet, entrance::handle::<FromNet, _, _>;
+    /// Traffic that leaves for the network: egress of the same devices and of loopback.
+    to_net = Hook::ToNet, entrance::handle::<ToNet, _, _>;
 }
 
 steps! {
     /// Fragments, IP options and extension headers behind `from_pod`.
-    from_pod_unusual_v4, from_pod_unusual_v6 = Hook::FromPod, unusual;
+    from_pod_unusual_v4, from_pod_unusual_v6 = Hook::FromPod, unusual::<FromPod, _>;
     /// Fragments, IP options and extension headers behind `to_pod`.
     to_pod_unusual_v4, to_pod_unusual_v6 = Hook::ToPod, to_pod::unusual;
     /// ICMP behind `from_pod`.
-    from_pod_icmp_v4, from_pod_icmp_v6 = Hook::FromPod, from_pod::icmp;
+    from_pod_icmp_v4, from_pod_icmp_v6 = Hook::FromPod, entrance::icmp::<FromPod, _, _>;
     /// ICMP behind `to_pod`.
     to_pod_icmp_v4, to_pod_icmp_v6 = Hook::ToPod, to_pod::icmp;
     /// A new connection behind `from_pod` that is not of the common kind.
-    from_pod_connect_v4, from_pod_connect_v6 = Hook::FromPod, connect;
+    from_pod_connect_v4, from_pod_connect_v6 = Hook::FromPod, connect::<FromPod, _>;
     /// A fragment before its first one behind `from_pod`.
-    from_pod_hold_v4, from_pod_hold_v6 = Hook::FromPod, held::hold;
+    from_pod_hold_v4, from_pod_hold_v6 = Hook::FromPod, held::hold::<FromPod, _, _>;
     /// A fragment behind `from_pod`; others may wait for it.
-    from_pod_release_v4, from_pod_release_v6 = Hook::FromPod, from_pod::release;
+    from_pod_release_v4, from_pod_release_v6 = Hook::FromPod, entrance::release::<FromPod, _, _>;
     /// A refusal behind `from_pod`.
-    from_pod_refuse_v4, from_pod_refuse_v6 = Hook::FromPod, refuse;
+    from_pod_refuse_v4, from_pod_refuse_v6 = Hook::FromPod, refuse::<FromPod, _>;
+    /// Fragments, IP options and extension headers behind `from_net`.
+    from_net_unusual_v4, from_net_unusual_v6 = Hook::FromNet, unusual::<FromNet, _>;
+    /// ICMP behind `from_net`.
+    from_net_icmp_v4, from_net_icmp_v6 = Hook::FromNet, entrance::icmp::<FromNet, _, _>;
+    /// A new connection behind `from_net` that is not of the common kind.
+    from_net_connect_v4, from_net_connect_v6 = Hook::FromNet, connect::<FromNet, _>;
+    /// A fragment before its first one behind `from_net`.
+    from_net_hold_v4, from_net_hold_v6 = Hook::FromNet, held::hold::<FromNet, _, _>;
+    /// A fragment behind `from_net`; others may wait for it.
+    from_net_release_v4, from_net_release_v6 = Hook::FromNet, entrance::release::<FromNet, _, _>;
+    /// A refusal behind `from_net`.
+    from_net_refuse_v4, from_net_refuse_v6 = Hook::FromNet, refuse::<FromNet, _>;
+    /// Fragments, IP options and extension headers behind `to_net`.
+    to_net_unusual_v4, to_net_unusual_v6 = Hook::ToNet, unusual::<ToNet, _>;
+    /// ICMP behind `to_net`.
+    to_net_icmp_v4, to_net_icmp_v6 = Hook::ToNet, entrance::icmp::<ToNet, _, _>;
+    /// A new connection of the host behind `to_net`.
+    to_net_connect_v4, to_net_connect_v6 = Hook::ToNet, connect::<ToNet, _>;
+    /// A connection behind `from_pod` whose main entry was lost.
+    from_pod_restore_v4, from_pod_restore_v6 = Hook::FromPod, entrance::restore::<FromPod, _, _>;
+    /// A connection behind `from_net` whose main entry was lost.
+    from_net_restore_v4, from_net_restore_v6 = Hook::FromNet, entrance::restore::<FromNet, _, _>;
+    /// A connection behind `to_net` whose main entry was lost.
+    to_net_restore_v4, to_net_restore_v6 = Hook::ToNet, entrance::restore::<ToNet, _, _>;
+    /// A refusal behind `to_net`.
+    to_net_refuse_v4, to_net_refuse_v6 = Hook::ToNet, refuse::<ToNet, _>;
 }
 
 #[inline(always)]
-fn refuse<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
+fn refuse<E: Entrance, F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
     let reason = skb.argument();
-    reject::refuse::<F, _>(skb, reason)
+    reject::refuse::<E, F, _>(skb, reason)
 }
 
 #[inline(always)]
-fn unusual<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
+fn unusual<E: Entrance, F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
     let again = skb.argument();
-    from_pod::unusual::<F, _>(skb, again)
+    entrance::unusual::<E, F, _>(skb, again)
 }
 
 #[inline(always)]
-fn connect<F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
+fn connect<E: Entrance, F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
     let attempt = skb.argument();
-    from_pod::connect::<F, _>(skb, attempt)
+    entrance::connect::<E, F, _>(skb, attempt)
 }
 
 /// The step's number, or the program that takes it. The kernel bounds the chain of programs.
@@ -133,14 +166,29 @@ fn finish<F: Family>(skb: &Skb, hook: Hook, step: Step) -> i32 {
         (Next::Pass, _) => return NEXT,
         (Next::Drop, _) => return TC_ACT_SHOT as i32,
         (Next::Deliver, _) => return deliver(skb, step.argument),
+        (Next::Send, _) => return route::send::<F>(skb.0, step.argument),
+        (Next::Receive, _) => return receive(skb.0, step.argument),
         (Next::Unusual, Hook::FromPod) => RareStep::FromPodUnusualV4,
         (Next::Unusual, Hook::ToPod) => RareStep::ToPodUnusualV4,
+        (Next::Unusual, Hook::FromNet) => RareStep::FromNetUnusualV4,
+        (Next::Unusual, Hook::ToNet) => RareStep::ToNetUnusualV4,
         (Next::Icmp, Hook::FromPod) => RareStep::FromPodIcmpV4,
         (Next::Icmp, Hook::ToPod) => RareStep::ToPodIcmpV4,
-        (Next::Connect, _) => RareStep::FromPodConnectV4,
+        (Next::Icmp, Hook::FromNet) => RareStep::FromNetIcmpV4,
+        (Next::Icmp, Hook::ToNet) => RareStep::ToNetIcmpV4,
+        (Next::Connect, Hook::FromPod | Hook::ToPod) => RareStep::FromPodConnectV4,
+        (Next::Connect, Hook::FromNet) => RareStep::FromNetConnectV4,
+        (Next::Connect, Hook::ToNet) => RareStep::ToNetConnectV4,
+        (Next::Restore, Hook::FromPod | Hook::ToPod) => RareStep::FromPodRestoreV4,
+        (Next::Restore, Hook::FromNet) => RareStep::FromNetRestoreV4,
+        (Next::Restore, Hook::ToNet) => RareStep::ToNetRestoreV4,
+        (Next::Hold, Hook::FromNet) => RareStep::FromNetHoldV4,
         (Next::Hold, _) => RareStep::FromPodHoldV4,
+        (Next::Release, Hook::FromNet) => RareStep::FromNetReleaseV4,
         (Next::Release, _) => RareStep::FromPodReleaseV4,
-        (Next::Refuse, _) => RareStep::FromPodRefuseV4,
+        (Next::Refuse, Hook::FromPod | Hook::ToPod) => RareStep::FromPodRefuseV4,
+        (Next::Refuse, Hook::FromNet) => RareStep::FromNetRefuseV4,
+        (Next::Refuse, Hook::ToNet) => RareStep::ToNetRefuseV4,
     };
     skb.set_argument(step.argument);
     // The programs of a step stand side by side, see `RareStep`.
@@ -163,6 +211,27 @@ fn deliver(skb: &Skb, ifindex: u32) -> i32 {
     }
 }
 
+/// Hands the packet to the host's stack, as if it came in at a device.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn receive(skb: *mut __sk_buff, ifindex: u32) -> i32 {
+    let device = maps::DEVICES.get(&ifindex);
+    // SAFETY: an element stays readable while the program runs (RCU).
+    let mac = device.map_or([0; 3], |device| unsafe { mac_words(&*device) });
+    // The kernel takes a frame for somebody else's unless it carries the device's own address.
+    if set_at(&mut Skb(skb), 0, mac).is_err() {
+        return TC_ACT_SHOT as i32;
+    }
+    // SAFETY: the helper has no precondition.
+    unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) as i32 }
+}
+
+#[inline(always)]
+fn mac_words(device: &Device) -> [u16; 3] {
+    let [a, b, c, d, e, f] = device.mac;
+    [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), u16::from_ne_bytes([e, f])]
+}
+
 /// Loads a packet pointer from the context. The field is declared as 32 bits but the verifier makes a
 /// 64-bit pointer of it; compiled code would cut it to 32 bits again, which the verifier refuses.
 macro_rules! load_pointer {
@@ -183,7 +252,7 @@ macro_rules! load_pointer {
 }
 
 /// The kernel's packet buffer.
-struct Skb(*mut __sk_buff);
+pub struct Skb(pub *mut __sk_buff);
 
 impl Skb {
     /// The argument of the step that this program takes.
@@ -224,6 +293,17 @@ impl Packet for Skb {
         // refuses for the context.
         // SAFETY: as above.
         unsafe { (&raw const (*self.0).ifindex).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn is_from_host(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0).ingress_ifindex).read_volatile() == 0 }
+    }
+
+    #[inline(always)]
+    fn way_out<F: Family>(&self, to: F) -> u32 {
+        route::way_out(self.0, to)
     }
 
     #[inline(always)]

@@ -14,7 +14,7 @@ use pintle_abi::{
 use pintle_ebpf::{
     family::{Family, Version},
     held,
-    hooks::{Next, from_pod, to_pod},
+    hooks::{Entrance, FromNet, FromPod, Next, Step, ToNet, entrance, to_pod},
     kernel::{self, Hash, IfPresent},
     maps,
     packet::{ChecksumKind, Covered, Packet, Refused},
@@ -123,6 +123,7 @@ impl World for HostWorld {
             linear: 0,
             offload: self.offload,
             reinjected: Vec::new(),
+            from_host: hook == Hook::ToNet,
         };
         let verdict = match frame[12..14] {
             [0x08, 0x00] => run::<V4>(&mut buffer, hook),
@@ -179,26 +180,56 @@ pub fn fill_overflow<F: Family>(protocol: u8) {
 fn run<F: Family>(buffer: &mut Buffer, hook: Hook) -> Verdict {
     let family = Version::<F>::THIS;
     let mut step = match hook {
-        Hook::FromPod => from_pod::handle(buffer, family),
+        Hook::FromPod => entrance::handle::<FromPod, F, _>(buffer, family),
         Hook::ToPod => to_pod::handle(buffer, family),
+        Hook::FromNet => entrance::handle::<FromNet, F, _>(buffer, family),
+        Hook::ToNet => entrance::handle::<ToNet, F, _>(buffer, family),
     };
     for _ in 0..=CHAIN {
-        step = match (step.next, hook) {
-            (Next::Pass, _) => return Verdict::Pass,
-            (Next::Drop, _) => return Verdict::Drop,
-            (Next::Deliver, _) => return Verdict::Deliver,
-            (Next::Unusual, Hook::FromPod) => from_pod::unusual::<F, _>(buffer, step.argument),
-            (Next::Unusual, Hook::ToPod) => to_pod::unusual(buffer, family),
-            (Next::Icmp, Hook::FromPod) => from_pod::icmp(buffer, family),
-            (Next::Icmp, Hook::ToPod) => to_pod::icmp(buffer, family),
-            (Next::Connect, _) => from_pod::connect::<F, _>(buffer, step.argument),
-            (Next::Hold, _) => held::hold(buffer, family),
-            (Next::Release, _) => from_pod::release(buffer, family),
-            (Next::Refuse, _) => reject::refuse::<F, _>(buffer, step.argument),
+        if let Some(verdict) = verdict(step) {
+            return verdict;
+        }
+        step = match hook {
+            Hook::FromPod => take::<FromPod, F>(buffer, step),
+            Hook::FromNet => take::<FromNet, F>(buffer, step),
+            Hook::ToNet => take::<ToNet, F>(buffer, step),
+            Hook::ToPod if step.next == Next::Icmp => to_pod::icmp(buffer, family),
+            Hook::ToPod => to_pod::unusual(buffer, family),
         };
     }
     report::dropped(hook, step.failure());
     Verdict::Drop
+}
+
+/// What becomes of the packet, if nothing is left to do.
+fn verdict(step: Step) -> Option<Verdict> {
+    match step.next {
+        Next::Pass => Some(Verdict::Pass),
+        Next::Drop => Some(Verdict::Drop),
+        Next::Deliver | Next::Send | Next::Receive => Some(Verdict::Deliver),
+        Next::Unusual
+        | Next::Icmp
+        | Next::Connect
+        | Next::Restore
+        | Next::Hold
+        | Next::Release
+        | Next::Refuse => None,
+    }
+}
+
+/// Takes a rare step of a hook where connections begin.
+fn take<E: Entrance, F: Family>(buffer: &mut Buffer, step: Step) -> Step {
+    let family = Version::<F>::THIS;
+    match step.next {
+        Next::Pass | Next::Drop | Next::Deliver | Next::Send | Next::Receive => step,
+        Next::Unusual => entrance::unusual::<E, F, _>(buffer, step.argument),
+        Next::Icmp => entrance::icmp::<E, F, _>(buffer, family),
+        Next::Connect => entrance::connect::<E, F, _>(buffer, step.argument),
+        Next::Restore => entrance::restore::<E, F, _>(buffer, family),
+        Next::Hold => held::hold::<E, F, _>(buffer, family),
+        Next::Release => entrance::release::<E, F, _>(buffer, family),
+        Next::Refuse => reject::refuse::<E, F, _>(buffer, step.argument),
+    }
 }
 
 fn flow_map<F: Family>(protocol: u8, table: Table) -> &'static Hash<Tuple<F>, Flow<F>> {
@@ -241,6 +272,7 @@ struct Buffer {
     linear: usize,
     offload: Offload,
     reinjected: Vec<Vec<u8>>,
+    from_host: bool,
 }
 
 impl Packet for Buffer {
@@ -258,6 +290,14 @@ impl Packet for Buffer {
 
     fn ifindex(&self) -> u32 {
         IFINDEX
+    }
+
+    fn is_from_host(&self) -> bool {
+        self.from_host
+    }
+
+    fn way_out<F: Family>(&self, _to: F) -> u32 {
+        0
     }
 
     fn ethertype(&self) -> u16 {

@@ -12,6 +12,7 @@ use pintle_abi::{
     addr::{V4, V6, proto},
     counter::{Counter, Hook, counter_index, drop_index},
     drop_reason::DropReason,
+    service::wildcard_flags,
     settings::Settings,
 };
 
@@ -159,7 +160,7 @@ impl dyn World + '_ {
             self.put_backend(BackendSpec { id: index, addr: *backend, generation: 1, ifindex });
             self.put_slot(backend.is_ipv6(), index, index);
         }
-        self.put_frontend(SocketAddr::new(addr.ip(), 0), 0, (0, 0), 0);
+        self.put_frontend(SocketAddr::new(addr.ip(), 0), 0, (0, 0), wildcard_flags::CLUSTER);
         self.put_frontend(addr, proto, (first, backends.len() as u32), 0);
     }
 

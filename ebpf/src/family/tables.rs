@@ -3,14 +3,17 @@
 
 use pintle_abi::{
     addr::{Tuple, V4, V6},
+    affinity::{Affinity, AffinityKey},
+    device::Device,
     flow::Flow,
     fragment::{Fragment, FragmentKey, HELD_FRAME_LEN, Held},
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
+    source_range::{Prefix, SourceRange},
 };
 
 use crate::{
-    kernel::{Array, Hash, LruHash},
+    kernel::{Array, Hash, LruHash, PrefixTrie},
     maps,
 };
 
@@ -32,6 +35,12 @@ pub trait Tables: Sized + 'static {
     fn slots() -> &'static Array<u32>;
     /// Backends.
     fn backends() -> &'static Array<Backend<Self>>;
+    /// Which backend a client of a service has.
+    fn affinity() -> &'static LruHash<AffinityKey<Self>, Affinity>;
+    /// Who may use a service.
+    fn source_ranges() -> &'static PrefixTrie<SourceRange<Self>, u32>;
+    /// The cluster's service addresses.
+    fn cluster_ranges() -> &'static Array<Prefix<Self>>;
     /// Fragmented datagrams.
     fn fragments() -> &'static LruHash<FragmentKey<Self>, Fragment>;
     /// Fragments that wait for their first one.
@@ -44,11 +53,17 @@ pub trait Tables: Sized + 'static {
     fn udp_flows() -> FlowMaps<Self>;
     /// The source that a pod sees when it reaches itself through a service.
     fn hairpin_address(settings: &Settings) -> Self;
+    /// The address that stands for masqueraded clients where the way out has none.
+    fn node_address(settings: &Settings) -> Self;
+    /// The addresses of pods.
+    fn pods(settings: &Settings) -> &Prefix<Self>;
+    /// The address of a device.
+    fn own_address(device: &Device) -> Self;
 }
 
 macro_rules! tables {
     (
-        $family:ty, $hairpin:ident,
+        $family:ty, $hairpin:ident, $node:ident, $pods:ident, $own:ident,
         maps { $($name:ident: $ty:ty = $map:ident;)* }
         flows { $($flows:ident = $main:ident, $overflow:ident;)* }
     ) => {
@@ -69,16 +84,31 @@ macro_rules! tables {
             fn hairpin_address(settings: &Settings) -> Self {
                 settings.$hairpin
             }
+            #[inline(always)]
+            fn node_address(settings: &Settings) -> Self {
+                settings.$node
+            }
+            #[inline(always)]
+            fn pods(settings: &Settings) -> &Prefix<Self> {
+                &settings.$pods
+            }
+            #[inline(always)]
+            fn own_address(device: &Device) -> Self {
+                device.$own
+            }
         }
     };
 }
 
 tables! {
-    V4, hairpin_v4,
+    V4, hairpin_v4, node_v4, pods_v4, v4,
     maps {
         frontends: Hash<FrontendKey<Self>, Frontend> = FRONTENDS_V4;
         slots: Array<u32> = SLOTS_V4;
         backends: Array<Backend<Self>> = BACKENDS_V4;
+        affinity: LruHash<AffinityKey<Self>, Affinity> = AFFINITY_V4;
+        source_ranges: PrefixTrie<SourceRange<Self>, u32> = SOURCE_RANGES_V4;
+        cluster_ranges: Array<Prefix<Self>> = CLUSTER_RANGES_V4;
         fragments: LruHash<FragmentKey<Self>, Fragment> = FRAGMENTS_V4;
         held: Array<Held<Self>> = HELD_V4;
         held_frames: Array<[u8; HELD_FRAME_LEN]> = HELD_FRAMES_V4;
@@ -90,11 +120,14 @@ tables! {
 }
 
 tables! {
-    V6, hairpin_v6,
+    V6, hairpin_v6, node_v6, pods_v6, v6,
     maps {
         frontends: Hash<FrontendKey<Self>, Frontend> = FRONTENDS_V6;
         slots: Array<u32> = SLOTS_V6;
         backends: Array<Backend<Self>> = BACKENDS_V6;
+        affinity: LruHash<AffinityKey<Self>, Affinity> = AFFINITY_V6;
+        source_ranges: PrefixTrie<SourceRange<Self>, u32> = SOURCE_RANGES_V6;
+        cluster_ranges: Array<Prefix<Self>> = CLUSTER_RANGES_V6;
         fragments: LruHash<FragmentKey<Self>, Fragment> = FRAGMENTS_V6;
         held: Array<Held<Self>> = HELD_V6;
         held_frames: Array<[u8; HELD_FRAME_LEN]> = HELD_FRAMES_V6;

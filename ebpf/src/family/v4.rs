@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! IPv4.
 
-use pintle_abi::addr::{Tuple, V4, proto};
+use pintle_abi::{
+    addr::{Tuple, V4, borrowed, proto},
+    source_range::Prefix,
+};
 
 use super::Family;
 use crate::{
@@ -14,6 +17,14 @@ use crate::{
 impl Family for V4 {
     const ICMP: u8 = proto::ICMP;
     const MIN_HEADER_LEN: u32 = ipv4::MIN_LEN;
+    const ADDRESS_FAMILY: u8 = 2;
+    const SRC: u32 = ipv4::SRC;
+    const DST: u32 = ipv4::DST;
+
+    #[inline(always)]
+    fn words(self) -> [u32; 4] {
+        [self.0, 0, 0, 0]
+    }
 
     #[inline(always)]
     fn parse<P: Packet>(packet: &mut P, network: u32, shape: Shape) -> Parsed<Self> {
@@ -68,6 +79,18 @@ impl Family for V4 {
             super::read_transport(packet, &mut headers, total_len.wrapping_sub(header_len));
         }
         Parsed::Headers(headers)
+    }
+
+    #[inline(always)]
+    fn is_within(self, prefix: &Prefix<Self>) -> u64 {
+        let differs = (self.0 ^ prefix.addr.0) & prefix.mask.0;
+        borrowed(0, u64::from(prefix.mask.0), 0) & borrowed(u64::from(differs), 1, 0)
+    }
+
+    #[inline(always)]
+    fn is_loopback(self) -> u64 {
+        let [first, ..] = self.0.to_ne_bytes();
+        borrowed(u64::from(first ^ 127), 1, 0)
     }
 
     #[inline(always)]

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! IPv6, with its extension headers.
 
-use pintle_abi::addr::{Tuple, V6, proto};
+use pintle_abi::{
+    addr::{Tuple, V6, borrowed, proto},
+    source_range::Prefix,
+};
 
 use super::Family;
 use crate::{
@@ -18,6 +21,14 @@ use crate::{
 impl Family for V6 {
     const ICMP: u8 = proto::ICMPV6;
     const MIN_HEADER_LEN: u32 = ipv6::LEN;
+    const ADDRESS_FAMILY: u8 = 10;
+    const SRC: u32 = ipv6::SRC;
+    const DST: u32 = ipv6::DST;
+
+    #[inline(always)]
+    fn words(self) -> [u32; 4] {
+        self.0
+    }
 
     #[inline(always)]
     fn parse<P: Packet>(packet: &mut P, network: u32, shape: Shape) -> Parsed<Self> {
@@ -63,6 +74,23 @@ impl Family for V6 {
             super::read_transport(packet, &mut headers, len);
         }
         Parsed::Headers(headers)
+    }
+
+    #[inline(always)]
+    fn is_within(self, prefix: &Prefix<Self>) -> u64 {
+        let mut differs = 0;
+        let mut mask = 0;
+        for word in 0..4 {
+            differs |= (self.0[word] ^ prefix.addr.0[word]) & prefix.mask.0[word];
+            mask |= prefix.mask.0[word];
+        }
+        borrowed(0, u64::from(mask), 0) & borrowed(u64::from(differs), 1, 0)
+    }
+
+    #[inline(always)]
+    fn is_loopback(self) -> u64 {
+        let differs = self.0[0] | self.0[1] | self.0[2] | (self.0[3] ^ 1_u32.to_be());
+        borrowed(u64::from(differs), 1, 0)
     }
 
     #[inline(always)]

@@ -1,12 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The hooks: each file tells what happens to a packet there, top to bottom.
 
-use pintle_abi::drop_reason::DropReason;
+use pintle_abi::{
+    counter::Hook,
+    drop_reason::DropReason,
+    flow::flow_flags::{HOST, OUTSIDE},
+};
 
-use crate::flow::Attempt;
+use crate::connect::Attempt;
 
-pub mod from_pod;
+pub mod entrance;
 pub mod to_pod;
+pub mod way;
+
+/// A hook at which connections begin.
+pub trait Entrance {
+    /// The hook.
+    const HOOK: Hook;
+    /// Bits of [`pintle_abi::flow::flow_flags`] that say where its clients are.
+    const CLIENT: u16;
+}
+
+/// Traffic that leaves a local pod.
+pub struct FromPod;
+/// Traffic that comes from the network: clients outside, and replies of remote backends.
+pub struct FromNet;
+/// Traffic that leaves for the network: the host's own connections, and replies to clients outside.
+pub struct ToNet;
+
+impl Entrance for FromPod {
+    const HOOK: Hook = Hook::FromPod;
+    const CLIENT: u16 = 0;
+}
+
+impl Entrance for FromNet {
+    const HOOK: Hook = Hook::FromNet;
+    const CLIENT: u16 = OUTSIDE;
+}
+
+impl Entrance for ToNet {
+    const HOOK: Hook = Hook::ToNet;
+    const CLIENT: u16 = HOST;
+}
 
 /// What is left to do after a step through a hook.
 ///
@@ -34,6 +69,11 @@ pub enum Next {
     Drop,
     /// Straight into the pod behind the host-side interface in the argument.
     Deliver,
+    /// To wherever the node's routes lead. Where they do not: out of the interface in the argument,
+    /// or if that is 0 through the host's stack, which may do more than a redirect can.
+    Send,
+    /// Into the host's stack, as if it came in at the interface in the argument.
+    Receive,
     /// The packet is a fragment, or has IP options or extension headers.
     Unusual,
     /// The packet is ICMP: it may quote a packet of ours.
@@ -41,6 +81,8 @@ pub enum Next {
     /// A new connection is not of the common kind; the argument is a number of
     /// [`crate::flow::Attempt`].
     Connect,
+    /// The main entry of a connection was lost.
+    Restore,
     /// A fragment came before its first one.
     Hold,
     /// A fragment: it follows its first one, or others may wait for it.
@@ -64,15 +106,32 @@ impl Step {
     pub const HOLD: Self = Self { next: Next::Hold, argument: 0 };
     /// The packet is a fragment.
     pub const RELEASE: Self = Self { next: Next::Release, argument: 0 };
+    /// The main entry of a connection was lost.
+    pub const RESTORE: Self = Self { next: Next::Restore, argument: 0 };
     /// A new connection is not of the common kind.
     pub const CONNECT: Self = Self { next: Next::Connect, argument: Attempt::Thorough as u32 };
     /// A new connection has the tuple of a live one on the backend's side: it needs another port.
     pub const MOVE_PORT: Self = Self { next: Next::Connect, argument: Attempt::Moved as u32 };
+    /// The same for a masqueraded client.
+    pub const MOVE_MASQUERADE: Self =
+        Self { next: Next::Connect, argument: Attempt::MovedMasquerade as u32 };
 
     /// Straight into the pod behind a host-side interface.
     #[inline(always)]
     pub fn deliver(ifindex: u32) -> Self {
         Self { next: Next::Deliver, argument: ifindex }
+    }
+
+    /// To wherever the node's routes lead, or else out of an interface.
+    #[inline(always)]
+    pub fn send(otherwise: u32) -> Self {
+        Self { next: Next::Send, argument: otherwise }
+    }
+
+    /// Into the host's stack through an interface.
+    #[inline(always)]
+    pub fn receive(ifindex: u32) -> Self {
+        Self { next: Next::Receive, argument: ifindex }
     }
 
     /// The client is told that its packet is dropped.
@@ -85,6 +144,12 @@ impl Step {
     /// chain of programs is as long as the kernel allows.
     #[inline(always)]
     pub fn failure(self) -> DropReason {
-        if self == Self::MOVE_PORT { DropReason::NoSourcePort } else { DropReason::StepMissing }
+        if self == Self::MOVE_PORT {
+            DropReason::NoSourcePort
+        } else if self == Self::MOVE_MASQUERADE {
+            DropReason::NoMasqueradePort
+        } else {
+            DropReason::StepMissing
+        }
     }
 }

@@ -134,6 +134,33 @@ impl Steps {
     }
 }
 
+/// Whether a test holds for any number below `count`; the test must not capture anything.
+#[inline(always)]
+pub fn any<C, T: Fn(&C, u32) -> bool>(count: u32, context: &C, _test: T) -> bool {
+    struct Search<'a, C> {
+        context: &'a C,
+        found: u32,
+    }
+    unsafe extern "C" fn step<C, T: Fn(&C, u32) -> bool>(
+        index: u32,
+        search: *mut core::ffi::c_void,
+    ) -> i64 {
+        const { assert!(size_of::<T>() == 0, "a test that captures cannot be called from here") };
+        // SAFETY: the kernel hands on the pointer below; a test without captures has no bytes.
+        let (search, test) = unsafe {
+            (&mut *search.cast::<Search<'_, C>>(), core::ptr::NonNull::<T>::dangling().as_ref())
+        };
+        let found = test(search.context, index);
+        search.found |= u32::from(found);
+        i64::from(found)
+    }
+    let mut search = Search { context, found: 0 };
+    let context = (&raw mut search).cast();
+    // SAFETY: the callback has the signature that the helper asks for, and its context lives.
+    unsafe { helpers::generated::bpf_loop(count, step::<C, T> as *mut _, context, 0) };
+    search.found != 0
+}
+
 /// Changes a state in a map if it is what it is believed to be; no other CPU comes between.
 #[inline(always)]
 pub fn claim(state: &mut u64, from: u64, to: u64) -> bool {

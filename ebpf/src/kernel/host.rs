@@ -61,6 +61,11 @@ pub fn random() -> u32 {
 /// Has a meaning for the kernel only.
 pub fn apart<const N: i32>() {}
 
+/// Whether a test holds for any number below `count`.
+pub fn any<C>(count: u32, context: &C, test: impl Fn(&C, u32) -> bool) -> bool {
+    (0..count).any(|index| test(context, index))
+}
+
 /// Changes a state if it is what it is believed to be.
 pub fn claim(state: &mut u64, from: u64, to: u64) -> bool {
     let claimed = *state == from;

@@ -17,6 +17,7 @@ use pintle_abi::{
     addr::{Tuple, V4, proto},
     counter::Hook,
     flow::Flow,
+    service::wildcard_flags,
 };
 use pintle_tests::{
     frame::Frame,
@@ -211,7 +212,7 @@ fn load(services: u32) -> Result<KernelWorld> {
                 let mut service = numbered(ip, number);
                 world.put_frontend(service, proto::TCP, (id, 1), 0);
                 service.set_port(0);
-                world.put_frontend(service, 0, (0, 0), 0);
+                world.put_frontend(service, 0, (0, 0), wildcard_flags::CLUSTER);
             }
         }
     }

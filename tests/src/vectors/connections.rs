@@ -36,8 +36,8 @@ fn segment(world: &mut dyn World, ip: Ip, hook: Hook, flags: u8) {
     world.send(
         hook,
         &match hook {
-            Hook::FromPod => tcp(client, ip.service(80), flags),
-            Hook::ToPod => tcp(ip.backend(5, 80), client, flags),
+            Hook::FromPod | Hook::FromNet => tcp(client, ip.service(80), flags),
+            Hook::ToPod | Hook::ToNet => tcp(ip.backend(5, 80), client, flags),
         },
     );
 }

@@ -14,7 +14,10 @@ use tracing::{debug, info, warn};
 use super::fast_path::FastPath;
 use super::report;
 use crate::{
-    datapath::{attach::Attacher, tables::KernelTables},
+    datapath::{
+        attach::{Attacher, Role},
+        tables::KernelTables,
+    },
     model::rejection::Rejection,
     node::{IfIndex, PodInterface, Snapshot},
     plan::{desired::Changes, planner::Planner},
@@ -229,7 +232,7 @@ impl NodeAgent {
             (Ok(()), true) => Ok(()),
             (Ok(()), false) => self
                 .attacher
-                .attach(index, &interface.name)
+                .attach(index, &interface.name, Role::Pod)
                 .map(|()| info!(interface = interface.name, fast, "attached"))
                 .map_err(|error| format!("{:#}", anyhow::Error::from(error))),
         };

@@ -16,8 +16,8 @@ pub struct CounterRow {
     kind: &'static str,
     reason: String,
     heading: bool,
-    from_pod: u64,
-    to_pod: u64,
+    /// By hook, in the order of [`Hook::ALL`].
+    hooks: [u64; Hook::ALL.len()],
 }
 
 impl Row for CounterRow {
@@ -26,18 +26,17 @@ impl Row for CounterRow {
         Column::left("KIND", "kind").wide(),
         Column::right("FROM_POD", "from_pod"),
         Column::right("TO_POD", "to_pod"),
+        Column::right("FROM_NET", "from_net"),
+        Column::right("TO_NET", "to_net"),
     ];
 
     fn cells(&self) -> Vec<Cell> {
-        vec![
-            match self.kind {
-                "drop" if !self.heading => Cell::Part(self.reason.clone()),
-                _ => Cell::text(&self.reason),
-            },
-            Cell::text(self.kind),
-            Cell::Number(self.from_pod),
-            Cell::Number(self.to_pod),
-        ]
+        let reason = match self.kind {
+            "drop" if !self.heading => Cell::Part(self.reason.clone()),
+            _ => Cell::text(&self.reason),
+        };
+        let counts = self.hooks.iter().map(|count| Cell::Number(*count));
+        [reason, Cell::text(self.kind)].into_iter().chain(counts).collect()
     }
 
     fn name(&self) -> String {
@@ -61,8 +60,7 @@ fn rows(counters: &[CounterEntry]) -> Vec<CounterRow> {
         kind,
         reason,
         heading,
-        from_pod: sum(Hook::FromPod, wanted),
-        to_pod: sum(Hook::ToPod, wanted),
+        hooks: std::array::from_fn(|index| sum(Hook::ALL[index], wanted)),
     };
     let one = |kind, counted: Counted| {
         row(kind, counted.to_string(), false, &move |other| other == counted)

@@ -149,7 +149,9 @@ impl Maps for FakeMaps {
 
     fn links(&self) -> Result<Vec<(IfIndex, Hook)>, ReadError> {
         let indexes = [7, 9, 12].map(IfIndex);
-        let links = indexes.iter().flat_map(|index| Hook::ALL.iter().map(|hook| (*index, *hook)));
+        let links = indexes
+            .iter()
+            .flat_map(|index| [Hook::ToPod, Hook::FromPod].map(|hook| (*index, hook)));
         Ok(links.collect())
     }
 }

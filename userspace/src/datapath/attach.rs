@@ -49,6 +49,28 @@ impl Mode {
     }
 }
 
+/// What an interface is to us, and so which hooks it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The host side of a pod's veth.
+    Pod,
+    /// It leads to the network: an uplink or an overlay device.
+    Net,
+    /// The loopback device of the host.
+    Loopback,
+}
+
+impl Role {
+    /// Its hooks, those of replies first: a packet is translated only where its reply will be.
+    fn hooks(self) -> &'static [Hook] {
+        match self {
+            Self::Pod => &[Hook::ToPod, Hook::FromPod],
+            Self::Net => &[Hook::ToNet, Hook::FromNet],
+            Self::Loopback => &[Hook::ToNet],
+        }
+    }
+}
+
 /// Why programs could not be attached to an interface.
 #[derive(Debug, Error)]
 pub enum AttachError {
@@ -100,22 +122,24 @@ impl Attacher {
         &self.attached
     }
 
-    /// Attaches every hook to an interface, or replaces what an earlier agent attached.
+    /// Attaches the hooks of an interface, or replaces what an earlier agent attached.
     ///
-    /// Replies first: a packet is translated only where its reply will be. What an agent attached the
-    /// other way goes last: of two programs the second finds the packet translated already and lets
-    /// it pass, while a moment without a program would cost connections.
-    pub fn attach(&mut self, index: IfIndex, name: &str) -> Result<(), AttachError> {
-        for hook in [Hook::ToPod, Hook::FromPod] {
+    /// What an agent attached the other way goes last: of two programs the second finds the packet
+    /// translated already and lets it pass, while a moment without a program would cost connections.
+    pub fn attach(&mut self, index: IfIndex, name: &str, role: Role) -> Result<(), AttachError> {
+        for hook in role.hooks() {
             match self.mode {
-                Mode::Tcx => self.attach_tcx(hook, index, name)?,
-                Mode::Clsact => self.attach_clsact(hook, index, name)?,
+                Mode::Tcx => self.attach_tcx(*hook, index, name)?,
+                Mode::Clsact => self.attach_clsact(*hook, index, name)?,
             }
         }
         match self.mode {
             Mode::Tcx => detach_clsact(&self.pins, index, name),
-            Mode::Clsact => self.remove_links(index),
+            Mode::Clsact => self.remove_links(index, Hook::ALL),
         }
+        // It may have had another role.
+        let others = Hook::ALL.iter().copied().filter(|hook| !role.hooks().contains(hook));
+        self.remove_links(index, &others.collect::<Vec<_>>());
         self.attached.insert(index, name.to_owned());
         Ok(())
     }
@@ -123,7 +147,7 @@ impl Attacher {
     /// Forgets an interface that is gone or none of ours any more, with its programs.
     pub fn forget(&mut self, index: IfIndex) {
         self.attached.remove(&index);
-        self.remove_links(index);
+        self.remove_links(index, Hook::ALL);
         let all = clsact::interfaces().unwrap_or_default();
         match all.iter().find(|(known, _)| *known == index) {
             Some((_, name)) => detach_clsact(&self.pins, index, name),
@@ -131,8 +155,8 @@ impl Attacher {
         }
     }
 
-    fn remove_links(&self, index: IfIndex) {
-        for hook in Hook::ALL {
+    fn remove_links(&self, index: IfIndex, hooks: &[Hook]) {
+        for hook in hooks {
             let pin = self.pins.link(*hook, index);
             // Without its pin it goes anyway, only later; with its interface it is gone already.
             let _ = detach(&pin);
@@ -210,8 +234,8 @@ fn probe() -> Mode {
 
 fn side(hook: Hook) -> TcAttachType {
     match hook {
-        Hook::FromPod => TcAttachType::Ingress,
-        Hook::ToPod => TcAttachType::Egress,
+        Hook::FromPod | Hook::FromNet => TcAttachType::Ingress,
+        Hook::ToPod | Hook::ToNet => TcAttachType::Egress,
     }
 }
 
@@ -241,9 +265,9 @@ fn detach_clsact(pins: &Pins, index: IfIndex, name: &str) {
 /// Removes our filters from an interface; tells how many there were.
 pub fn remove_filters(index: IfIndex, name: &str) -> io::Result<usize> {
     let mut removed = 0;
-    for hook in [Hook::FromPod, Hook::ToPod] {
-        if clsact::filters(index, hook)?.iter().any(|filter| filter.is_ours(hook)) {
-            filter(name, hook)?.detach().map_err(io::Error::other)?;
+    for hook in Hook::ALL {
+        if clsact::filters(index, *hook)?.iter().any(|filter| filter.is_ours(*hook)) {
+            filter(name, *hook)?.detach().map_err(io::Error::other)?;
             removed += 1;
         }
     }

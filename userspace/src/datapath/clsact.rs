@@ -47,8 +47,8 @@ impl Filter {
 /// The filters of an interface on the side of a hook; none without a clsact qdisc.
 pub fn filters(index: IfIndex, hook: Hook) -> io::Result<Vec<Filter>> {
     let parent = match hook {
-        Hook::FromPod => TC_H_INGRESS,
-        Hook::ToPod => TC_H_EGRESS,
+        Hook::FromPod | Hook::FromNet => TC_H_INGRESS,
+        Hook::ToPod | Hook::ToNet => TC_H_EGRESS,
     };
     let mut found = Vec::new();
     exchange(libc::RTM_GETTFILTER, libc::NLM_F_DUMP, index, 0, parent, |body| {

@@ -194,7 +194,8 @@ impl Tables for KernelTables {
     }
 
     fn put_wildcard(&mut self, ip: IpAddr) -> Result<(), WriteError> {
-        let record = FrontendRecord::default();
+        // `silent` is the bit of `wildcard_flags::CLUSTER`.
+        let record = FrontendRecord { silent: true, ..FrontendRecord::default() };
         match ip {
             IpAddr::V4(ip) => self.v4.put_frontend(key(V4::from(ip), 0, 0), &record),
             IpAddr::V6(ip) => self.v6.put_frontend(key(V6::from(ip), 0, 0), &record),

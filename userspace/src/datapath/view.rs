@@ -15,6 +15,7 @@ use aya::maps::{Map, MapData, MapError, MapType, PerCpuArray};
 use pintle_abi::{
     ABI_VERSION,
     addr::{Tuple, V4, V6},
+    affinity::{Affinity, AffinityKey},
     counter::{Hook, counter_index, drop_index},
     device::Device,
     flow::Flow,
@@ -22,6 +23,7 @@ use pintle_abi::{
     map::{self, MapSpec},
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
+    source_range::{Prefix, SourceRange},
 };
 use thiserror::Error as ThisError;
 
@@ -246,6 +248,10 @@ impl View {
             self.entries::<FragmentKey<V4>, Fragment>(spec)
         } else if is(&[m::FRAGMENTS_V6]) {
             self.entries::<FragmentKey<V6>, Fragment>(spec)
+        } else if is(&[m::AFFINITY_V4]) {
+            self.entries::<AffinityKey<V4>, Affinity>(spec)
+        } else if is(&[m::AFFINITY_V6]) {
+            self.entries::<AffinityKey<V6>, Affinity>(spec)
         } else if is(&[m::DEVICES]) {
             self.entries::<u32, Device>(spec)
         } else {
@@ -372,6 +378,10 @@ fn shape(name: &str) -> Option<(MapType, u32, u32)> {
                 (MapType::LruHash, size_of::<Tuple<A>>(), size_of::<Flow<A>>())
             }
             "FRAGMENTS" => (MapType::LruHash, size_of::<FragmentKey<A>>(), size_of::<Fragment>()),
+            "AFFINITY" => (MapType::LruHash, size_of::<AffinityKey<A>>(), size_of::<Affinity>()),
+            // The length of a prefix stands before it.
+            "SOURCE_RANGES" => (MapType::LpmTrie, 4 + size_of::<SourceRange<A>>(), 4),
+            "CLUSTER_RANGES" => (MapType::Array, 4, size_of::<Prefix<A>>()),
             _ => return None,
         })
     }

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What happens at the hooks where connections begin: `from_pod`, `from_net` and `to_net`.
+//!
+//! Packets to a service address are translated to a backend, replies back to the service address,
+//! each on the way that [`super::way`] finds.
+
+use pintle_abi::{
+    addr::proto,
+    counter::{Counter, Hook},
+    drop_reason::DropReason,
+    flow::Flow,
+};
+
+use super::{
+    Entrance, Step,
+    way::{self, backend_ifindex},
+};
+use crate::{
+    connect::{self, Attempt},
+    family::{Family, Transport, Version},
+    flow::{self, Found, Resumed},
+    fragment, held, icmp,
+    kernel::now_ns,
+    lb, maps, nat,
+    packet::{Headers, Packet, Parsed, Shape},
+    reject, report,
+    wire::ethernet,
+};
+
+/// A packet at the hook.
+#[inline(always)]
+pub fn handle<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    match F::parse(packet, ethernet::LEN, Shape::Plain) {
+        Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
+        Parsed::Headers(headers) => conclude::<E>(match known::<E, F, P>(packet, &headers) {
+            Some(result) => result,
+            None => dial::<E, F, P>(packet, &headers),
+        }),
+        Parsed::Unusual => Step::UNUSUAL,
+        Parsed::Foreign => pass::<E>(),
+    }
+}
+
+/// The same for fragments, IP options and extension headers; new connections are a step of their
+/// own. The argument of the step that led here is 0 if the packet may be a fragment that is not noted yet.
+#[inline(always)]
+pub fn unusual<E: Entrance, F: Family, P: Packet>(packet: &mut P, again: u32) -> Step {
+    let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+        return pass::<E>();
+    };
+    if headers.proto == F::ICMP {
+        return Step::ICMP;
+    }
+    if is_leaving::<E>() {
+        // The stack sends fragments in their order.
+        if !fragment::resolve(&mut headers) {
+            return pass::<E>();
+        }
+    } else if !headers.fragmentation.is_whole() && (again == 0 || headers.fragmentation.is_later())
+    {
+        // The other step has noted the ports of a first fragment, and deals with the later ones.
+        return Step::RELEASE;
+    }
+    match known::<E, F, P>(packet, &headers) {
+        Some(result) => conclude::<E>(result),
+        None if is_passing::<E>(packet) => pass::<E>(),
+        None => Step::CONNECT,
+    }
+}
+
+/// A fragment: a first one leaves its ports to the later ones, and those that came before it go on.
+#[inline(always)]
+pub fn release<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+        return pass::<E>();
+    };
+    if !fragment::resolve(&mut headers) {
+        return Step::CONNECT;
+    }
+    if headers.fragmentation.is_later() {
+        return known::<E, F, P>(packet, &headers).map_or(Step::CONNECT, conclude::<E>);
+    }
+    held::release::<E, F, P>(packet, &headers)
+}
+
+/// A packet of a tracked connection; `None` if it is none.
+#[inline(always)]
+fn known<E: Entrance, F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<F>,
+) -> Option<Result<Step, DropReason>> {
+    let transport = Transport::of(headers.proto).filter(|_| !headers.malformed)?;
+    match flow::find(transport, &headers.tuple) {
+        Found::FromBackend(main) => Some(reply::<E, F, P>(packet, headers, main)),
+        Found::FromClient(alias) => {
+            if is_passing::<E>(packet) {
+                return None;
+            }
+            let now = now_ns();
+            let main = match flow::resume(transport, headers, alias, now) {
+                Resumed::Main(main) => main,
+                Resumed::Over => return None,
+                Resumed::Lost => return Some(Ok(Step::RESTORE)),
+            };
+            flow::seen_forward(main, headers, packet, now);
+            let ifindex = backend_ifindex(packet, main);
+            let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex).counted::<E>();
+            let translated = nat::rewrite(packet, headers, &alias.other, way.hop);
+            report::count(E::HOOK, Counter::Forward);
+            Some(translated.map(|()| way.step))
+        }
+        Found::Kernel(flow) => flow::stays_with_kernel(flow, headers).then(|| Ok(pass::<E>())),
+        Found::Nothing => None,
+    }
+}
+
+/// A connection whose main entry was lost.
+#[inline(always)]
+pub fn restore<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    let headers = F::parse(packet, ethernet::LEN, Shape::Any).headers();
+    let headers = headers.filter(|headers| !headers.malformed);
+    let restored = headers.is_some_and(|mut headers| {
+        fragment::resolve(&mut headers)
+            && Transport::of(headers.proto)
+                .is_some_and(|transport| flow::restore::<E, F>(transport, &headers))
+    });
+    if restored { Step::AGAIN } else { Step::CONNECT }
+}
+
+/// A new connection that is not of the common kind.
+///
+/// Its source port has to move if another has the same tuple on the backend's side (one client port,
+/// two services, one backend; or two masqueraded clients). Each run of the step tries one port; it is
+/// repeated, up to the kernel's limit of tail calls, until one is free. Then the packet belongs to a
+/// known connection. The argument of the step that led here is a number of [`Attempt`].
+#[inline(always)]
+pub fn connect<E: Entrance, F: Family, P: Packet>(packet: &mut P, attempt: u32) -> Step {
+    let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+        return pass::<E>();
+    };
+    conclude::<E>(dial_thoroughly::<E, F, P>(packet, &headers, Attempt::of(attempt)))
+}
+
+/// A new connection of the common kind; any other is a step of its own.
+#[inline(always)]
+fn dial<E: Entrance, F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<F>,
+) -> Result<Step, DropReason> {
+    if is_passing::<E>(packet) {
+        return Ok(pass::<E>());
+    }
+    let Some(found) = lb::find_frontend::<E, F>(headers) else { return Ok(pass::<E>()) };
+    let frontend = found?.frontend;
+    let Some(transport) = Transport::of(headers.proto) else {
+        return Err(DropReason::UnsupportedProtocol);
+    };
+    if is_leaving::<E>() || !lb::is_plain(frontend) || is_taken_over() {
+        return Ok(Step::CONNECT);
+    }
+    let choice = lb::select(&headers.tuple, frontend)?;
+    let Some(new) = connect::create::<E, F, P>(transport, headers, packet, &choice)? else {
+        return Ok(Step::CONNECT);
+    };
+    let way = way::to_backend::<E>(headers.ttl, new.flags, new.ifindex).counted::<E>();
+    nat::rewrite(packet, headers, &new.server, way.hop)?;
+    report::count(E::HOOK, Counter::Forward);
+    Ok(way.step)
+}
+
+#[inline(always)]
+fn dial_thoroughly<E: Entrance, F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<F>,
+    attempt: Attempt,
+) -> Result<Step, DropReason> {
+    let Some(found) = lb::find_frontend::<E, F>(headers) else { return Ok(pass::<E>()) };
+    let found = found?;
+    let Some(transport) = Transport::of(headers.proto) else {
+        return Err(DropReason::UnsupportedProtocol);
+    };
+    // Kube-proxy may have opened it: then the kernel's own connection tracking knows it.
+    if is_taken_over() && headers.proto == proto::TCP && !flow::is_first_segment(headers) {
+        return Ok(pass::<E>());
+    }
+    let frontend = lb::for_client::<E, F>(packet, headers, found)?;
+    let choice = lb::choose(headers, frontend)?;
+    connect::create_thoroughly::<E, F, P>(transport, headers, packet, &choice, attempt)?;
+    Ok(Step::AGAIN)
+}
+
+/// ICMP at the hook: an error about a tracked connection, or anything else.
+#[inline(always)]
+pub fn icmp<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+        return pass::<E>();
+    };
+    let handled = icmp::translate::<E, F, P>(packet, &headers).and_then(|step| match step {
+        Some(step) => Ok(step),
+        None if is_passing::<E>(packet) => Ok(pass::<E>()),
+        None => match lb::find_frontend::<E, F>(&headers) {
+            Some(_) if icmp::is_error(packet, &headers) => Err(DropReason::IcmpUnknownFlow),
+            Some(found) => found.and(Err(DropReason::UnsupportedProtocol)),
+            None => Ok(pass::<E>()),
+        },
+    });
+    conclude::<E>(handled)
+}
+
+#[inline(always)]
+fn conclude<E: Entrance>(result: Result<Step, DropReason>) -> Step {
+    match result {
+        Ok(step) => step,
+        Err(DropReason::FragmentUnknown) if !is_leaving::<E>() => Step::HOLD,
+        Err(DropReason::NoSourcePort) => Step::MOVE_PORT,
+        Err(DropReason::NoMasqueradePort) => Step::MOVE_MASQUERADE,
+        Err(reason) if reject::is_answered(reason) => Step::refuse(reason),
+        Err(reason) => {
+            report::dropped(E::HOOK, reason);
+            Step::DROP
+        }
+    }
+}
+
+/// From the backend to the client.
+#[inline(always)]
+fn reply<E: Entrance, F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<F>,
+    main: &mut Flow<F>,
+) -> Result<Step, DropReason> {
+    let way = way::to_client::<E>(packet, headers.ttl, main.flags, main.client_ifindex);
+    if !way.translated {
+        return Ok(pass::<E>());
+    }
+    let way = way.counted::<E>();
+    let client = main.other.reverse();
+    flow::seen_reply(main, headers, packet);
+    nat::rewrite(packet, headers, &client, way.hop)?;
+    report::count(E::HOOK, Counter::Reply);
+    Ok(way.step)
+}
+
+/// Whether packets leave the node here.
+#[inline(always)]
+fn is_leaving<E: Entrance>() -> bool {
+    E::HOOK as u32 == Hook::ToNet as u32
+}
+
+/// Whether a packet leaves the node and is not its own: it was dealt with where it came in.
+#[inline(always)]
+fn is_passing<E: Entrance>(packet: &impl Packet) -> bool {
+    is_leaving::<E>() && !packet.is_from_host()
+}
+
+#[inline(always)]
+fn is_taken_over() -> bool {
+    maps::settings().is_some_and(|settings| settings.take_over != 0)
+}
+
+#[inline(always)]
+fn pass<E: Entrance>() -> Step {
+    report::count(E::HOOK, Counter::Passed);
+    Step::PASS
+}

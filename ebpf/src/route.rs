@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the node's routes lead: the kernel's forwarding table, and a redirect to what it answers.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, TC_ACT_SHOT},
+    helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh},
+};
+use pintle_abi::addr::{V4, V6, proto};
+use pintle_ebpf::{
+    family::Family,
+    hooks::way::LOOPBACK,
+    packet::{Packet, at, field},
+    wire::{ethernet, ipv4, ipv6},
+};
+
+use crate::tc::{Skb, receive};
+
+/// `BPF_FIB_LKUP_RET_SUCCESS` and `BPF_FIB_LKUP_RET_NO_NEIGH`: there is a route, the neighbour may
+/// have to be asked first.
+const FOUND: i64 = 0;
+const FOUND_WITHOUT_NEIGHBOUR: i64 = 7;
+
+/// `struct bpf_fib_lookup` of `linux/bpf.h`.
+#[repr(C)]
+struct Lookup {
+    family: u8,
+    protocol: u8,
+    ports: [u16; 2],
+    /// Length of the packet, to be compared with the MTU of the route; 0 for no comparison.
+    len: u16,
+    ifindex: u32,
+    tos: u32,
+    src: [u32; 4],
+    /// Afterwards the next hop.
+    dst: [u32; 4],
+    vlan: u32,
+    macs: [u32; 3],
+}
+
+const _: () = assert!(size_of::<Lookup>() == 64);
+
+/// Length of `struct bpf_redir_neigh`.
+const NEIGHBOUR_LEN: i32 = 20;
+/// No action: a redirect is not possible.
+const NOWHERE: i32 = 0;
+
+impl Lookup {
+    #[inline(always)]
+    fn new<F: Family>(skb: *mut __sk_buff, src: F, dst: F, len: u16) -> Self {
+        // What the host itself sends has come in nowhere.
+        // SAFETY: the context is the one the kernel handed to the program.
+        let from = match unsafe { (&raw const (*skb).ingress_ifindex).read_volatile() } {
+            0 => LOOPBACK,
+            ifindex => ifindex,
+        };
+        let (protocol, ports, tos, vlan, macs) = (0, [0; 2], 0, 0, [0; 3]);
+        let (src, dst) = (src.words(), dst.words());
+        let family = F::ADDRESS_FAMILY;
+        Self { family, protocol, ports, len, ifindex: from, tos, src, dst, vlan, macs }
+    }
+
+    /// Asks; afterwards `ifindex`, `family` and `dst` are those of the next hop.
+    #[inline(always)]
+    fn ask(&mut self, skb: *mut __sk_buff) -> bool {
+        let place = core::ptr::from_mut(self).cast();
+        // SAFETY: the struct has the layout and the length that the helper expects.
+        let answer =
+            unsafe { bpf_fib_lookup(skb.cast(), place, size_of::<Self>() as i32, 0) } as i64;
+        answer == FOUND || answer == FOUND_WITHOUT_NEIGHBOUR
+    }
+}
+
+/// The device through which the node's routes lead to an address; 0 if they do not.
+#[inline(always)]
+pub fn way_out<F: Family>(skb: *mut __sk_buff, to: F) -> u32 {
+    let mut lookup = Lookup::new(skb, F::default(), to, 0);
+    if lookup.ask(skb) { lookup.ifindex } else { 0 }
+}
+
+/// Sends the packet where the node's routes lead to its destination. Where a redirect cannot do that
+/// (no route, an encapsulation, longer than the MTU): out of a device, or through the host's stack.
+#[inline(always)]
+pub fn send<F: Family>(skb: *mut __sk_buff, otherwise: u32) -> i32 {
+    let sent =
+        if F::ICMP == proto::ICMP { send_v4(skb, otherwise) } else { send_v6(skb, otherwise) };
+    if sent == NOWHERE { receive(skb, LOOPBACK) } else { sent }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send_v4(skb: *mut __sk_buff, otherwise: u32) -> i32 {
+    send_by_routes::<V4>(skb, otherwise)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send_v6(skb: *mut __sk_buff, otherwise: u32) -> i32 {
+    send_by_routes::<V6>(skb, otherwise)
+}
+
+#[inline(always)]
+fn send_by_routes<F: Family>(skb: *mut __sk_buff, otherwise: u32) -> i32 {
+    let packet = Skb(skb);
+    let header = if F::ICMP == proto::ICMP {
+        at::<[u8; ipv4::MIN_LEN as usize]>(&packet, ethernet::LEN).map(|header| header.cast::<u8>())
+    } else {
+        at::<[u8; ipv6::LEN as usize]>(&packet, ethernet::LEN).map(|header| header.cast::<u8>())
+    };
+    let Some(header) = header else { return TC_ACT_SHOT as i32 };
+    // What is to be segmented fits afterwards.
+    // SAFETY: the context is the one the kernel handed to the program.
+    let len = match unsafe { (*skb).gso_size } {
+        0 => packet.len().wrapping_sub(ethernet::LEN) as u16,
+        _ => 0,
+    };
+    let mut lookup = Lookup::new::<F>(skb, field(header, F::SRC), field(header, F::DST), len);
+    if lookup.ask(skb) {
+        // `struct bpf_redir_neigh` is a family and an address: they are made of what is there, for
+        // stack is scarce.
+        lookup.src[3] = lookup.family.into();
+        let neighbour = (&raw mut lookup.src[3]).cast();
+        // SAFETY: the family and the address that follows it have the layout that the helper expects.
+        return unsafe { bpf_redirect_neigh(lookup.ifindex, neighbour, NEIGHBOUR_LEN, 0) as i32 };
+    }
+    if otherwise == 0 {
+        return NOWHERE;
+    }
+    // SAFETY: without a neighbour the kernel looks for one by itself.
+    unsafe { bpf_redirect_neigh(otherwise, core::ptr::null_mut(), 0, 0) as i32 }
+}
