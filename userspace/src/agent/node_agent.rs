@@ -11,15 +11,18 @@ use std::{
 use prometheus_client::metrics::histogram::Histogram;
 use tracing::{debug, info, warn};
 
-use super::fast_path::FastPath;
-use super::report;
+use super::{
+    attachments::{Attachment, attachments},
+    fast_path::FastPath,
+    report,
+};
 use crate::{
     datapath::{
         attach::{Attacher, Role},
         tables::KernelTables,
     },
     model::rejection::Rejection,
-    node::{IfIndex, PodInterface, Snapshot},
+    node::{IfIndex, Snapshot},
     plan::{desired::Changes, planner::Planner},
     reconcile::{
         reconciler::{Outcome, Reconciler},
@@ -44,7 +47,7 @@ pub struct NodeAgent {
     pub(super) programmed: u64,
     pub(super) programmed_at: Option<Instant>,
     /// Interfaces that could not be attached, and why.
-    pub(super) unattached: BTreeMap<IfIndex, (PodInterface, String)>,
+    pub(super) unattached: BTreeMap<IfIndex, (Attachment, String)>,
     /// When each rejection was first seen.
     pub(super) rejected_since: BTreeMap<String, SystemTime>,
     /// How long changes took.
@@ -155,20 +158,27 @@ impl NodeAgent {
     /// A change of the node's network: attaches to new pods and forgets those that are gone.
     pub fn follow_network(&mut self, snapshot: Snapshot) {
         self.network = snapshot;
-        let interfaces = self.network.interfaces.clone();
+        let wanted = attachments(&self.network, self.fast_path.is_on());
         let gone: Vec<IfIndex> = self
             .attacher
             .attached()
             .keys()
-            .filter(|index| !interfaces.contains_key(index))
+            .filter(|index| !wanted.contains_key(index))
             .copied()
             .collect();
         for index in gone {
             self.forget(index);
         }
-        self.unattached.retain(|index, _| interfaces.contains_key(index));
-        for interface in interfaces.values() {
-            self.attach(interface);
+        self.unattached.retain(|index, _| wanted.contains_key(index));
+        // Uplinks first: what a pod opens must find its way back from there.
+        for role in [Role::Loopback, Role::Net, Role::Pod] {
+            for (index, attachment) in wanted.iter().filter(|(_, wanted)| wanted.role == role) {
+                self.attach(*index, attachment);
+            }
+        }
+        let (v4, v6) = self.network.node_addresses();
+        if let Err(error) = self.reconciler.tables_mut().put_node_addresses(v4, v6) {
+            warn!(error = format!("{:#}", anyhow::Error::from(error)), "write the settings");
         }
         self.reconciler.resolve_again(&resolver(&self.network, self.fast_path.is_on()));
         self.tell(&Outcome::default());
@@ -203,9 +213,9 @@ impl NodeAgent {
         let now = Instant::now();
         let outcome = self.reconciler.retry(&resolver(&self.network, self.fast_path.is_on()), now);
         self.tell(&outcome);
-        let unattached: Vec<PodInterface> =
-            self.unattached.values().map(|(interface, _)| interface.clone()).collect();
-        unattached.iter().for_each(|interface| self.attach(interface));
+        for (index, (attachment, _)) in self.unattached.clone() {
+            self.attach(index, &attachment);
+        }
     }
 
     /// Frees what is out of use; returns when there is more to free.
@@ -222,18 +232,20 @@ impl NodeAgent {
         })
     }
 
-    fn attach(&mut self, interface: &PodInterface) {
-        let index = interface.index;
-        let fast = self.fast_path.is_on() && interface.eligible();
-        let written = self.reconciler.tables_mut().put_device(index.0, fast, interface.mtu);
-        let known = self.attacher.attached().get(&index) == Some(&interface.name);
+    fn attach(&mut self, index: IfIndex, wanted: &Attachment) {
+        let written = self.reconciler.tables_mut().put_device(index.0, &wanted.device);
+        let known = self.attacher.attached().get(&index);
+        let known = known == Some(&(wanted.name.clone(), wanted.role));
         let attached = match (written, known) {
             (Err(error), _) => Err(format!("{:#}", anyhow::Error::from(error))),
             (Ok(()), true) => Ok(()),
             (Ok(()), false) => self
                 .attacher
-                .attach(index, &interface.name, Role::Pod)
-                .map(|()| info!(interface = interface.name, fast, "attached"))
+                .attach(index, &wanted.name, wanted.role)
+                .map(|()| {
+                    let (role, fast) = (wanted.role.as_str(), wanted.device.fast);
+                    info!(interface = wanted.name, role, fast, "attached");
+                })
                 .map_err(|error| format!("{:#}", anyhow::Error::from(error))),
         };
         match attached {
@@ -242,9 +254,9 @@ impl NodeAgent {
             }
             Err(error) => {
                 if self.unattached.get(&index).is_none_or(|(_, known)| *known != error) {
-                    warn!(interface = interface.name, error, "attach; trying again");
+                    warn!(interface = wanted.name, error, "attach; trying again");
                 }
-                self.unattached.insert(index, (interface.clone(), error));
+                self.unattached.insert(index, (wanted.clone(), error));
             }
         }
     }

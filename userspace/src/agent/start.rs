@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the agent does before its first event: look at the node, load, take over what is there.
 
-use std::{net::IpAddr, time::Instant};
+use std::{net::IpAddr, path::Path, time::Instant};
 
 use anyhow::Context as _;
 use pintle_abi::addr::{V4, V6};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{fast_path::FastPath, node_agent::NodeAgent};
 use crate::{
     cli::agent::{AgentArgs, Uplinks},
     datapath::{attach::Attacher, foreign, object, pins::Pins, tables::KernelTables},
-    node::{NodeView, Probes, Selection, Snapshot},
+    node::{
+        MasqueradePorts, NodeView, Probes, Selection, Snapshot,
+        loopback::{self, LOOPBACK_SETTINGS},
+    },
     reconcile::reconciler::Reconciler,
 };
 
@@ -34,12 +37,15 @@ pub fn node_view(args: &AgentArgs) -> anyhow::Result<(Snapshot, watch::Receiver<
 /// Loads the programs and takes over what the maps hold.
 pub fn node_agent(args: &AgentArgs, pins: &Pins, network: Snapshot) -> anyhow::Result<NodeAgent> {
     pins.create()?;
+    if let Err(error) = loopback::prepare(Path::new(LOOPBACK_SETTINGS), &pins.settings()) {
+        warn!(%error, "prepare loopback: the host itself may not reach node ports");
+    }
     let start = Instant::now();
     let sizes = args.map_sizes.iter().map(|size| (size.name.to_owned(), size.entries)).collect();
     let mut ebpf = object::load(Some(&pins.maps()), &sizes).context("load the programs")?;
     let mut tables = KernelTables::take(&mut ebpf)?;
     let fast_path = FastPath::at_start(args.fast_path);
-    write_settings(&mut tables, fast_path, &args.hairpin_addresses)?;
+    write_settings(args, &mut tables, fast_path)?;
     let realized = tables.realized().context("read the maps")?;
     let attacher = Attacher::new(ebpf, pins.clone(), args.attach.into());
     info!(
@@ -58,16 +64,25 @@ pub fn node_agent(args: &AgentArgs, pins: &Pins, network: Snapshot) -> anyhow::R
 
 /// The key of the backend choice is drawn once in the life of the maps.
 fn write_settings(
+    args: &AgentArgs,
     tables: &mut KernelTables,
     fast_path: FastPath,
-    hairpin: &[IpAddr],
 ) -> anyhow::Result<()> {
     let mut settings = tables.settings()?;
     while settings.hash_key == 0 {
         settings.hash_key = random().context("draw the hash key")?;
     }
     settings.fast_path = u32::from(fast_path.is_on());
-    for address in hairpin {
+    let ports = match args.masquerade_ports {
+        Some(ports) => Some(ports),
+        None => MasqueradePorts::of_this_node().context("read the range of ephemeral ports")?,
+    };
+    if ports.is_none() {
+        warn!("the host's sockets use every port: clients outside cannot reach other nodes' pods");
+    }
+    settings.masquerade_base = ports.map_or(0, |ports| ports.first);
+    settings.masquerade_count = ports.map_or(0, MasqueradePorts::count);
+    for address in &args.hairpin_addresses {
         match address {
             IpAddr::V4(ip) => settings.hairpin_v4 = V4::from(*ip),
             IpAddr::V6(ip) => settings.hairpin_v6 = V6::from(*ip),

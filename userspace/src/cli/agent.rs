@@ -14,7 +14,10 @@ use pintle_abi::map;
 use tracing_subscriber::EnvFilter;
 
 use super::{Global, Outcome, output::hint::CommandError};
-use crate::{datapath::attach::Mode, node::PodInterfaces};
+use crate::{
+    datapath::attach::Mode,
+    node::{MasqueradePorts, PodInterfaces},
+};
 
 /// Flags of the agent; each also reads the environment variable `PINTLE_<FLAG>`.
 #[derive(Clone, Debug, Args)]
@@ -73,6 +76,10 @@ pub struct AgentArgs {
         default_value = "169.254.77.1,fd77:6e74:6c65::1"
     )]
     pub hairpin_addresses: Vec<IpAddr>,
+    /// Source ports of masqueraded clients, FIRST-LAST; by default the largest range that the host's
+    /// own sockets do not use.
+    #[arg(long, env = "PINTLE_MASQUERADE_PORTS", value_name = "FIRST-LAST")]
+    pub masquerade_ports: Option<MasqueradePorts>,
     /// How programs are attached to interfaces.
     #[arg(long, env = "PINTLE_ATTACH", value_enum, default_value = "auto")]
     pub attach: Attach,

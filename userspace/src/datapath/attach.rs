@@ -61,6 +61,15 @@ pub enum Role {
 }
 
 impl Role {
+    /// The word shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Net => "net",
+            Self::Loopback => "loopback",
+        }
+    }
+
     /// Its hooks, those of replies first: a packet is translated only where its reply will be.
     fn hooks(self) -> &'static [Hook] {
         match self {
@@ -103,7 +112,7 @@ pub struct Attacher {
     ebpf: Ebpf,
     pins: Pins,
     mode: Mode,
-    attached: BTreeMap<IfIndex, String>,
+    attached: BTreeMap<IfIndex, (String, Role)>,
 }
 
 impl Attacher {
@@ -117,8 +126,8 @@ impl Attacher {
         self.mode
     }
 
-    /// Interfaces with programs of this agent, by name.
-    pub fn attached(&self) -> &BTreeMap<IfIndex, String> {
+    /// Interfaces with programs of this agent, by name and role.
+    pub fn attached(&self) -> &BTreeMap<IfIndex, (String, Role)> {
         &self.attached
     }
 
@@ -140,7 +149,7 @@ impl Attacher {
         // It may have had another role.
         let others = Hook::ALL.iter().copied().filter(|hook| !role.hooks().contains(hook));
         self.remove_links(index, &others.collect::<Vec<_>>());
-        self.attached.insert(index, name.to_owned());
+        self.attached.insert(index, (name.to_owned(), role));
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context;
 
 use super::{attach, clsact, detach::detach};
+use crate::node::loopback::{self, LOOPBACK_SETTINGS};
 
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub fn cleanup(root: &Path) -> anyhow::Result<Cleaned> {
     }
     for version in versions {
         remove_marks(&version.join("qdiscs"))?;
+        loopback::restore(Path::new(LOOPBACK_SETTINGS), &version.join("settings"))
+            .context("restore the settings of loopback")?;
         cleaned.maps += remove_pins(&version.join("maps"))?;
         remove_dir(&version)?;
     }

@@ -6,6 +6,7 @@ pub mod batch;
 pub mod cleanup;
 pub mod clsact;
 mod detach;
+pub mod devices;
 mod element;
 pub mod entry;
 mod expiry;

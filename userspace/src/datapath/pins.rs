@@ -73,6 +73,11 @@ impl Pins {
         self.qdiscs().join(index.to_string())
     }
 
+    /// The directory of the marks of settings of the node that we changed.
+    pub fn settings(&self) -> PathBuf {
+        self.version_dir().join("settings")
+    }
+
     /// Makes the directories; they must be in a bpf filesystem.
     pub fn create(&self) -> Result<(), PinError> {
         let existing = self.root.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));

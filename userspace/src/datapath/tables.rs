@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd as _, OwnedFd},
 };
 
@@ -13,7 +13,7 @@ use aya::{
 };
 use pintle_abi::{
     addr::{V4, V6},
-    device::{Device, device_flags},
+    device::Device,
     map::{self, MapSpec},
     plain::Plain,
     service::{Backend, Frontend, FrontendKey, backend_state, frontend_flags},
@@ -22,6 +22,7 @@ use pintle_abi::{
 
 use super::{
     batch,
+    devices::DeviceRecord,
     entry::{AbiAddr, socket_protocol},
     object::LoadError,
 };
@@ -111,10 +112,24 @@ impl KernelTables {
         self.put_settings(settings)
     }
 
+    /// Says which addresses stand for masqueraded clients where the way out has none of its own.
+    pub fn put_node_addresses(
+        &mut self,
+        v4: Option<Ipv4Addr>,
+        v6: Option<Ipv6Addr>,
+    ) -> Result<(), WriteError> {
+        let node_v4 = v4.map(V4::from).unwrap_or_default();
+        let node_v6 = v6.map(V6::from).unwrap_or_default();
+        let settings = self.settings()?;
+        if (settings.node_v4, settings.node_v6) == (node_v4, node_v6) {
+            return Ok(());
+        }
+        self.put_settings(Settings { node_v4, node_v6, ..settings })
+    }
+
     /// Tells the programs of an interface.
-    pub fn put_device(&mut self, ifindex: u32, fast: bool, mtu: u32) -> Result<(), WriteError> {
-        let flags = if fast { device_flags::FAST } else { 0 };
-        let device = Device { flags, mtu, ..Device::default() };
+    pub fn put_device(&mut self, ifindex: u32, record: &DeviceRecord) -> Result<(), WriteError> {
+        let device = Device::from(record);
         persist(&map::DEVICES, || self.devices.map.insert(ifindex, device, 0))
     }
 

@@ -11,13 +11,18 @@
 
 use std::fmt;
 
+pub mod devices;
+pub mod loopback;
 pub mod netfilter;
+pub mod ports;
 pub mod select;
 pub mod snapshot;
 pub mod state;
 pub mod view;
 pub mod wire;
 
+pub use devices::Uplink;
+pub use ports::MasqueradePorts;
 pub use select::{Ineligible, PodInterface, PodInterfaces, Selection};
 pub use snapshot::Snapshot;
 pub use view::{NodeView, Probes};

@@ -135,7 +135,8 @@ fn is_pod_veth(state: &State, selection: &Selection, link: &Link) -> bool {
             .any(|address| address.index == link.index && is_own(state, selection, address))
 }
 
-fn carries_default_route(state: &State, index: IfIndex) -> bool {
+/// The interface carries a default route.
+pub(super) fn carries_default_route(state: &State, index: IfIndex) -> bool {
     let mut routes = state.routes.values().flatten();
     routes.any(|route| route.prefix.len == 0 && route.oifs.contains(&index))
 }

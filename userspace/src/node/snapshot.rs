@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The node's network at one moment: pod interfaces, and the way to a pod address. Pure.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use super::{
-    IfIndex,
-    select::{PodInterface, Selection, is_bridge, pod_interfaces},
+    IfIndex, Uplink, devices,
+    select::{self, PodInterface, Selection, is_bridge, pod_interfaces},
     state::State,
     wire::{Prefix, Route},
 };
@@ -15,6 +19,8 @@ use super::{
 pub struct Snapshot {
     /// Host sides of local pods' veths.
     pub interfaces: Arc<BTreeMap<IfIndex, PodInterface>>,
+    /// Devices that lead to the network.
+    pub uplinks: Arc<BTreeMap<IfIndex, Uplink>>,
     state: Arc<State>,
 }
 
@@ -22,8 +28,33 @@ impl Snapshot {
     /// The snapshot of these tables.
     pub fn new(state: Arc<State>, selection: &Selection) -> Self {
         let interfaces = pod_interfaces(&state, selection);
+        let uplinks = devices::uplinks(&state, selection, &interfaces);
+        let uplinks = uplinks.into_iter().map(|uplink| (uplink.index, uplink));
         let interfaces = interfaces.into_iter().map(|interface| (interface.index, interface));
-        Self { interfaces: Arc::new(interfaces.collect()), state }
+        Self {
+            interfaces: Arc::new(interfaces.collect()),
+            uplinks: Arc::new(uplinks.collect()),
+            state,
+        }
+    }
+
+    /// The addresses that the node is known by: those of the uplink with the default route, or of any.
+    pub fn node_addresses(&self) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+        let rank = |uplink: &&Uplink| !select::carries_default_route(&self.state, uplink.index);
+        let mut uplinks: Vec<&Uplink> = self.uplinks.values().collect();
+        uplinks.sort_by_key(rank);
+        let v4 = uplinks.iter().find_map(|uplink| uplink.v4);
+        (v4, uplinks.iter().find_map(|uplink| uplink.v6))
+    }
+
+    /// Whether the loopback device is known.
+    pub fn has_loopback(&self) -> bool {
+        self.state.links.contains_key(&devices::LOOPBACK)
+    }
+
+    /// Every address that the node answers at, in order.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        devices::addresses(&self.state)
     }
 
     /// The pod interface to which the host's stack delivers packets for the address: over a route to

@@ -178,6 +178,7 @@ pub(super) mod tests {
             mtu: 1500,
             up: true,
             carrier: true,
+            mac: None,
             qdisc: "noqueue".into(),
             master: None,
             peer: Some(IfIndex(2)),

@@ -36,6 +36,8 @@ pub struct Link {
     pub up: bool,
     /// Has a carrier; a veth has one while both of its ends are up.
     pub carrier: bool,
+    /// Its link-layer address; `None` without an Ethernet header.
+    pub mac: Option<Mac>,
     /// Kind of the root queueing discipline.
     pub qdisc: String,
     /// The bridge, bond or VRF it is enslaved to.
@@ -231,8 +233,10 @@ fn link(body: &[u8]) -> Option<Link> {
         carrier: flags & libc::IFF_LOWER_UP as u32 != 0,
         ..Link::default()
     };
+    let ethernet = [libc::ARPHRD_ETHER, libc::ARPHRD_LOOPBACK].contains(&u16_at(body, 2)?);
     for (kind, value) in attributes(body.get(16..)?) {
         match kind {
+            libc::IFLA_ADDRESS if ethernet => link.mac = Mac::try_from(value).ok(),
             libc::IFLA_IFNAME => link.name = text(value),
             libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
             libc::IFLA_QDISC => link.qdisc = text(value),
@@ -384,6 +388,8 @@ mod tests {
         let mut body = vec![0; 16];
         body[4..8].copy_from_slice(&7u32.to_ne_bytes());
         body[8..12].copy_from_slice(&((libc::IFF_UP | libc::IFF_LOWER_UP) as u32).to_ne_bytes());
+        body[2..4].copy_from_slice(&libc::ARPHRD_ETHER.to_ne_bytes());
+        body.extend(attribute(libc::IFLA_ADDRESS, &[2, 0, 0, 0, 0, 7]));
         body.extend(attribute(libc::IFLA_IFNAME, b"veth7\0"));
         body.extend(attribute(libc::IFLA_MTU, &1450u32.to_ne_bytes()));
         body.extend(attribute(libc::IFLA_QDISC, b"noqueue\0"));
@@ -398,6 +404,7 @@ mod tests {
             mtu: 1450,
             up: true,
             carrier: true,
+            mac: Some([2, 0, 0, 0, 0, 7]),
             qdisc: "noqueue".into(),
             master: None,
             peer: Some(IfIndex(2)),

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which interfaces get programs, in which role, and what the programs are told of each. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    datapath::{attach::Role, devices::DeviceRecord},
+    node::{IfIndex, PodInterface, Snapshot, Uplink, devices::LOOPBACK},
+};
+
+/// An interface that gets programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Its name.
+    pub name: String,
+    /// What it is to us.
+    pub role: Role,
+    /// What the programs are told of it.
+    pub device: DeviceRecord,
+}
+
+/// Largest packet of the loopback device.
+const LOOPBACK_MTU: u32 = 65_536;
+
+/// Every interface that gets programs.
+pub fn attachments(network: &Snapshot, fast_path: bool) -> BTreeMap<IfIndex, Attachment> {
+    let pods = network.interfaces.values().map(|pod| (pod.index, of_pod(pod, fast_path)));
+    let uplinks =
+        network.uplinks.values().map(|uplink| (uplink.index, of_uplink(uplink, fast_path)));
+    // A namespace whose view has not been read yet has no loopback device either.
+    let loopback = network.has_loopback().then(|| (LOOPBACK, loopback()));
+    uplinks.chain(loopback).chain(pods).collect()
+}
+
+fn of_pod(pod: &PodInterface, fast_path: bool) -> Attachment {
+    let device = DeviceRecord {
+        fast: fast_path && pod.eligible(),
+        pod: true,
+        mtu: pod.mtu,
+        ..DeviceRecord::default()
+    };
+    Attachment { name: pod.name.clone(), role: Role::Pod, device }
+}
+
+fn of_uplink(uplink: &Uplink, fast_path: bool) -> Attachment {
+    let device = DeviceRecord {
+        fast: fast_path,
+        pod: false,
+        mtu: uplink.mtu,
+        mac: uplink.mac,
+        v4: uplink.v4,
+        v6: uplink.v6,
+    };
+    Attachment { name: uplink.name.clone(), role: Role::Net, device }
+}
+
+fn loopback() -> Attachment {
+    let device = DeviceRecord { mtu: LOOPBACK_MTU, ..DeviceRecord::default() };
+    Attachment { name: "lo".to_owned(), role: Role::Loopback, device }
+}
