@@ -59,14 +59,12 @@ impl Lookup {
         Self { family, protocol, ports, len, ifindex: from, tos, src, dst, vlan, macs }
     }
 
-    /// Asks; afterwards `ifindex`, `family` and `dst` are those of the next hop.
+    /// Asks; afterwards `ifindex`, `family` and `dst` are those of the next hop, if one is found.
     #[inline(always)]
-    fn ask(&mut self, skb: *mut __sk_buff) -> bool {
+    fn ask(&mut self, skb: *mut __sk_buff) -> i64 {
         let place = core::ptr::from_mut(self).cast();
         // SAFETY: the struct has the layout and the length that the helper expects.
-        let answer =
-            unsafe { bpf_fib_lookup(skb.cast(), place, size_of::<Self>() as i32, 0) } as i64;
-        answer == FOUND || answer == FOUND_WITHOUT_NEIGHBOUR
+        unsafe { bpf_fib_lookup(skb.cast(), place, size_of::<Self>() as i32, 0) }
     }
 }
 
@@ -74,7 +72,10 @@ impl Lookup {
 #[inline(always)]
 pub fn way_out<F: Family>(skb: *mut __sk_buff, to: F) -> u32 {
     let mut lookup = Lookup::new(skb, F::default(), to, 0);
-    if lookup.ask(skb) { lookup.ifindex } else { 0 }
+    match lookup.ask(skb) {
+        FOUND | FOUND_WITHOUT_NEIGHBOUR => lookup.ifindex,
+        _ => 0,
+    }
 }
 
 /// Sends the packet where the node's routes lead to its destination. Where a redirect cannot do that
@@ -114,7 +115,8 @@ fn send_by_routes<F: Family>(skb: *mut __sk_buff, otherwise: u32) -> i32 {
         _ => 0,
     };
     let mut lookup = Lookup::new::<F>(skb, field(header, F::SRC), field(header, F::DST), len);
-    if lookup.ask(skb) {
+    let answer = lookup.ask(skb);
+    if answer == FOUND {
         // `struct bpf_redir_neigh` is a family and an address: they are made of what is there, for
         // stack is scarce.
         lookup.src[3] = lookup.family.into();
@@ -122,9 +124,12 @@ fn send_by_routes<F: Family>(skb: *mut __sk_buff, otherwise: u32) -> i32 {
         // SAFETY: the family and the address that follows it have the layout that the helper expects.
         return unsafe { bpf_redirect_neigh(lookup.ifindex, neighbour, NEIGHBOUR_LEN, 0) as i32 };
     }
-    if otherwise == 0 {
+    let device = if answer == FOUND_WITHOUT_NEIGHBOUR { lookup.ifindex } else { otherwise };
+    if device == 0 {
         return NOWHERE;
     }
-    // SAFETY: without a neighbour the kernel looks for one by itself.
-    unsafe { bpf_redirect_neigh(otherwise, core::ptr::null_mut(), 0, 0) as i32 }
+    // Without a neighbour the kernel routes the packet anew. It has to while the neighbour is asked: when
+    // the answer comes, the packet goes where its route leads, which is that of the service address.
+    // SAFETY: the helper expects nothing in place of a neighbour.
+    unsafe { bpf_redirect_neigh(device, core::ptr::null_mut(), 0, 0) as i32 }
 }

@@ -15,6 +15,8 @@ mod cross_node;
 mod expiry;
 mod flood;
 mod foreign;
+mod from_host;
+mod from_outside;
 mod hairpin;
 mod hops;
 mod icmp_errors;

@@ -3,7 +3,8 @@
 //!
 //! Node `N` has 192.168.77.N and fd00:77::N on the underlay; its pod `H` has 10.244.N.H and
 //! fd00:10:244:N::H. Every node routes to the pods of the others; ClusterIPs have no route of
-//! their own and leave a pod by its default route.
+//! their own and leave a pod, or a node, by its default route. The switch is the nodes' router; clients
+//! outside the cluster are behind it, and it routes service addresses to node 1.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Deref;
@@ -41,7 +42,11 @@ impl Family {
     pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
 }
 
-/// The switch between the nodes.
+/// Prefixes of service addresses that the router sends to node 1.
+const SERVICE_PREFIXES: [&str; 4] =
+    ["10.96.0.0/16", "203.0.113.0/24", "fd00:10:96::/64", "fd00:203::/64"];
+
+/// The switch between the nodes, and their router.
 pub struct Underlay {
     ns: NetNs,
 }
@@ -50,8 +55,41 @@ impl Underlay {
     /// Makes the switch, with no node on it.
     pub fn new() -> Result<Underlay> {
         let ns = NetNs::new()?;
-        ns.ip(&["link add switch type bridge".into(), "link set switch up".into()])?;
+        ns.set_sysctls(&NODE_SYSCTLS)?;
+        let mut lines = vec![
+            "link add switch type bridge".into(),
+            "link set switch up".into(),
+            "addr add 192.168.77.254/24 dev switch".into(),
+            "addr add fd00:77::fe/64 dev switch nodad".into(),
+        ];
+        lines.extend(SERVICE_PREFIXES.iter().map(|prefix| {
+            let node = if prefix.contains(':') { "fd00:77::1" } else { "192.168.77.1" };
+            format!("route add {prefix} via {node} dev switch")
+        }));
+        ns.ip(&lines)?;
         Ok(Underlay { ns })
+    }
+
+    /// Makes a client outside the cluster, behind the router; at most one.
+    fn add_client(&self) -> Result<Outsider> {
+        let ns = NetNs::new()?;
+        ns.set_sysctls(&POD_SYSCTLS)?;
+        self.ns.ip(&[
+            format!("link add outside type veth peer name eth0 netns {}", ns.path()),
+            "link set outside up".into(),
+            "addr add 198.51.100.1/24 dev outside".into(),
+            "addr add fd00:51::1/64 dev outside nodad".into(),
+        ])?;
+        ns.ip(&[
+            "link set eth0 up".into(),
+            "addr add 198.51.100.7/24 dev eth0".into(),
+            "addr add fd00:51::7/64 dev eth0 nodad".into(),
+            "route add default via 198.51.100.1".into(),
+            "route add default via fd00:51::1".into(),
+        ])?;
+        self.ns.wait_running("outside")?;
+        ns.wait_running("eth0")?;
+        Ok(Outsider { ns })
     }
 }
 
@@ -80,6 +118,8 @@ impl Node {
             "link set eth0 up".into(),
             format!("addr add 192.168.77.{n}/24 dev eth0"),
             format!("addr add fd00:77::{n:x}/64 dev eth0 nodad"),
+            "route add default via 192.168.77.254".into(),
+            "route add default via fd00:77::fe".into(),
         ];
         if cni == Cni::Bridge {
             lines.extend([
@@ -94,6 +134,15 @@ impl Node {
         underlay.ns.wait_running("switch")?;
         ns.wait_running("eth0")?;
         Ok(Node { ns, number, name: format!("node-{n}"), cni, next_host: 10 })
+    }
+
+    /// Its address of one family on the underlay.
+    pub fn ip_of(&self, family: Family) -> IpAddr {
+        let n = self.number;
+        match family {
+            Family::V4 => Ipv4Addr::new(192, 168, 77, n).into(),
+            Family::V6 => Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, n.into()).into(),
+        }
     }
 
     /// Adds routes to the pods of `other`.
@@ -210,14 +259,41 @@ impl Deref for Pod {
     }
 }
 
+/// A client outside the cluster, two hops from the nodes.
+pub struct Outsider {
+    ns: NetNs,
+}
+
+impl Outsider {
+    /// Its address of one family.
+    pub fn ip(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => Ipv4Addr::new(198, 51, 100, 7).into(),
+            Family::V6 => Ipv6Addr::new(0xfd00, 0x51, 0, 0, 0, 0, 0, 7).into(),
+        }
+    }
+}
+
+impl Deref for Outsider {
+    type Target = NetNs;
+    fn deref(&self) -> &NetNs {
+        &self.ns
+    }
+}
+
 /// Nodes `1..=count` on one underlay, each with routes to the others' pods.
 pub struct World {
     /// The nodes, node 1 first.
     pub nodes: Vec<Node>,
-    _underlay: Underlay,
+    underlay: Underlay,
 }
 
 impl World {
+    /// Makes a client outside the cluster; at most one.
+    pub fn add_outsider(&self) -> Result<Outsider> {
+        self.underlay.add_client()
+    }
+
     /// Makes the nodes; they have no pods yet.
     pub fn new(count: u8, cni: Cni) -> Result<World> {
         let underlay = Underlay::new()?;
@@ -228,7 +304,7 @@ impl World {
                 from.route_to(to)?;
             }
         }
-        Ok(World { nodes, _underlay: underlay })
+        Ok(World { nodes, underlay })
     }
 }
 
