@@ -76,20 +76,22 @@ pub fn set_mode(scene: &mut Scene, mode: &str) {
     scene.agent.extra_args = vec!["--attach".into(), mode.into()];
 }
 
-/// Both hooks are on every pod's device, in this mode alone.
+/// Both hooks are on every pod's device and on the uplink, and one is on loopback, in this mode alone.
 fn expect_attached(scene: &Scene, mode: &str) {
     let state = NodeState::read(&scene.world.nodes[0], scene.agent.bpf_root()).expect("state");
     let pods = scene.backends.len() + 1;
+    let (programs, devices) = (2 * pods + 2 + 1, pods + 2);
+    let hooks = ["from_pod", "to_pod", "from_net", "to_net"];
     let filters = state.tables.iter().filter(|(line, text)| {
-        line.starts_with("tc filter") && (text.contains("from_pod") || text.contains("to_pod"))
+        line.starts_with("tc filter") && hooks.iter().any(|hook| text.contains(hook))
     });
     let found = (state.tcx_programs.values().sum::<u32>() as usize, filters.count());
     let qdiscs = state.tables["tc qdisc show"].matches("clsact").count();
     match mode {
-        "tcx" => assert_eq!((found, qdiscs), ((2 * pods, 0), 0), "{state:#?}"),
-        _ => assert_eq!((found, qdiscs), ((0, 2 * pods), pods), "{state:#?}"),
+        "tcx" => assert_eq!((found, qdiscs), ((programs, 0), 0), "{state:#?}"),
+        _ => assert_eq!((found, qdiscs), ((0, programs), devices), "{state:#?}"),
     }
     let status = scene.agent.json(&["status"]).expect("status");
-    assert_eq!(status["programs"]["attached"], 2 * pods, "{status}");
+    assert_eq!(status["programs"]["attached"], programs, "{status}");
     assert_eq!(status["programs"]["interfaces"][0]["mode"], mode, "{status}");
 }

@@ -70,7 +70,7 @@ fn upgrade_and_back(scene: &mut Scene) {
     let root = scene.agent.bpf_root().to_owned();
     let tags = || BpfObjects::pinned_below(&root).expect("pinned objects").tags;
     let before = tags();
-    assert_eq!(before.len(), 2, "one program for each hook");
+    assert_eq!(before.len(), 4, "one program for each hook");
     scene.agent.upgrade(&new).expect("upgrade");
     assert!(tags().is_disjoint(&before), "the programs are those of the old binary");
     std::thread::sleep(Duration::from_millis(500));

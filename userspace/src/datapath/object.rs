@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The programs and maps in this binary: loading them, with the maps that are pinned already.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Mutex};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -88,14 +88,37 @@ pub fn load(pins: Option<&Path>, sizes: &Sizes) -> Result<Ebpf, LoadError> {
         }
     }
     let mut ebpf = loader.load(OBJECT)?;
-    let hooks = Hook::ALL.iter().map(|hook| hook.as_str());
-    for name in hooks.chain(RareStep::ALL.iter().map(|step| step.program())) {
-        classifier(&mut ebpf, name)?
-            .load()
-            .map_err(|source| LoadError::Program { name, source })?;
-    }
+    load_programs(&mut ebpf)?;
     fill_rare_steps(&mut ebpf)?;
     Ok(ebpf)
+}
+
+/// Loads the programs, several at a time: the kernel's verifier takes tens of milliseconds for one.
+fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    let hooks = Hook::ALL.iter().map(|hook| hook.as_str());
+    let names: Vec<&'static str> =
+        hooks.chain(RareStep::ALL.iter().map(|step| step.program())).collect();
+    for name in &names {
+        classifier(ebpf, name)?;
+    }
+    let waiting = ebpf.programs_mut().filter_map(|(name, program)| {
+        Some((*names.iter().find(|known| **known == name)?, program))
+    });
+    let waiting = Mutex::new(waiting.collect::<Vec<_>>());
+    let load_next = || -> Option<Result<(), LoadError>> {
+        let (name, program) = waiting.lock().ok()?.pop()?;
+        let loaded = <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load);
+        Some(loaded.map_err(|source| LoadError::Program { name, source }))
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let load_all = || std::iter::from_fn(load_next).collect::<Result<(), LoadError>>();
+        let loading: Vec<_> = (0..threads).map(|_| scope.spawn(load_all)).collect();
+        loading.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(loaded) => loaded,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })
 }
 
 /// Puts the programs of the rare steps in their places; each changes over in one step.
