@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use proptest::{prelude::*, sample::select};
-
 use super::*;
 use crate::{
     model::{
@@ -281,163 +279,6 @@ fn the_older_service_keeps_a_contested_address() {
 }
 
 #[test]
-fn a_change_of_type_leaves_nothing_behind() {
-    let cluster_ip = service("web", "10.96.0.1");
-    let mut with_node_port = service("web", "10.96.0.1");
-    with_node_port.service_type = ServiceType::NodePort;
-    with_node_port.ports[0].node_port = Some(30080);
-    let mut with_balancer = service("web", "10.96.0.1");
-    with_balancer.service_type = ServiceType::LoadBalancer;
-    with_balancer.ports[0].node_port = Some(30080);
-    with_balancer.load_balancer_ips = ["203.0.113.1".parse().unwrap()].into();
-    with_balancer.external_traffic_policy = TrafficPolicy::Local;
-    with_balancer.health_check_node_port = Some(31000);
-    let kinds = [
-        put_service(cluster_ip),
-        put_service(with_node_port),
-        put_service(with_balancer),
-        // An ExternalName is none of ours, so the source takes the service away.
-        delete(Kind::Service, "web"),
-    ];
-    for before in &kinds {
-        for after in &kinds {
-            let mut planner = synced();
-            planner.set_node_addresses(node_addresses(0xff));
-            let mut sum = planner.apply([before.clone()]);
-            add(&mut sum, planner.apply([after.clone()]));
-            let mut fresh = new_planner();
-            fresh.set_node_addresses(node_addresses(0xff));
-            let expected = fresh.apply([after.clone(), Event::Synced]);
-            assert_eq!(sum.frontends, expected.frontends, "{before:?} → {after:?}");
-            assert_eq!(sum.wildcards, expected.wildcards, "{before:?} → {after:?}");
-            assert_eq!(planner.health_checks(), fresh.health_checks());
-        }
-    }
-}
-
-fn flags(planner: &Planner, ip: &str) -> Option<u32> {
-    planner.desired().wildcards.get(&ip.parse().unwrap()).copied().flatten()
-}
-
-#[test]
-fn an_address_says_what_becomes_of_its_other_ports() {
-    use pintle_abi::service::wildcard_flags::{CLUSTER, LOAD_BALANCER, NODE};
-    let ips = |list: &[&str]| list.iter().map(|ip| ip.parse().unwrap()).collect::<Box<[_]>>();
-    let mut web = service("web", "10.96.0.1");
-    web.ports[0].node_port = Some(30080);
-    web.external_ips = ips(&["192.0.2.1", "172.18.0.2"]);
-    web.load_balancer_ips = ips(&["203.0.113.1", "127.0.0.1", "10.1.0.1", "172.18.0.9"]);
-    let mut planner = synced();
-    planner.set_node_addresses(node_addresses(0xff));
-    planner.apply([put_service(web), put_slice(slice("web-a", "web", vec![endpoint("10.1.0.1")]))]);
-    let other = Node { internal_ips: ips(&["172.18.0.9"]), ..node("there") };
-    let changes = planner.apply([put_whole_node(other)]);
-    assert_eq!(changes.wildcards[&"172.18.0.9".parse::<IpAddr>().unwrap()], Some(0));
-    for (ip, expected) in [
-        ("10.96.0.1", Some(CLUSTER)),
-        ("192.0.2.1", Some(NODE)),
-        ("172.18.0.2", Some(NODE)),
-        ("203.0.113.1", Some(LOAD_BALANCER)),
-        // A balancer's address that is a node's or a pod's: its other ports are theirs.
-        ("127.0.0.1", Some(NODE)),
-        ("10.1.0.1", Some(0)),
-        ("172.18.0.9", Some(0)),
-        ("10.96.0.2", None),
-        ("0.0.0.0", None),
-        // The service is of IPv4 only, and so are its node ports.
-        ("fd18::2", None),
-    ] {
-        assert_eq!(flags(&planner, ip), expected, "{ip}");
-    }
-    planner.apply([delete(Kind::EndpointSlice, "web-a")]);
-    assert_eq!(flags(&planner, "10.1.0.1"), Some(LOAD_BALANCER));
-    planner.apply([delete(Kind::Service, "web")]);
-    assert!(planner.desired().wildcards.is_empty());
-
-    let options = Options { unknown_port: UnknownPort::Pass, ..Options::default() };
-    let mut passing = Planner::new("here", options);
-    passing.apply([put_service(service("web", "10.96.0.1")), Event::Synced]);
-    assert_eq!(flags(&passing, "10.96.0.1"), Some(0));
-}
-
-#[test]
-fn node_ports_follow_the_node_s_addresses() {
-    let mut web = service("web", "10.96.0.1");
-    web.ports[0].node_port = Some(30080);
-    let mut planner = synced();
-    assert!(
-        planner.set_node_addresses(node_addresses(0x11)).wildcards.values().all(Option::is_none)
-    );
-    planner.apply([put_service(web)]);
-    assert!(flags(&planner, "172.18.0.2").is_some());
-    let changes = planner.set_node_addresses(node_addresses(0x44));
-    let text: Vec<_> =
-        changes.wildcards.iter().map(|(ip, f)| format!("{ip} {}", f.is_some())).collect();
-    assert_eq!(text, ["127.0.0.1 true", "172.18.0.2 false"]);
-    assert!(changes.frontends.is_empty());
-    assert!(planner.set_node_addresses(node_addresses(0x44)).is_empty());
-}
-
-#[test]
-fn external_addresses_that_are_switched_off_are_told() {
-    let options = Options { external_ips: false, ..Options::default() };
-    let mut planner = Planner::new("here", options);
-    let mut web = service("web", "10.96.0.1");
-    web.external_ips = ["192.0.2.1".parse().unwrap()].into();
-    let before = planner.rejections_version();
-    let changes = planner.apply([put_service(web), Event::Synced]);
-    assert_eq!(text(&changes), ["10.96.0.1:80/TCP shop/web:http"]);
-    assert_ne!(planner.rejections_version(), before);
-    let told: Vec<_> = planner.rejections().map(|r| r.to_string()).collect();
-    assert_eq!(told, ["Service shop/web: externalIPs are not used: they are switched off"]);
-}
-
-#[test]
-fn a_health_check_counts_addresses_of_ready_endpoints_here() {
-    let checked = |port| Service {
-        health_check_node_port: Some(port).filter(|port| *port > 0),
-        ..service("web", "10.96.0.1")
-    };
-    let mut leaving = endpoint("10.1.0.3");
-    leaving.conditions = Conditions { ready: false, serving: true, terminating: true };
-    let away = Endpoint { node: Some("there".into()), ..endpoint("10.1.0.4") };
-    let mut planner = synced();
-    planner.apply([put_service(checked(31000))]);
-    let counts = |planner: &Planner| {
-        let checks = planner.health_checks().iter();
-        checks.map(|(name, check)| format!("{name} {check:?}")).collect::<Vec<_>>()
-    };
-    let text = |v4: usize| {
-        vec![format!("shop/web HealthCheck {{ port: 31000, v4: Some({v4}), v6: None }}")]
-    };
-    assert_eq!(counts(&planner), text(0));
-    planner.apply([
-        put_slice(slice("web-a", "web", vec![endpoint("10.1.0.1"), endpoint("10.1.0.2"), leaving])),
-        // The same address once more, behind another port.
-        put_slice(slice("web-b", "web", vec![endpoint("10.1.0.1"), away])),
-    ]);
-    assert_eq!(counts(&planner), text(2));
-    planner.apply([delete(Kind::EndpointSlice, "web-a")]);
-    assert_eq!(counts(&planner), text(1));
-    planner.apply([put_service(checked(0))]);
-    assert!(planner.health_checks().is_empty());
-}
-
-#[test]
-fn a_balancer_s_ranges_follow_the_node_s_address() {
-    let mut web = service("web", "10.96.0.1");
-    web.load_balancer_ips = ["203.0.113.1".parse().unwrap()].into();
-    web.source_ranges.v4 = Sources::Only([cidr("172.16.0.0/12")].into());
-    let mut planner = synced();
-    planner.apply([put_service(web)]);
-    let own = Node { internal_ips: ["172.18.0.2".parse().unwrap()].into(), ..node("here") };
-    let changes = planner.apply([put_whole_node(own)]);
-    let ranges = changes.frontends.values().flatten().filter_map(|f| f.source_ranges.clone());
-    let ranges: Vec<_> = ranges.flat_map(|ranges| ranges.to_vec()).collect();
-    assert_eq!(ranges, [cidr("172.16.0.0/12"), cidr("203.0.113.1/32")]);
-}
-
-#[test]
 fn findings_of_the_source_are_listed_until_they_are_cleared() {
     let mut planner = synced();
     let object = ObjectRef::new(Kind::Service, name("web"));
@@ -476,225 +317,6 @@ fn services_and_backends_can_be_listed() {
     assert!(planner.backends(&FrontendAddr { port: 1, ..frontend }).is_empty());
 }
 
-fn any_ips() -> impl Strategy<Value = Box<[IpAddr]>> {
-    let ips = ["192.0.2.1", "192.0.2.2", "10.96.0.2", "2001:db8::1", "10.1.0.1", "172.18.0.2"];
-    let ips = select(ips.map(|ip| ip.parse().unwrap()).to_vec());
-    prop::collection::vec(ips, 0..3).prop_map(Into::into)
-}
-
-fn any_service() -> impl Strategy<Value = Event> {
-    let inside = (
-        select(vec!["a", "b", "c"]),
-        select(vec!["10.96.0.1", "10.96.0.2", "fd00::1"]),
-        select(vec![None, Some(1), Some(2)]),
-        select(vec![80_u16, 81]),
-        any::<[bool; 2]>(),
-    );
-    let outside =
-        (any_ips(), any_ips(), select(vec![None, Some(30080), Some(30081)]), any::<[bool; 3]>());
-    (inside, outside).prop_map(
-        |((short, ip, created, port, [local, dual]), (external, balancer, node_port, flags))| {
-            let mut service = service(short, ip);
-            let [local_outside, ranges, health] = flags;
-            service.created = created;
-            service.ports[0].port = port;
-            service.ports[0].node_port = node_port;
-            (service.external_ips, service.load_balancer_ips) = (external, balancer);
-            if local {
-                service.internal_traffic_policy = TrafficPolicy::Local;
-            }
-            if local_outside {
-                service.external_traffic_policy = TrafficPolicy::Local;
-                service.health_check_node_port = health.then_some(31000);
-            }
-            if ranges {
-                service.source_ranges.v4 = Sources::Only([cidr("172.16.0.0/12")].into());
-            }
-            if dual {
-                service.cluster_ips.add("fd00::2".parse().unwrap());
-            }
-            put_service(service)
-        },
-    )
-}
-
-fn cidr(text: &str) -> Cidr {
-    Cidr::parse(text).unwrap()
-}
-
-fn any_node() -> impl Strategy<Value = Event> {
-    let ips = select(vec![&[][..], &["172.18.0.2"], &["192.0.2.1", "172.18.0.3"]]);
-    let zones = select(vec![None, Some("a"), Some("b")]);
-    let cidrs = select(vec![&[][..], &["192.0.2.2/32"]]);
-    (select(vec!["here", "there"]), zones, ips, cidrs).prop_map(|(short, zone, ips, cidrs)| {
-        put_whole_node(Node {
-            zone: zone.map(Arc::from),
-            internal_ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
-            pod_cidrs: cidrs.iter().map(|text| cidr(text)).collect(),
-            ..node(short)
-        })
-    })
-}
-
-fn put_cidr(short: &str, range: &str) -> Event {
-    let (name, cidrs) = (ObjectName::cluster(short), [cidr(range)].into());
-    Event::Apply(Object::ServiceCidr(ServiceCidr { name, cidrs }.into()))
-}
-
-fn any_cidr() -> impl Strategy<Value = Event> {
-    let ranges = ["10.96.0.0/16", "10.0.0.0/8", "fd00::/108", "10.97.0.0/16"];
-    let names = select(vec!["x", "y"]);
-    prop_oneof![
-        2 => (names.clone(), select(ranges.to_vec())).prop_map(|(n, range)| put_cidr(n, range)),
-        1 => names.prop_map(|short| {
-            Event::Delete(ObjectRef::new(Kind::ServiceCidr, ObjectName::cluster(short)))
-        }),
-    ]
-}
-
-/// The node's addresses: a few, by the bits of a number.
-fn node_addresses(bits: u8) -> NodeAddresses {
-    let all = ["172.18.0.2", "192.0.2.1", "127.0.0.1", "fd18::2"];
-    let of = |bits: u8| {
-        let chosen = all.iter().enumerate().filter(|(index, _)| bits & (1 << index) != 0);
-        chosen.map(|(_, ip)| ip.parse().unwrap()).collect()
-    };
-    NodeAddresses { node_ports: of(bits & (bits >> 4)), own: of(bits) }
-}
-
-fn any_endpoint() -> impl Strategy<Value = Endpoint> {
-    (1..5_u8, any::<[bool; 3]>(), select(vec!["", "here", "there"]), 0..4_u8).prop_map(
-        |(octet, [ready, serving, terminating], node, hint)| {
-            let list = |word: &str| -> Box<[Arc<str>]> { [word.into()].into() };
-            let hints = match hint {
-                0 => None,
-                1 => Some(Hints { zones: list("a"), nodes: [].into() }),
-                2 => Some(Hints { zones: list("b"), nodes: list("here") }),
-                _ => Some(Hints { zones: [].into(), nodes: list("there") }),
-            };
-            Endpoint {
-                ip: [10, 1, 0, octet].into(),
-                conditions: Conditions { ready, serving, terminating },
-                node: (!node.is_empty()).then(|| node.into()),
-                pod: None,
-                hints: hints.map(Arc::new),
-            }
-        },
-    )
-}
-
-fn any_event() -> impl Strategy<Value = Event> {
-    let slices = select(vec!["s1", "s2", "s3"]);
-    let services = select(vec!["a", "b", "c", "d"]);
-    prop_oneof![
-        4 => any_service(),
-        6 => (slices.clone(), services.clone(), prop::collection::vec(any_endpoint(), 0..4))
-            .prop_map(|(short, of, endpoints)| put_slice(slice(short, of, endpoints))),
-        1 => services.prop_map(|short| delete(Kind::Service, short)),
-        1 => slices.prop_map(|short| delete(Kind::EndpointSlice, short)),
-        1 => any_node(),
-        1 => any_cidr(),
-        1 => select(vec!["here", "there"]).prop_map(|short| {
-            Event::Delete(ObjectRef::new(Kind::Node, ObjectName::cluster(short)))
-        }),
-    ]
-}
-
-/// What is known after all events: the last event of each object.
-fn final_state(events: &[Event]) -> Vec<Event> {
-    let mut last = BTreeMap::new();
-    for event in events {
-        match event {
-            Event::Apply(object) => last.insert(object.object_ref(), event.clone()),
-            Event::Delete(object) => last.remove(object),
-            Event::Rejected(..) | Event::Synced => None,
-        };
-    }
-    last.into_values().collect()
-}
-
-/// Adds changes to what others add up to.
-fn add(sum: &mut Changes, changes: Changes) {
-    fn merge<K: Ord, V>(sum: &mut BTreeMap<K, Option<V>>, changes: BTreeMap<K, Option<V>>) {
-        sum.extend(changes);
-        sum.retain(|_, value| value.is_some());
-    }
-    merge(&mut sum.frontends, changes.frontends);
-    merge(&mut sum.wildcards, changes.wildcards);
-    sum.cluster_ranges = changes.cluster_ranges.or(sum.cluster_ranges.take());
-}
-
-proptest! {
-    #[test]
-    fn increments_in_any_order_equal_a_fresh_plan(
-        batches in prop::collection::vec(
-            (prop::collection::vec(any_event(), 1..5), any::<u8>(), any::<bool>()), 1..12
-        ),
-        seed in any::<u64>(),
-    ) {
-        let mut planner = synced();
-        let mut sum = Changes { cluster_ranges: Some(Default::default()), ..Changes::default() };
-        let mut bits = 0;
-        for (batch, new_bits, moves) in &batches {
-            add(&mut sum, planner.apply(batch.clone()));
-            if *moves {
-                bits = *new_bits;
-                add(&mut sum, planner.set_node_addresses(node_addresses(bits)));
-            }
-        }
-
-        let all: Vec<Event> = batches.iter().flat_map(|(batch, ..)| batch.clone()).collect();
-        let mut last = final_state(&all);
-        // Any order of the final state gives the same plan.
-        last.sort_by_cached_key(|event| {
-            use std::hash::{DefaultHasher, Hash, Hasher};
-            let mut hasher = DefaultHasher::new();
-            (seed, format!("{event:?}")).hash(&mut hasher);
-            hasher.finish()
-        });
-        let mut fresh = new_planner();
-        fresh.set_node_addresses(node_addresses(bits));
-        let all = fresh.apply(last.into_iter().chain([Event::Synced]));
-        prop_assert_eq!(&sum, &all);
-        prop_assert_eq!(planner.desired(), all);
-        let told = |planner: &Planner| planner.rejections().collect::<Vec<_>>();
-        prop_assert_eq!(told(&planner), told(&fresh));
-        prop_assert_eq!(planner.services(), fresh.services());
-        prop_assert_eq!(planner.health_checks(), fresh.health_checks());
-    }
-
-    #[test]
-    fn of_an_address_with_two_frontends_both_are_told(
-        events in prop::collection::vec(any_event(), 1..20),
-    ) {
-        let mut planner = synced();
-        planner.apply(events);
-        let desired = planner.desired();
-        for (key, frontend) in &desired.frontends {
-            let Some(frontend) = frontend else { panic!("{key} is to go") };
-            let external = desired.frontends.contains_key(&FrontendKey::external(key.addr));
-            prop_assert_eq!(frontend.is_split || key.scope == Scope::External, external);
-            let has_wildcard = desired.wildcards.contains_key(&key.addr.ip);
-            prop_assert_eq!(has_wildcard, !key.addr.is_node_port());
-        }
-    }
-
-    #[test]
-    fn backends_and_draining_are_sorted_and_disjoint(
-        events in prop::collection::vec(any_event(), 1..20),
-    ) {
-        let mut planner = synced();
-        planner.apply(events);
-        for frontend in planner.desired().frontends.into_values().flatten() {
-            prop_assert!(frontend.backends.is_sorted() && frontend.draining.is_sorted());
-            let mut all: Vec<_> = frontend.backends.iter().chain(&frontend.draining).collect();
-            all.sort_unstable();
-            all.dedup_by_key(|backend| backend.addr);
-            prop_assert_eq!(all.len(), frontend.backends.len() + frontend.draining.len());
-        }
-    }
-}
-
 #[test]
 fn the_version_of_rejections_moves_with_them_and_not_with_endpoints() {
     let mut planner = synced();
@@ -719,3 +341,33 @@ fn the_version_of_rejections_moves_with_them_and_not_with_endpoints() {
         (version, told) = (planner.rejections_version(), now);
     }
 }
+
+fn cidr(text: &str) -> Cidr {
+    Cidr::parse(text).unwrap()
+}
+
+/// The node's addresses: a few, by the bits of a number.
+fn node_addresses(bits: u8) -> NodeAddresses {
+    let all = ["172.18.0.2", "192.0.2.1", "127.0.0.1", "fd18::2"];
+    let of = |bits: u8| {
+        let chosen = all.iter().enumerate().filter(|(index, _)| bits & (1 << index) != 0);
+        chosen.map(|(_, ip)| ip.parse().unwrap()).collect()
+    };
+    NodeAddresses { node_ports: of(bits & (bits >> 4)), own: of(bits) }
+}
+
+/// Adds changes to what others add up to.
+fn add(sum: &mut Changes, changes: Changes) {
+    fn merge<K: Ord, V>(sum: &mut BTreeMap<K, Option<V>>, changes: BTreeMap<K, Option<V>>) {
+        sum.extend(changes);
+        sum.retain(|_, value| value.is_some());
+    }
+    merge(&mut sum.frontends, changes.frontends);
+    merge(&mut sum.wildcards, changes.wildcards);
+    sum.cluster_ranges = changes.cluster_ranges.or(sum.cluster_ranges.take());
+}
+
+#[path = "outside_tests.rs"]
+mod outside;
+#[path = "property_tests.rs"]
+mod property;

@@ -46,7 +46,6 @@ pub struct FakeTables {
     /// Slots and backend ids that a reader may still hold, and since when nothing leads to them.
     left_slots: BTreeMap<(Family, u32), Instant>,
     left_ids: BTreeMap<(Family, u32), Instant>,
-    left_ranges: BTreeMap<(Family, u32), Instant>,
 }
 
 impl FakeTables {
@@ -69,7 +68,6 @@ impl FakeTables {
             now: Instant::now(),
             left_slots: BTreeMap::new(),
             left_ids: BTreeMap::new(),
-            left_ranges: BTreeMap::new(),
         }
     }
 
@@ -170,9 +168,6 @@ impl FakeTables {
     fn leave(&mut self, key: &FrontendKey) {
         let Some(record) = self.frontends.get(key).copied() else { return };
         let family = Family::of(key.addr.ip);
-        if record.has(frontend_flags::SOURCE_RANGES) {
-            self.left_ranges.insert((family, record.service), self.now);
-        }
         for slot in record.base..record.base + record.count {
             self.left_slots.insert((family, slot), self.now);
             self.left_ids.insert((family, self.slot(family, slot)), self.now);
@@ -288,7 +283,7 @@ impl Tables for FakeTables {
         service: u32,
         range: Cidr,
     ) -> Result<(), WriteError> {
-        self.assert_grace("a source range", self.left_ranges.get(&(family, service)));
+        assert_eq!(range.family(), family);
         self.write("SOURCE_RANGES", None, |tables| {
             tables.source_ranges.remove(&(service, range));
         })
