@@ -4,19 +4,26 @@
 //!
 //! A script is a list of commands and then named sections. `apply F…` writes files, from the
 //! sections of their names; `replace F with S` gives a file the text of another section; `delete
-//! F…` removes files; `restart` lets the agent die and start again; `expect S` compares the maps,
+//! F…` removes files; `node-addresses IP…` gives the node its addresses; `restart` lets the agent die and start again; `expect S` compares the maps,
 //! as they are when all retries and the grace period are over, with a section; `expect-empty` wants
 //! them empty. We are `node-1`. `UPDATE_GOLDEN=1` writes what was found into the scripts.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
 
+use pintle_abi::service::{frontend_flags, wildcard_flags};
+
 use crate::{
     model::event::{Batch, Event},
-    plan::{desired::Changes, planner::Planner},
+    plan::{
+        desired::Changes,
+        options::{NodeAddresses, Options},
+        planner::Planner,
+    },
     reconcile::{
         fake::FakeTables,
         reconciler::{GRACE, Reconciler},
@@ -59,6 +66,27 @@ impl Script {
     }
 }
 
+/// The words of flags of frontends; what happens without backends is told in another way.
+const FLAGS: &[(u32, &str)] = &[
+    (frontend_flags::SPLIT, "split"),
+    (frontend_flags::MASQUERADE_OTHERS, "masquerades others"),
+    (frontend_flags::MASQUERADE, "masquerades"),
+    (frontend_flags::MASQUERADE_LOCAL, "always"),
+    (frontend_flags::SOURCE_RANGES, "ranges"),
+];
+
+/// The words of flags of wildcard entries.
+const WILDCARDS: &[(u32, &str)] = &[
+    (wildcard_flags::CLUSTER, "cluster"),
+    (wildcard_flags::LOAD_BALANCER, "balancer"),
+    (wildcard_flags::NODE, "node"),
+];
+
+fn words(flags: u32, words: &[(u32, &str)]) -> String {
+    let set = words.iter().filter(|(flag, _)| flags & flag != 0);
+    set.map(|(_, word)| format!("   {word}")).collect()
+}
+
 /// An agent without kernel.
 struct Node {
     files: Texts,
@@ -66,6 +94,7 @@ struct Node {
     told: Batch,
     planner: Planner,
     reconciler: Reconciler<FakeTables>,
+    addresses: NodeAddresses,
 }
 
 fn resolve(_: std::net::IpAddr) -> Option<Redirect> {
@@ -79,8 +108,9 @@ impl Node {
         let mut node = Self {
             files: Texts::default(),
             told: vec![Event::Synced],
-            planner: Planner::new(NODE),
+            planner: Planner::new(NODE, Options::default()),
             reconciler: Reconciler::new(tables),
+            addresses: NodeAddresses::default(),
         };
         node.planner.apply(node.told.clone());
         node
@@ -90,6 +120,13 @@ impl Node {
         let batch = self.files.events();
         self.told.splice(self.told.len() - 1..self.told.len() - 1, batch.clone());
         let changes = self.planner.apply(batch);
+        self.program(changes);
+    }
+
+    fn set_addresses(&mut self, ips: &[&str]) {
+        let ips: BTreeSet<_> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        self.addresses = NodeAddresses { node_ports: ips.clone(), own: ips };
+        let changes = self.planner.set_node_addresses(self.addresses.clone());
         self.program(changes);
     }
 
@@ -115,7 +152,8 @@ impl Node {
         let realized = tables.realized();
         self.reconciler = Reconciler::new(tables);
         self.reconciler.adopt(realized);
-        self.planner = Planner::new(NODE);
+        self.planner = Planner::new(NODE, Options::default());
+        self.planner.set_node_addresses(self.addresses.clone());
         let mut changes = self.planner.apply(self.told.clone());
         self.reconciler.complete(&mut changes);
         self.program(changes);
@@ -127,8 +165,15 @@ impl Node {
     fn dump(&self) -> String {
         let mut text = self.dump_frontends();
         let tables = self.reconciler.tables();
-        for ip in &tables.marks {
-            let _ = writeln!(text, "mark       {ip}");
+        for (ip, flags) in &tables.marks {
+            let _ = writeln!(text, "mark       {ip}{}", words(*flags, WILDCARDS));
+        }
+        let names = self.names();
+        for (service, range) in &tables.source_ranges {
+            let _ = writeln!(text, "source     {}   {range}", names[service]);
+        }
+        for range in tables.cluster_ranges.values() {
+            let _ = writeln!(text, "cluster    {range}");
         }
         let mut live: Vec<_> = tables.backends.values().filter(|b| b.addr.is_some()).collect();
         live.sort_by_key(|backend| backend.addr);
@@ -136,7 +181,8 @@ impl Node {
             tables.frontends.keys().filter_map(|addr| tables.reached(addr)).flatten().collect();
         for backend in live {
             let Some(addr) = backend.addr else { continue };
-            let place = if backend.redirect.is_some() { "   local" } else { "" };
+            assert_eq!(backend.local, backend.redirect.is_some());
+            let place = if backend.local { "   local" } else { "" };
             let drains = if reached.contains(&addr) { "" } else { "   drains" };
             let _ = writeln!(text, "backend    {addr}{place}{drains}");
         }
@@ -146,19 +192,24 @@ impl Node {
         text
     }
 
+    /// Names of service ports by number.
+    fn names(&self) -> BTreeMap<u32, String> {
+        let names = self.reconciler.service_names().names();
+        names.map(|(id, name)| (id, name.to_string())).collect()
+    }
+
     fn dump_frontends(&self) -> String {
         let tables = self.reconciler.tables();
-        let names = self.reconciler.service_names();
+        let names = self.names();
         let mut text = String::new();
-        for (addr, record) in &tables.frontends {
-            let name = names.names().find(|(id, _)| *id == record.service);
-            let name = name.map(|(_, name)| name.to_string()).unwrap_or_default();
-            let backends = tables.reached(addr).unwrap_or_default();
-            let _ = write!(text, "frontend   {addr}   {name}");
+        for (key, record) in &tables.frontends {
+            let name = &names[&record.service];
+            let backends = tables.reached(key).unwrap_or_default();
+            let _ = write!(text, "frontend   {key}   {name}{}", words(record.flags, FLAGS));
             if record.affinity_seconds > 0 {
                 let _ = write!(text, "   affinity {} s", record.affinity_seconds);
             }
-            match (backends.is_empty(), record.silent) {
+            match (backends.is_empty(), record.has(frontend_flags::DROP)) {
                 (true, true) => text.push_str("   drops"),
                 (true, false) => text.push_str("   refuses"),
                 (false, _) => text.push_str("   →"),
@@ -192,6 +243,7 @@ fn run(name: &str, script: &mut Script) {
                 files.iter().for_each(|file| node.files.remove(file));
                 node.take_events();
             }
+            ["node-addresses", ref ips @ ..] => node.set_addresses(ips),
             ["restart"] => node.restart(),
             ["expect", section] => {
                 node.settle();

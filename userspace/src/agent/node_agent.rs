@@ -23,7 +23,7 @@ use crate::{
     },
     model::rejection::Rejection,
     node::{IfIndex, Snapshot},
-    plan::{desired::Changes, planner::Planner},
+    plan::{desired::Changes, options::Options, planner::Planner},
     reconcile::{
         reconciler::{Outcome, Reconciler},
         tables::Redirect,
@@ -60,6 +60,7 @@ impl NodeAgent {
     /// An agent that has taken over the maps and has seen no event yet.
     pub fn new(
         node_name: &str,
+        options: Options,
         reconciler: Reconciler<KernelTables>,
         attacher: Attacher,
         fast_path: FastPath,
@@ -68,7 +69,7 @@ impl NodeAgent {
             node_name: node_name.to_owned(),
             started: Instant::now(),
             started_at: SystemTime::now(),
-            planner: Planner::new(node_name),
+            planner: Planner::new(node_name, options),
             reconciler,
             attacher,
             network: Snapshot::default(),
@@ -89,7 +90,7 @@ impl NodeAgent {
         let rejections = self.planner.rejections_version();
         let changes = self.planner.apply(delivery.batch);
         self.revision += 1;
-        let frontends = changes.len();
+        let frontends = changes.frontends.len();
         match (was_synced, self.planner.is_synced()) {
             (_, false) => {}
             (false, true) => self.program_first(changes),
@@ -114,7 +115,7 @@ impl NodeAgent {
     fn program_first(&mut self, mut changes: Changes) {
         let start = Instant::now();
         self.reconciler.complete(&mut changes);
-        let frontends = changes.len();
+        let frontends = changes.frontends.len();
         self.program(changes);
         self.reconciler.sweep(Instant::now());
         info!(frontends, program_ms = start.elapsed().as_millis(), "synced");

@@ -15,6 +15,7 @@ use prometheus_client::{
 use super::{Shared, lock, node_agent::NodeAgent, pods::Pods};
 use crate::{
     datapath::pins::Pins,
+    model::addr::Scope,
     plan::info::{BackendInfo, ServiceInfo},
     server::{
         Names, Readiness, StateSource, Status,
@@ -74,13 +75,16 @@ impl StateSource for Reporter {
             names.services.insert(id, name.to_string());
         }
         for info in agent.planner.services() {
-            for backend in agent.planner.backends(&info.frontend) {
+            for backend in agent.planner.backends(&info.frontend.addr) {
                 if let Some(pod) = &backend.pod {
                     names.pods.insert(backend.addr.ip, format!("{}/{pod}", info.namespace()));
                 }
                 names.backends.push(backend_row(&backend));
             }
-            names.frontends.push(frontend_row(&info));
+            // The one for clients outside the cluster is of the same address.
+            if info.frontend.scope == Scope::Internal {
+                names.frontends.push(frontend_row(&info));
+            }
         }
         names.frontends.sort();
         names.backends.sort();
@@ -90,13 +94,14 @@ impl StateSource for Reporter {
 }
 
 fn frontend_row(info: &ServiceInfo) -> state::Frontend {
+    let addr = info.frontend.addr;
     state::Frontend {
         namespace: info.namespace().to_owned(),
         name: info.name().to_owned(),
-        ip: info.frontend.ip,
-        port: info.frontend.port,
-        protocol: info.frontend.protocol.to_string(),
-        kind: "ClusterIP".to_owned(),
+        ip: addr.ip,
+        port: addr.port,
+        protocol: addr.protocol.to_string(),
+        kind: info.kind.as_str().to_owned(),
         endpoints: info.total as u64,
         traffic: info.traffic_policy.as_str().to_owned(),
         age_seconds: info.age_seconds(unix(SystemTime::now())),

@@ -16,6 +16,7 @@ use crate::{
         MasqueradePorts, NodeView, Probes, Selection, Snapshot,
         loopback::{self, LOOPBACK_SETTINGS},
     },
+    plan::options::Options,
     reconcile::reconciler::Reconciler,
 };
 
@@ -56,7 +57,8 @@ pub fn node_agent(args: &AgentArgs, pins: &Pins, network: Snapshot) -> anyhow::R
     );
     let mut reconciler = Reconciler::new(tables);
     reconciler.adopt(realized);
-    let mut agent = NodeAgent::new(&args.node_name, reconciler, attacher, fast_path);
+    let mut agent =
+        NodeAgent::new(&args.node_name, Options::default(), reconciler, attacher, fast_path);
     agent.follow_network(network);
     agent.forget_other_interfaces().context("remove pins of other interfaces")?;
     Ok(agent)

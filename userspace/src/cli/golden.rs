@@ -22,7 +22,7 @@ use crate::{
         },
         view::{Maps, OpenError, ReadError},
     },
-    model::addr::{BackendAddr, FrontendAddr, Protocol},
+    model::addr::{BackendAddr, FrontendAddr, FrontendKey, Protocol},
     node::IfIndex,
     server::state::{Backend, Frontend, Interface, Names, Rejection, Status},
 };
@@ -42,10 +42,10 @@ fn backend_addr(text: &str) -> BackendAddr {
 impl Maps for FakeMaps {
     fn frontends(&self) -> Result<Vec<FrontendEntry>, ReadError> {
         let entry = |text, protocol, service, backends: &[u32], affinity_seconds| FrontendEntry {
-            addr: frontend_addr(text, protocol),
+            key: FrontendKey::internal(frontend_addr(text, protocol)),
             service,
             backends: backends.to_vec(),
-            silent: false,
+            flags: 0,
             affinity_seconds,
         };
         Ok(vec![
@@ -61,6 +61,7 @@ impl Maps for FakeMaps {
         let entry = |text, id, interface: Option<u32>| BackendEntry {
             id,
             addr: backend_addr(text),
+            local: interface.is_some(),
             redirect: interface.map(IfIndex),
             generation: 1,
             mtu: if interface.is_some() { 1450 } else { 0 },

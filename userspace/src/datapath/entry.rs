@@ -13,11 +13,11 @@ use pintle_abi::{
     drop_reason::DropReason,
     flow::{Flow, TcpState, flow_flags, seen},
     plain::Plain,
-    service::{Backend, Frontend, FrontendKey, backend_state, frontend_flags},
+    service::{Backend, Frontend, FrontendKey as AbiKey, backend_state, frontend_flags},
 };
 
 use crate::{
-    model::addr::{BackendAddr, FrontendAddr, Protocol},
+    model::addr::{BackendAddr, FrontendAddr, FrontendKey, Protocol, Scope},
     node::IfIndex,
 };
 
@@ -52,16 +52,54 @@ impl AbiAddr for V6 {
 /// An address that clients dial, and what it leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrontendEntry {
-    /// The address.
-    pub addr: FrontendAddr,
+    /// The address, and for which clients it is.
+    pub key: FrontendKey,
     /// Number of the service port.
     pub service: u32,
     /// Ids of its backends, of the address's family. One may repeat.
     pub backends: Vec<u32>,
-    /// Without backends, packets are dropped silently instead of refused.
-    pub silent: bool,
+    /// Bits of `pintle_abi::service::frontend_flags`.
+    pub flags: u32,
     /// Session affinity timeout in seconds; 0 for none.
     pub affinity_seconds: u32,
+}
+
+impl FrontendEntry {
+    /// Without backends, packets are dropped silently instead of refused.
+    pub fn is_silent(&self) -> bool {
+        self.has(frontend_flags::DROP)
+    }
+
+    /// The clients that it is for.
+    pub fn clients(&self) -> &'static str {
+        match (self.key.scope, self.has(frontend_flags::SPLIT)) {
+            (Scope::External, _) => "outside",
+            (Scope::Internal, true) => "inside",
+            (Scope::Internal, false) => "all",
+        }
+    }
+
+    /// The clients whose address is replaced by one of the node's.
+    pub fn masquerade(&self) -> &'static str {
+        if self.has(frontend_flags::MASQUERADE_LOCAL) {
+            "always"
+        } else if self.has(frontend_flags::MASQUERADE) {
+            "remote"
+        } else if self.has(frontend_flags::MASQUERADE_OTHERS) {
+            "others"
+        } else {
+            "none"
+        }
+    }
+
+    /// Only clients in the service's source ranges may use it.
+    pub fn is_restricted(&self) -> bool {
+        self.has(frontend_flags::SOURCE_RANGES)
+    }
+
+    fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
 }
 
 /// An address that can answer.
@@ -71,6 +109,8 @@ pub struct BackendEntry {
     pub id: u32,
     /// The address.
     pub addr: BackendAddr,
+    /// It is on this node.
+    pub local: bool,
     /// Where packets are redirected to past the host's stack.
     pub redirect: Option<IfIndex>,
     /// Changes whenever the id is given up or out.
@@ -196,16 +236,18 @@ pub struct MapFill {
 /// A frontend without its backends, with the range of its slots; `None` for the wildcard entry of an
 /// address.
 pub(super) fn frontend<A: AbiAddr>(
-    key: &FrontendKey<A>,
+    key: &AbiKey<A>,
     value: &Frontend,
 ) -> Option<(FrontendEntry, std::ops::Range<usize>)> {
     let protocol = socket_protocol(key.proto)?;
+    let scope = Scope::of(key.scope)?;
     let base = value.base as usize;
+    let addr = FrontendAddr { ip: key.addr.ip(), port: u16::from_be(key.port), protocol };
     let entry = FrontendEntry {
-        addr: FrontendAddr { ip: key.addr.ip(), port: u16::from_be(key.port), protocol },
+        key: FrontendKey { addr, scope },
         service: value.service,
         backends: Vec::new(),
-        silent: value.flags & frontend_flags::DROP != 0,
+        flags: value.flags,
         affinity_seconds: value.affinity_seconds,
     };
     Some((entry, base..base.saturating_add(value.count as usize)))
@@ -216,6 +258,7 @@ pub(super) fn backend<A: AbiAddr>(id: u32, value: &Backend<A>) -> Option<Backend
     (value.state != backend_state::FREE).then(|| BackendEntry {
         id,
         addr: BackendAddr { ip: value.addr.ip(), port: u16::from_be(value.port) },
+        local: value.state == backend_state::LOCAL,
         redirect: (value.ifindex != 0).then_some(IfIndex(value.ifindex)),
         generation: value.generation,
         mtu: value.mtu,
@@ -306,7 +349,7 @@ mod tests {
 
     #[test]
     fn wildcard_frontends_and_free_backends_are_not_shown() {
-        let wildcard = FrontendKey { addr: v4("10.96.0.1"), ..FrontendKey::default() };
+        let wildcard = AbiKey { addr: v4("10.96.0.1"), ..AbiKey::default() };
         assert_eq!(frontend(&wildcard, &Frontend::default()), None);
         assert_eq!(backend::<V6>(3, &Backend::default()), None);
     }

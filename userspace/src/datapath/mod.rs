@@ -13,6 +13,7 @@ mod expiry;
 pub mod foreign;
 pub mod object;
 pub mod pins;
+mod range;
 pub mod sweep;
 pub mod tables;
 pub mod view;

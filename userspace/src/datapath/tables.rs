@@ -9,15 +9,16 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, MapError},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
 };
 use pintle_abi::{
     addr::{V4, V6},
     device::Device,
     map::{self, MapSpec},
     plain::Plain,
-    service::{Backend, Frontend, FrontendKey, backend_state, frontend_flags},
+    service::{Backend, Frontend, FrontendKey as AbiKey, backend_state, scope},
     settings::Settings,
+    source_range::{Prefix, SourceRange},
 };
 
 use super::{
@@ -25,9 +26,13 @@ use super::{
     devices::DeviceRecord,
     entry::{AbiAddr, socket_protocol},
     object::LoadError,
+    range,
 };
 use crate::{
-    model::addr::{BackendAddr, FrontendAddr},
+    model::{
+        addr::{BackendAddr, FrontendAddr, FrontendKey, Scope},
+        cidr::Cidr,
+    },
     reconcile::tables::{
         BackendRecord, Family, FrontendRecord, Realized, Redirect, Tables, WriteError,
     },
@@ -40,12 +45,16 @@ const ATTEMPTS: u32 = 8;
 /// The maps of one family.
 struct FamilyMaps<A>
 where
-    FrontendKey<A>: aya::Pod,
+    AbiKey<A>: aya::Pod,
     Backend<A>: aya::Pod,
+    SourceRange<A>: aya::Pod,
+    Prefix<A>: aya::Pod,
 {
-    frontends: Taken<HashMap<MapData, FrontendKey<A>, Frontend>>,
+    frontends: Taken<HashMap<MapData, AbiKey<A>, Frontend>>,
     slots: Taken<Array<MapData, u32>>,
     backends: Taken<Array<MapData, Backend<A>>>,
+    sources: Taken<LpmTrie<MapData, SourceRange<A>, u32>>,
+    cluster: Taken<Array<MapData, Prefix<A>>>,
     names: Names,
 }
 
@@ -54,12 +63,24 @@ struct Names {
     frontends: MapSpec,
     slots: MapSpec,
     backends: MapSpec,
+    sources: MapSpec,
+    cluster: MapSpec,
 }
 
-const V4_NAMES: Names =
-    Names { frontends: map::FRONTENDS_V4, slots: map::SLOTS_V4, backends: map::BACKENDS_V4 };
-const V6_NAMES: Names =
-    Names { frontends: map::FRONTENDS_V6, slots: map::SLOTS_V6, backends: map::BACKENDS_V6 };
+const V4_NAMES: Names = Names {
+    frontends: map::FRONTENDS_V4,
+    slots: map::SLOTS_V4,
+    backends: map::BACKENDS_V4,
+    sources: map::SOURCE_RANGES_V4,
+    cluster: map::CLUSTER_RANGES_V4,
+};
+const V6_NAMES: Names = Names {
+    frontends: map::FRONTENDS_V6,
+    slots: map::SLOTS_V6,
+    backends: map::BACKENDS_V6,
+    sources: map::SOURCE_RANGES_V6,
+    cluster: map::CLUSTER_RANGES_V6,
+};
 
 /// A typed map, with what its wrapper hides.
 struct Taken<M> {
@@ -135,11 +156,7 @@ impl KernelTables {
 
     /// Forgets an interface.
     pub fn remove_device(&mut self, ifindex: u32) -> Result<(), WriteError> {
-        match self.devices.map.remove(&ifindex) {
-            Err(MapError::KeyNotFound) | Ok(()) => Ok(()),
-            Err(error) if is_missing(&error) => Ok(()),
-            Err(error) => Err(refused(&map::DEVICES, error)),
-        }
+        removed(&map::DEVICES, self.devices.map.remove(&ifindex))
     }
 
     /// Interfaces that the programs know.
@@ -170,6 +187,13 @@ impl Tables for KernelTables {
         }
     }
 
+    fn source_range_capacity(&self, family: Family) -> u32 {
+        match family {
+            Family::V4 => self.v4.sources.capacity,
+            Family::V6 => self.v6.sources.capacity,
+        }
+    }
+
     fn put_backends(
         &mut self,
         family: Family,
@@ -190,51 +214,91 @@ impl Tables for KernelTables {
 
     fn put_frontend(
         &mut self,
-        addr: &FrontendAddr,
+        FrontendKey { addr, scope }: &FrontendKey,
         record: &FrontendRecord,
     ) -> Result<(), WriteError> {
-        let (port, proto) = (addr.port, addr.protocol.number());
         match addr.ip {
-            IpAddr::V4(ip) => self.v4.put_frontend(key(V4::from(ip), port, proto), record),
-            IpAddr::V6(ip) => self.v6.put_frontend(key(V6::from(ip), port, proto), record),
+            IpAddr::V4(ip) => self.v4.put_frontend(key(V4::from(ip), addr, *scope), record),
+            IpAddr::V6(ip) => self.v6.put_frontend(key(V6::from(ip), addr, *scope), record),
         }
     }
 
-    fn remove_frontend(&mut self, addr: &FrontendAddr) -> Result<(), WriteError> {
-        let (port, proto) = (addr.port, addr.protocol.number());
+    fn remove_frontend(
+        &mut self,
+        FrontendKey { addr, scope }: &FrontendKey,
+    ) -> Result<(), WriteError> {
         match addr.ip {
-            IpAddr::V4(ip) => self.v4.remove_frontend(key(V4::from(ip), port, proto)),
-            IpAddr::V6(ip) => self.v6.remove_frontend(key(V6::from(ip), port, proto)),
+            IpAddr::V4(ip) => self.v4.remove_frontend(key(V4::from(ip), addr, *scope)),
+            IpAddr::V6(ip) => self.v6.remove_frontend(key(V6::from(ip), addr, *scope)),
         }
     }
 
-    fn put_wildcard(&mut self, ip: IpAddr) -> Result<(), WriteError> {
-        // `silent` is the bit of `wildcard_flags::CLUSTER`.
-        let record = FrontendRecord { silent: true, ..FrontendRecord::default() };
+    fn put_wildcard(&mut self, ip: IpAddr, flags: u32) -> Result<(), WriteError> {
+        let record = FrontendRecord { flags, ..FrontendRecord::default() };
         match ip {
-            IpAddr::V4(ip) => self.v4.put_frontend(key(V4::from(ip), 0, 0), &record),
-            IpAddr::V6(ip) => self.v6.put_frontend(key(V6::from(ip), 0, 0), &record),
+            IpAddr::V4(ip) => self.v4.put_frontend(wildcard(V4::from(ip)), &record),
+            IpAddr::V6(ip) => self.v6.put_frontend(wildcard(V6::from(ip)), &record),
         }
     }
 
     fn remove_wildcard(&mut self, ip: IpAddr) -> Result<(), WriteError> {
         match ip {
-            IpAddr::V4(ip) => self.v4.remove_frontend(key(V4::from(ip), 0, 0)),
-            IpAddr::V6(ip) => self.v6.remove_frontend(key(V6::from(ip), 0, 0)),
+            IpAddr::V4(ip) => self.v4.remove_frontend(wildcard(V4::from(ip))),
+            IpAddr::V6(ip) => self.v6.remove_frontend(wildcard(V6::from(ip))),
+        }
+    }
+
+    fn put_source_range(
+        &mut self,
+        family: Family,
+        service: u32,
+        range: Cidr,
+    ) -> Result<(), WriteError> {
+        match family {
+            Family::V4 => self.v4.put_source_range(service, range),
+            Family::V6 => self.v6.put_source_range(service, range),
+        }
+    }
+
+    fn remove_source_range(
+        &mut self,
+        family: Family,
+        service: u32,
+        range: Cidr,
+    ) -> Result<(), WriteError> {
+        match family {
+            Family::V4 => self.v4.remove_source_range(service, range),
+            Family::V6 => self.v6.remove_source_range(service, range),
+        }
+    }
+
+    fn put_cluster_range(
+        &mut self,
+        family: Family,
+        index: u32,
+        range: Option<Cidr>,
+    ) -> Result<(), WriteError> {
+        match family {
+            Family::V4 => self.v4.put_cluster_range(index, range),
+            Family::V6 => self.v6.put_cluster_range(index, range),
         }
     }
 }
 
 impl<A: AbiAddr> FamilyMaps<A>
 where
-    FrontendKey<A>: Plain + Default,
+    AbiKey<A>: Plain + Default,
     Backend<A>: Plain + Default,
+    SourceRange<A>: Plain,
+    Prefix<A>: Plain + Default,
 {
     fn take(ebpf: &mut Ebpf, names: Names) -> Result<Self, LoadError> {
         Ok(Self {
             frontends: take(ebpf, &names.frontends)?,
             slots: take(ebpf, &names.slots)?,
             backends: take(ebpf, &names.backends)?,
+            sources: take(ebpf, &names.sources)?,
+            cluster: take(ebpf, &names.cluster)?,
             names,
         })
     }
@@ -252,56 +316,76 @@ where
         persist(&self.names.slots, || Ok(batch::update(fd, &slots, ids)?))
     }
 
-    fn put_frontend(
-        &mut self,
-        key: FrontendKey<A>,
-        record: &FrontendRecord,
-    ) -> Result<(), WriteError> {
+    fn put_frontend(&mut self, key: AbiKey<A>, record: &FrontendRecord) -> Result<(), WriteError> {
         let value = Frontend {
             service: record.service,
             base: record.base,
             count: record.count,
-            flags: if record.silent { frontend_flags::DROP } else { 0 },
+            flags: record.flags,
             affinity_seconds: record.affinity_seconds,
         };
         persist(&self.names.frontends, || self.frontends.map.insert(key, value, 0))
     }
 
-    fn remove_frontend(&mut self, key: FrontendKey<A>) -> Result<(), WriteError> {
-        match self.frontends.map.remove(&key) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) if is_missing(&error) => Ok(()),
-            Err(error) => Err(refused(&self.names.frontends, error)),
-        }
+    fn remove_frontend(&mut self, key: AbiKey<A>) -> Result<(), WriteError> {
+        removed(&self.names.frontends, self.frontends.map.remove(&key))
+    }
+
+    fn put_source_range(&mut self, service: u32, range: Cidr) -> Result<(), WriteError> {
+        let Some(key) = range::source_key::<A>(service, range) else { return Ok(()) };
+        persist(&self.names.sources, || self.sources.map.insert(&key, 1, 0))
+    }
+
+    fn remove_source_range(&mut self, service: u32, range: Cidr) -> Result<(), WriteError> {
+        let Some(key) = range::source_key::<A>(service, range) else { return Ok(()) };
+        removed(&self.names.sources, self.sources.map.remove(&key))
+    }
+
+    fn put_cluster_range(&mut self, index: u32, range: Option<Cidr>) -> Result<(), WriteError> {
+        let prefix = range.and_then(range::prefix::<A>).unwrap_or_default();
+        persist(&self.names.cluster, || self.cluster.map.set(index, prefix, 0))
     }
 
     fn read(&self, family: Family, realized: &mut Realized) -> io::Result<()> {
         let mut slots = Vec::new();
         batch::for_each(self.slots.fd.as_fd(), |_: &u32, id: &u32| slots.push(*id))?;
         let frontends = self.frontends.fd.as_fd();
-        batch::for_each(frontends, |key: &FrontendKey<A>, value: &Frontend| {
+        batch::for_each(frontends, |key: &AbiKey<A>, value: &Frontend| {
             let ip = key.addr.ip();
             let Some(protocol) = socket_protocol(key.proto) else {
-                realized.wildcards.push(ip);
+                realized.wildcards.push((ip, value.flags));
                 return;
             };
+            let Some(scope) = Scope::of(key.scope) else { return };
             let addr = FrontendAddr { ip, port: u16::from_be(key.port), protocol };
             let record = FrontendRecord {
                 service: value.service,
                 base: value.base,
                 count: value.count,
-                silent: value.flags & frontend_flags::DROP != 0,
+                flags: value.flags,
                 affinity_seconds: value.affinity_seconds,
             };
             let range = value.base as usize..value.base.saturating_add(value.count) as usize;
             let ids = slots.get(range).unwrap_or_default().to_vec();
-            realized.frontends.push((addr, record, ids));
+            realized.frontends.push((FrontendKey { addr, scope }, record, ids));
         })?;
+        self.read_ranges(realized)?;
         let backends = self.backends.fd.as_fd();
         batch::for_each(backends, |id: &u32, value: &Backend<A>| {
             if value.generation != 0 {
                 realized.backends.push((family, *id, record(value)));
             }
+        })
+    }
+
+    fn read_ranges(&self, realized: &mut Realized) -> io::Result<()> {
+        for key in self.sources.map.keys() {
+            let key: Key<SourceRange<A>> = key.map_err(io::Error::other)?;
+            realized.source_ranges.extend(range::of_source_key(&key));
+        }
+        let cluster = self.cluster.fd.as_fd();
+        batch::for_each(cluster, |index: &u32, prefix: &Prefix<A>| {
+            realized.cluster_ranges.extend(range::of_prefix(prefix).map(|range| (*index, range)));
         })
     }
 }
@@ -314,9 +398,10 @@ fn backend<A: AbiAddr>(record: &BackendRecord) -> Backend<A> {
         generation: record.generation,
         mtu: redirect.mtu,
         port: record.addr.map_or(0, |addr| addr.port).to_be(),
-        state: match record.addr {
-            Some(_) => backend_state::LIVE,
-            None => backend_state::FREE,
+        state: match (record.addr, record.local) {
+            (Some(_), true) => backend_state::LOCAL,
+            (Some(_), false) => backend_state::LIVE,
+            (None, _) => backend_state::FREE,
         },
     }
 }
@@ -327,12 +412,18 @@ fn record<A: AbiAddr>(value: &Backend<A>) -> BackendRecord {
     BackendRecord {
         addr: (value.state != backend_state::FREE).then_some(addr),
         generation: value.generation,
+        local: value.state == backend_state::LOCAL,
         redirect: (value.ifindex != 0).then_some(redirect),
     }
 }
 
-fn key<A>(addr: A, port: u16, proto: u8) -> FrontendKey<A> {
-    FrontendKey { addr, port: port.to_be(), proto, scope: 0 }
+fn key<A>(ip: A, addr: &FrontendAddr, scope: Scope) -> AbiKey<A> {
+    let (port, proto) = (addr.port.to_be(), addr.protocol.number());
+    AbiKey { addr: ip, port, proto, scope: scope.number() }
+}
+
+fn wildcard<A>(addr: A) -> AbiKey<A> {
+    AbiKey { addr, port: 0, proto: 0, scope: scope::INTERNAL }
 }
 
 fn take<M: TryFrom<Map, Error = MapError>>(
@@ -341,7 +432,7 @@ fn take<M: TryFrom<Map, Error = MapError>>(
 ) -> Result<Taken<M>, LoadError> {
     let map = ebpf.take_map(spec.name).ok_or(LoadError::Incomplete(spec.name))?;
     let failed = |source| LoadError::Pin { path: spec.name.to_owned(), source };
-    let (Map::HashMap(data) | Map::Array(data)) = &map else {
+    let (Map::HashMap(data) | Map::Array(data) | Map::LpmTrie(data)) = &map else {
         return Err(LoadError::Incomplete(spec.name));
     };
     let capacity = data.info().map_err(failed)?.max_entries();
@@ -361,6 +452,15 @@ fn persist(
             Err(error) if attempt < ATTEMPTS && is_transient(&error) => attempt += 1,
             Err(error) => return Err(refused(spec, error)),
         }
+    }
+}
+
+/// What was not there is removed.
+fn removed(spec: &MapSpec, result: Result<(), MapError>) -> Result<(), WriteError> {
+    match result {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(error) if is_missing(&error) => Ok(()),
+        Err(error) => Err(refused(spec, error)),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
 };
 
-use aya::maps::{Map, MapData, MapError, MapType, PerCpuArray};
+use aya::maps::{LpmTrie, Map, MapData, MapError, MapType, PerCpuArray};
 use pintle_abi::{
     ABI_VERSION,
     addr::{Tuple, V4, V6},
@@ -229,6 +229,18 @@ impl View {
         Ok(Some(entries))
     }
 
+    /// Number of entries of a trie, which the kernel does not read in batches everywhere.
+    fn source_ranges(&self, spec: &MapSpec) -> Result<u64, ReadError> {
+        let name = spec.name;
+        let failed = |source: MapError| ReadError { name, source: io::Error::other(source) };
+        let data = MapData::from_pin(self.pins.map(spec)).map_err(failed)?;
+        match name.ends_with("_V4") {
+            true => trie_entries::<V4>(data),
+            false => trie_entries::<V6>(data),
+        }
+        .map_err(failed)
+    }
+
     fn count(&self, spec: &MapSpec) -> Result<Option<u64>, ReadError> {
         let is = |specs: &[MapSpec]| specs.iter().any(|other| other.name == spec.name);
         use map as m;
@@ -252,6 +264,8 @@ impl View {
             self.entries::<AffinityKey<V4>, Affinity>(spec)
         } else if is(&[m::AFFINITY_V6]) {
             self.entries::<AffinityKey<V6>, Affinity>(spec)
+        } else if is(&[m::SOURCE_RANGES_V4, m::SOURCE_RANGES_V6]) {
+            Ok(Some(self.source_ranges(spec)?))
         } else if is(&[m::DEVICES]) {
             self.entries::<u32, Device>(spec)
         } else {
@@ -265,7 +279,7 @@ impl Maps for View {
         let mut found = Vec::new();
         self.frontends_of::<V4>([&map::FRONTENDS_V4, &map::SLOTS_V4], &mut found)?;
         self.frontends_of::<V6>([&map::FRONTENDS_V6, &map::SLOTS_V6], &mut found)?;
-        found.sort_by_key(|frontend| frontend.addr);
+        found.sort_by_key(|frontend| frontend.key);
         Ok(found)
     }
 
@@ -377,11 +391,11 @@ fn shape(name: &str) -> Option<(MapType, u32, u32)> {
             "TCP_OVERFLOW" | "UDP_OVERFLOW" => {
                 (MapType::LruHash, size_of::<Tuple<A>>(), size_of::<Flow<A>>())
             }
-            "FRAGMENTS" => (MapType::LruHash, size_of::<FragmentKey<A>>(), size_of::<Fragment>()),
             "AFFINITY" => (MapType::LruHash, size_of::<AffinityKey<A>>(), size_of::<Affinity>()),
-            // The length of a prefix stands before it.
+            // The length of the prefix stands before the rest of the key.
             "SOURCE_RANGES" => (MapType::LpmTrie, 4 + size_of::<SourceRange<A>>(), 4),
             "CLUSTER_RANGES" => (MapType::Array, 4, size_of::<Prefix<A>>()),
+            "FRAGMENTS" => (MapType::LruHash, size_of::<FragmentKey<A>>(), size_of::<Fragment>()),
             _ => return None,
         })
     }
@@ -399,6 +413,14 @@ fn shape(name: &str) -> Option<(MapType, u32, u32)> {
         },
     };
     Some((map_type, key as u32, value as u32))
+}
+
+fn trie_entries<A>(data: MapData) -> Result<u64, MapError>
+where
+    SourceRange<A>: aya::Pod,
+{
+    let trie: LpmTrie<_, SourceRange<A>, u32> = Map::LpmTrie(data).try_into()?;
+    trie.keys().try_fold(0, |count, key| key.map(|_| count + 1))
 }
 
 fn not_loaded(pins: &Pins) -> OpenError {

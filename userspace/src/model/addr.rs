@@ -51,10 +51,84 @@ pub struct FrontendAddr {
     pub protocol: Protocol,
 }
 
+impl FrontendAddr {
+    /// It is a port of every address of the node, not of one address.
+    pub fn is_node_port(&self) -> bool {
+        self.ip.is_unspecified()
+    }
+}
+
 impl fmt::Display for FrontendAddr {
-    /// `10.96.0.10:53/UDP`, `[fd00::a]:53/UDP`.
+    /// `10.96.0.10:53/UDP`, `[fd00::a]:53/UDP`; a node port is `*:30080/TCP` or `[*]:30080/TCP`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", std::net::SocketAddr::new(self.ip, self.port), self.protocol)
+        match (self.is_node_port(), self.ip) {
+            (true, IpAddr::V4(_)) => write!(f, "*:{}/{}", self.port, self.protocol),
+            (true, IpAddr::V6(_)) => write!(f, "[*]:{}/{}", self.port, self.protocol),
+            (false, ip) => {
+                write!(f, "{}/{}", std::net::SocketAddr::new(ip, self.port), self.protocol)
+            }
+        }
+    }
+}
+
+/// For which clients a frontend is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// For all, or for pods and the host if there is another for clients outside the cluster.
+    #[default]
+    Internal,
+    /// For clients outside the cluster.
+    External,
+}
+
+impl Scope {
+    /// Its number in the maps.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Internal => pintle_abi::service::scope::INTERNAL,
+            Self::External => pintle_abi::service::scope::EXTERNAL,
+        }
+    }
+
+    /// The scope of a number.
+    pub fn of(number: u8) -> Option<Self> {
+        match number {
+            pintle_abi::service::scope::INTERNAL => Some(Self::Internal),
+            pintle_abi::service::scope::EXTERNAL => Some(Self::External),
+            _ => None,
+        }
+    }
+}
+
+/// A frontend: an address that clients dial, and for which of them it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FrontendKey {
+    /// The address.
+    pub addr: FrontendAddr,
+    /// The clients.
+    pub scope: Scope,
+}
+
+impl FrontendKey {
+    /// The frontend of an address for all, or for pods and the host.
+    pub fn internal(addr: FrontendAddr) -> Self {
+        Self { addr, scope: Scope::Internal }
+    }
+
+    /// The frontend of an address for clients outside the cluster.
+    pub fn external(addr: FrontendAddr) -> Self {
+        Self { addr, scope: Scope::External }
+    }
+}
+
+impl fmt::Display for FrontendKey {
+    /// The address, and ` outside` behind it if it is for clients outside the cluster.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.addr.fmt(f)?;
+        match self.scope {
+            Scope::Internal => Ok(()),
+            Scope::External => f.write_str(" outside"),
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Nodes, Namespaces and Pods, v1: where things run.
+//! Nodes, Namespaces and Pods, v1, and the cluster's service addresses: where things run.
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::name::ObjectName;
+use super::{cidr::Cidr, ip::Family, name::ObjectName};
 
 /// A node of the cluster.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,6 +14,34 @@ pub struct Node {
     pub zone: Option<Arc<str>>,
     /// `status.addresses` of type InternalIP, in the order of the object.
     pub internal_ips: Box<[IpAddr]>,
+    /// Those of type ExternalIP.
+    pub external_ips: Box<[IpAddr]>,
+    /// Ranges of its pods' addresses, the primary one first (`spec.podCIDRs`).
+    pub pod_cidrs: Box<[Cidr]>,
+    /// It is being deleted, or the cluster's autoscaler is about to: load balancers should look for
+    /// other nodes (KEP-3836).
+    pub is_leaving: bool,
+}
+
+impl Node {
+    /// Its addresses, internal ones first.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.internal_ips.iter().chain(&self.external_ips).copied()
+    }
+
+    /// The address of a family that stands for the node.
+    pub fn primary_ip(&self, family: Family) -> Option<IpAddr> {
+        self.ips().find(|ip| Family::of(*ip) == family)
+    }
+}
+
+/// Addresses of which the cluster's Services get theirs (networking.k8s.io/v1).
+#[derive(Debug, PartialEq, Eq)]
+pub struct ServiceCidr {
+    /// Its name.
+    pub name: ObjectName,
+    /// The ranges.
+    pub cidrs: Box<[Cidr]>,
 }
 
 /// A namespace.

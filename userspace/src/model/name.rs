@@ -66,6 +66,8 @@ pub enum Kind {
     Namespace,
     /// v1 Pod.
     Pod,
+    /// networking.k8s.io/v1 ServiceCIDR.
+    ServiceCidr,
     /// networking.k8s.io/v1 NetworkPolicy.
     NetworkPolicy,
     /// policy.networking.k8s.io ClusterNetworkPolicy.
@@ -87,6 +89,7 @@ impl Kind {
             Self::Node => "Node",
             Self::Namespace => "Namespace",
             Self::Pod => "Pod",
+            Self::ServiceCidr => "ServiceCIDR",
             Self::NetworkPolicy => "NetworkPolicy",
             Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
             Self::File => "File",
@@ -101,6 +104,7 @@ impl Kind {
             self,
             Self::Node
                 | Self::Namespace
+                | Self::ServiceCidr
                 | Self::ClusterNetworkPolicy
                 | Self::File
                 | Self::Directory

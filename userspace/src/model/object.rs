@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    cluster::{Namespace, Node, Pod},
+    cluster::{Namespace, Node, Pod, ServiceCidr},
     name::{Kind, ObjectName, ObjectRef},
     service::Service,
     slice::EndpointSlice,
@@ -23,6 +23,8 @@ pub enum Object {
     Namespace(Arc<Namespace>),
     /// A Pod.
     Pod(Arc<Pod>),
+    /// A ServiceCIDR.
+    ServiceCidr(Arc<ServiceCidr>),
 }
 
 impl Object {
@@ -34,6 +36,7 @@ impl Object {
             Self::Node(node) => (Kind::Node, &node.name),
             Self::Namespace(namespace) => (Kind::Namespace, &namespace.name),
             Self::Pod(pod) => (Kind::Pod, &pod.name),
+            Self::ServiceCidr(cidr) => (Kind::ServiceCidr, &cidr.name),
         };
         ObjectRef::new(kind, name.clone())
     }

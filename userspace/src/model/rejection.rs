@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::{
     addr::{FrontendAddr, Protocol},
+    cidr::Cidr,
     ip::Family,
     name::{ObjectRef, ServiceName},
 };
@@ -88,6 +89,63 @@ pub enum RejectReason {
         /// The text.
         text: String,
     },
+    /// Text that is not a range of addresses.
+    #[error("{field}: '{text}' is not a range of addresses")]
+    BadRange {
+        /// Where it stands.
+        field: &'static str,
+        /// The text.
+        text: String,
+    },
+    /// Source ranges that all cannot be read: nobody is let in, or a typing error would let in all.
+    #[error("no source range for {family} can be read: nobody may use its {family} load balancer")]
+    NoSourceRange {
+        /// The family.
+        family: Family,
+    },
+    /// A node port of a Service whose type has none.
+    #[error("port '{name}': node port {number} is not used, the type is ClusterIP")]
+    NodePortUnused {
+        /// Name of the port.
+        name: String,
+        /// The node port.
+        number: i32,
+    },
+    /// Two ports of a Service have the same node port and protocol.
+    #[error("port '{name}': node port {number}/{protocol} repeats that of an earlier port")]
+    DuplicateNodePort {
+        /// Name of the later port.
+        name: String,
+        /// The node port.
+        number: u16,
+        /// The protocol.
+        protocol: Protocol,
+    },
+    /// A health check port outside 1 to 65535.
+    #[error("healthCheckNodePort: {number} is not between 1 and 65535")]
+    HealthCheckOutOfRange {
+        /// The number.
+        number: i32,
+    },
+    /// Text that is not a time.
+    #[error("{field}: '{text}' is not a time")]
+    BadTime {
+        /// Where it stands.
+        field: &'static str,
+        /// The text.
+        text: String,
+    },
+    /// External addresses are switched off (`AllowServiceExternalIPs`).
+    #[error("externalIPs are not used: they are switched off")]
+    ExternalIpsOff,
+    /// A range of service addresses beyond those the maps have room for.
+    #[error("{cidr} is not used: there is room for {room} ranges of a family")]
+    TooManyServiceCidrs {
+        /// The range.
+        cidr: Cidr,
+        /// How many there may be.
+        room: usize,
+    },
     /// An address of the other family.
     #[error("{field}: {text} is not an {expected} address")]
     WrongFamily {
@@ -148,9 +206,6 @@ pub enum RejectReason {
         /// The word.
         value: String,
     },
-    /// Affinity is asked for, and the programs of this build do not know it.
-    #[error("session affinity is not applied by this build: connections spread over all backends")]
-    AffinityNotApplied,
     /// A session affinity timeout outside 1 to 86400 seconds.
     #[error("session affinity: {seconds} s is not between 1 and 86400, 10800 is used")]
     AffinityOutOfRange {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{addr::Protocol, ip::Family, name::ServiceName};
+use super::{addr::Protocol, cidr::Cidr, ip::Family, name::ServiceName};
 
 /// A Service that has something to serve: not headless, not an ExternalName, not another proxy's.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,10 +20,22 @@ pub struct Service {
     pub service_type: ServiceType,
     /// Its cluster addresses.
     pub cluster_ips: ClusterIps,
+    /// Addresses that somebody routes to the nodes (`spec.externalIPs`).
+    pub external_ips: Box<[IpAddr]>,
+    /// Addresses of its load balancer that are ours to serve (`status.loadBalancer.ingress` without
+    /// those of mode `Proxy`).
+    pub load_balancer_ips: Box<[IpAddr]>,
+    /// Who may use the addresses of its load balancer.
+    pub source_ranges: SourceRanges,
     /// Its ports, in the order of the object; no two have the same number and protocol.
     pub ports: Box<[ServicePort]>,
     /// Which endpoints traffic to the cluster address may reach.
     pub internal_traffic_policy: TrafficPolicy,
+    /// Which endpoints traffic to its other addresses may reach, if it comes from outside.
+    pub external_traffic_policy: TrafficPolicy,
+    /// Where the load balancer asks whether this node has endpoints; only with a load balancer and
+    /// the external policy `Local`.
+    pub health_check_node_port: Option<u16>,
     /// Stickiness by client address, with its timeout; `None` without.
     pub affinity: Option<Duration>,
 }
@@ -104,6 +116,60 @@ impl ClusterIps {
     }
 }
 
+/// Who may use the addresses of a load balancer, by family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceRanges {
+    /// Of the IPv4 addresses.
+    pub v4: Sources,
+    /// Of the IPv6 addresses.
+    pub v6: Sources,
+}
+
+impl SourceRanges {
+    /// Who may use the addresses of a family.
+    pub fn get(&self, family: Family) -> &Sources {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+}
+
+/// Who may use an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Sources {
+    /// Everybody.
+    #[default]
+    All,
+    /// Who is in one of the ranges; nobody if there are none.
+    Only(Box<[Cidr]>),
+}
+
+/// What an address is to its Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AddressKind {
+    /// A cluster address.
+    ClusterIp,
+    /// An address of its load balancer.
+    LoadBalancer,
+    /// An external address.
+    ExternalIp,
+    /// Any of the node's own addresses.
+    NodePort,
+}
+
+impl AddressKind {
+    /// The word shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::LoadBalancer => "LoadBalancer",
+            Self::ExternalIp => "ExternalIP",
+            Self::NodePort => "NodePort",
+        }
+    }
+}
+
 /// A port of a Service. Its name and protocol are its identity and tie it to the slices' ports.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ServicePort {
@@ -113,4 +179,6 @@ pub struct ServicePort {
     pub port: u16,
     /// Transport protocol.
     pub protocol: Protocol,
+    /// The number that clients dial at the node's own addresses, if it has one.
+    pub node_port: Option<u16>,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! EndpointSlices, discovery.k8s.io/v1: the addresses that may answer for a Service.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use super::{
     addr::Protocol,
@@ -22,6 +22,8 @@ pub struct EndpointSlice {
     pub ports: Box<[SlicePort]>,
     /// The endpoints, in the order of the object.
     pub endpoints: Box<[Endpoint]>,
+    /// When what it tells began to be so (`endpoints.kubernetes.io/last-change-trigger-time`).
+    pub trigger_time: Option<SystemTime>,
 }
 
 /// A port of every endpoint of a slice.

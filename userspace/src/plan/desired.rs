@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The planner's output: numbers and addresses only; everything Kubernetes-shaped is resolved.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use crate::model::addr::{BackendAddr, FrontendAddr};
+use crate::model::{
+    addr::{BackendAddr, FrontendKey},
+    cidr::Cidr,
+    ip::Family,
+};
 
 /// What happens to a new connection when a frontend has no usable backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +17,20 @@ pub enum NoBackend {
     Reject,
     /// The packet is dropped: endpoints exist, but the traffic policy excludes them.
     Drop,
+}
+
+/// Whose address is replaced by one of the node's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Masquerade {
+    /// Nobody's.
+    #[default]
+    Nobody,
+    /// That of clients that are no local pods, on their way to another node.
+    Others,
+    /// That of every client, on its way to another node.
+    Remote,
+    /// That of every client, also on its way to a pod of this node.
+    Always,
 }
 
 /// A backend of a frontend.
@@ -31,16 +49,59 @@ pub struct DesiredFrontend {
     pub service: Arc<str>,
     /// Backends for new connections, sorted by address, without duplicates.
     pub backends: Vec<DesiredBackend>,
-    /// Endpoints that take no new connections but may have old ones (terminating or unready):
-    /// sorted, disjoint from `backends`.
+    /// Endpoints that take no new connections but still serve old ones: sorted, disjoint from
+    /// `backends`.
     pub draining: Vec<DesiredBackend>,
     /// The answer when `backends` is empty.
     pub no_backend: NoBackend,
     /// Session affinity by client address, with its timeout.
     pub affinity: Option<Duration>,
+    /// Clients outside the cluster have the frontend of the other scope.
+    pub is_split: bool,
+    /// Whose address is replaced.
+    pub masquerade: Masquerade,
+    /// Who may use it; `None` for everybody. Equal for all restricted frontends of a service port
+    /// in a family.
+    pub source_ranges: Option<Arc<[Cidr]>>,
 }
 
-/// A change of the desired state: for each frontend its new value, or `None` if it is to go.
+/// Ranges of the cluster's service addresses, by family, sorted: what in them no service has is
+/// dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterRanges {
+    /// IPv4.
+    pub v4: Vec<Cidr>,
+    /// IPv6.
+    pub v6: Vec<Cidr>,
+}
+
+impl ClusterRanges {
+    /// The ranges of a family.
+    pub fn get(&self, family: Family) -> &[Cidr] {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+}
+
+/// A change of the desired state.
 ///
 /// Ordered, so that equal changes are written in equal order.
-pub type Changes = BTreeMap<FrontendAddr, Option<DesiredFrontend>>;
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// For each frontend its new value, or `None` if it is to go.
+    pub frontends: BTreeMap<FrontendKey, Option<DesiredFrontend>>,
+    /// For each address that has frontends, or at which node ports answer, the flags of what else is
+    /// sent to it (`pintle_abi::service::wildcard_flags`); `None` if it is neither any more.
+    pub wildcards: BTreeMap<IpAddr, Option<u32>>,
+    /// The cluster's service addresses, if they change.
+    pub cluster_ranges: Option<ClusterRanges>,
+}
+
+impl Changes {
+    /// Nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.frontends.is_empty() && self.wildcards.is_empty() && self.cluster_ranges.is_none()
+    }
+}

@@ -3,12 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{known, planner::Planner, selection};
+use super::{frontends, planner::Planner, selection};
 use crate::model::{
-    addr::{BackendAddr, FrontendAddr},
+    addr::{BackendAddr, FrontendAddr, FrontendKey, Scope},
     ip::Family,
     name::ServiceName,
-    service::{Service, ServicePort, ServiceType, TrafficPolicy},
+    service::{AddressKind, Service, ServicePort, ServiceType, TrafficPolicy},
     slice::Conditions,
 };
 
@@ -21,15 +21,17 @@ pub struct ServiceInfo {
     pub port_name: Arc<str>,
     /// Type of the service.
     pub service_type: ServiceType,
-    /// The address that clients dial.
-    pub frontend: FrontendAddr,
+    /// The address that clients dial, and for which of them it is.
+    pub frontend: FrontendKey,
+    /// What the address is to the service.
+    pub kind: AddressKind,
     /// Endpoints that are ready, on any node.
     pub ready: usize,
     /// Endpoints in any condition.
     pub total: usize,
     /// Session affinity timeout.
     pub affinity: Option<Duration>,
-    /// Traffic policy of this kind of frontend.
+    /// Which endpoints its clients may reach.
     pub traffic_policy: TrafficPolicy,
     /// Creation time of the service, seconds since 1970.
     pub created: Option<i64>,
@@ -72,19 +74,22 @@ impl Planner {
     pub fn services(&self) -> Vec<ServiceInfo> {
         let mut infos = Vec::new();
         for (service, known) in self.known().iter() {
-            for (frontend, port) in known::frontends(service) {
-                if self.claims().owner(&frontend) == Some(&service.name) {
-                    let family = Family::of(frontend.ip);
-                    let all = selection::candidates(&known.slices, port, family);
-                    let ready = all.iter().filter(|c| c.endpoint.conditions.ready).count();
-                    infos.push(info(service, port, frontend, [ready, all.len()]));
+            for (addr, kind, port) in frontends::frontends(service, self.options()) {
+                if self.claims().owner(&addr) != Some(&service.name) {
+                    continue;
+                }
+                let all = selection::candidates(&known.slices, port, Family::of(addr.ip));
+                let ready = all.iter().filter(|c| c.endpoint.conditions.ready).count();
+                for scope in [Scope::Internal, Scope::External] {
+                    let frontend = FrontendKey { addr, scope };
+                    infos.extend(info(service, (kind, port), frontend, [ready, all.len()]));
                 }
             }
         }
         infos.sort_by_cached_key(|info| {
-            let (service, addr) = (info.service.clone(), info.frontend);
+            let (service, FrontendKey { addr, scope }) = (info.service.clone(), info.frontend);
             let namespace: Arc<str> = service.namespace().into();
-            (namespace, service, addr.port, addr.protocol, addr.ip)
+            (namespace, service, addr.port, addr.protocol, addr.ip, scope)
         });
         infos
     }
@@ -96,7 +101,8 @@ impl Planner {
         else {
             return Vec::new();
         };
-        let Some(port) = known::port_of(service, frontend) else { return Vec::new() };
+        let found = frontends::find(service, self.options(), frontend);
+        let Some((_, port)) = found else { return Vec::new() };
         let all = selection::candidates(&known.slices, port, Family::of(frontend.ip));
         all.into_iter()
             .map(|candidate| BackendInfo {
@@ -112,19 +118,20 @@ impl Planner {
 
 fn info(
     service: &Service,
-    port: &ServicePort,
-    frontend: FrontendAddr,
+    (kind, port): (AddressKind, &ServicePort),
+    frontend: FrontendKey,
     [ready, total]: [usize; 2],
-) -> ServiceInfo {
-    ServiceInfo {
+) -> Option<ServiceInfo> {
+    Some(ServiceInfo {
         service: service.name.clone(),
         port_name: port.name.clone(),
         service_type: service.service_type,
         frontend,
+        kind,
         ready,
         total,
         affinity: service.affinity,
-        traffic_policy: service.internal_traffic_policy,
+        traffic_policy: frontends::policy(service, kind, frontend.scope)?,
         created: service.created,
-    }
+    })
 }

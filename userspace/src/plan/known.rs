@@ -3,14 +3,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::Arc,
 };
 
 use crate::model::{
-    addr::FrontendAddr,
-    ip::Family,
     name::{ObjectName, ServiceName},
-    service::{Service, ServicePort},
+    service::Service,
     slice::EndpointSlice,
 };
 
@@ -58,6 +57,18 @@ impl Services {
         old
     }
 
+    /// A slice.
+    pub fn slice(&self, name: &ObjectName) -> Option<&Arc<EndpointSlice>> {
+        let slices = &self.by_name.get(self.service_of.get(name)?)?.slices;
+        slices.iter().find(|slice| slice.name == *name)
+    }
+
+    /// The address of every endpoint; some more than once.
+    pub fn endpoint_ips(&self) -> impl Iterator<Item = IpAddr> {
+        let slices = self.by_name.values().flat_map(|known| &known.slices);
+        slices.flat_map(|slice| &slice.endpoints).map(|endpoint| endpoint.ip)
+    }
+
     /// Adds or replaces a slice; returns the services whose endpoints change.
     pub fn add_slice(&mut self, slice: Arc<EndpointSlice>) -> [Option<ServiceName>; 2] {
         let left = match self.service_of.insert(slice.name.clone(), slice.service.clone()) {
@@ -95,21 +106,4 @@ impl Services {
             self.by_name.remove(service);
         }
     }
-}
-
-/// The addresses of a service in one family or in both.
-pub(super) fn frontends(service: &Service) -> impl Iterator<Item = (FrontendAddr, &ServicePort)> {
-    service.cluster_ips.iter().flat_map(|ip| {
-        service
-            .ports
-            .iter()
-            .map(move |port| (FrontendAddr { ip, port: port.port, protocol: port.protocol }, port))
-    })
-}
-
-/// The port of a service that an address leads to.
-pub(super) fn port_of<'a>(service: &'a Service, addr: &FrontendAddr) -> Option<&'a ServicePort> {
-    let is_ours = service.cluster_ips.get(Family::of(addr.ip)) == Some(addr.ip);
-    let same = |port: &&ServicePort| port.port == addr.port && port.protocol == addr.protocol;
-    service.ports.iter().find(same).filter(|_| is_ours)
 }

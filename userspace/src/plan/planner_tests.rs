@@ -3,17 +3,16 @@
 
 use std::time::Duration;
 
-use proptest::{prelude::*, sample::select};
-
 use super::*;
 use crate::{
     model::{
         addr::Protocol,
+        cidr::Cidr,
         name::ObjectName,
-        service::{ClusterIps, ServiceType, TrafficPolicy},
+        service::{ClusterIps, ServicePort, ServiceType, SourceRanges, TrafficPolicy},
         slice::{Conditions, Endpoint, Hints, SlicePort},
     },
-    plan::desired::NoBackend,
+    plan::{desired::NoBackend, options::UnknownPort},
 };
 
 fn name(name: &str) -> ObjectName {
@@ -28,10 +27,19 @@ fn service(short: &str, ip: &str) -> Service {
         created: None,
         service_type: ServiceType::ClusterIp,
         cluster_ips,
-        ports: [ServicePort { name: "http".into(), port: 80, protocol: Protocol::Tcp }].into(),
+        external_ips: [].into(),
+        load_balancer_ips: [].into(),
+        source_ranges: SourceRanges::default(),
+        ports: [port("http", 80)].into(),
         internal_traffic_policy: TrafficPolicy::Cluster,
+        external_traffic_policy: TrafficPolicy::Cluster,
+        health_check_node_port: None,
         affinity: None,
     }
+}
+
+fn port(name: &str, port: u16) -> ServicePort {
+    ServicePort { name: name.into(), port, protocol: Protocol::Tcp, node_port: None }
 }
 
 fn endpoint(ip: &str) -> Endpoint {
@@ -51,6 +59,7 @@ fn slice(short: &str, of: &str, endpoints: Vec<Endpoint>) -> EndpointSlice {
         family: endpoints.first().map_or(Family::V4, |endpoint| Family::of(endpoint.ip)),
         ports: [SlicePort { name: "http".into(), port: 8080, protocol: Protocol::Tcp }].into(),
         endpoints: endpoints.into(),
+        trigger_time: None,
     }
 }
 
@@ -63,8 +72,26 @@ fn put_slice(slice: EndpointSlice) -> Event {
 }
 
 fn put_node(short: &str, zone: Option<&str>) -> Event {
-    let (name, zone) = (ObjectName::cluster(short), zone.map(Arc::from));
-    Event::Apply(Object::Node(Node { name, zone, internal_ips: [].into() }.into()))
+    put_whole_node(Node { zone: zone.map(Arc::from), ..node(short) })
+}
+
+fn node(short: &str) -> Node {
+    Node {
+        name: ObjectName::cluster(short),
+        zone: None,
+        internal_ips: [].into(),
+        external_ips: [].into(),
+        pod_cidrs: [].into(),
+        is_leaving: false,
+    }
+}
+
+fn put_whole_node(node: Node) -> Event {
+    Event::Apply(Object::Node(node.into()))
+}
+
+fn new_planner() -> Planner {
+    Planner::new("here", Options::default())
 }
 
 fn delete(kind: Kind, short: &str) -> Event {
@@ -72,7 +99,7 @@ fn delete(kind: Kind, short: &str) -> Event {
 }
 
 fn synced() -> Planner {
-    let mut planner = Planner::new("here");
+    let mut planner = new_planner();
     planner.apply([Event::Synced]);
     planner
 }
@@ -82,17 +109,17 @@ fn text(changes: &Changes) -> Vec<String> {
     let list = |backends: &[crate::plan::desired::DesiredBackend]| {
         backends.iter().map(|backend| format!(" {}", backend.addr)).collect::<String>()
     };
-    let line = |(addr, frontend): (&FrontendAddr, &Option<DesiredFrontend>)| match frontend {
+    let line = |(addr, frontend): (&FrontendKey, &Option<DesiredFrontend>)| match frontend {
         None => format!("{addr} -"),
         Some(f) if f.draining.is_empty() => format!("{addr} {}{}", f.service, list(&f.backends)),
         Some(f) => format!("{addr} {}{} !{}", f.service, list(&f.backends), list(&f.draining)),
     };
-    changes.iter().map(line).collect()
+    changes.frontends.iter().map(line).collect()
 }
 
 #[test]
 fn nothing_is_told_before_the_source_is_synced() {
-    let mut planner = Planner::new("here");
+    let mut planner = new_planner();
     assert!(planner.apply([put_service(service("web", "10.96.0.1"))]).is_empty());
     assert!(!planner.is_synced());
     let slice = put_slice(slice("web-a", "web", vec![endpoint("10.1.0.1")]));
@@ -146,7 +173,7 @@ fn a_new_address_or_port_replaces_the_old_one() {
     assert_eq!(text(&changes), ["10.96.0.1:80/TCP -", "10.96.0.9:80/TCP shop/web:http"]);
 
     let mut moved = service("web", "10.96.0.9");
-    moved.ports = [ServicePort { name: "".into(), port: 81, protocol: Protocol::Udp }].into();
+    moved.ports = [ServicePort { protocol: Protocol::Udp, ..port("", 81) }].into();
     let changes = planner.apply([put_service(moved)]);
     assert_eq!(text(&changes), ["10.96.0.9:80/TCP -", "10.96.0.9:81/UDP shop/web"]);
 }
@@ -182,7 +209,7 @@ fn affinity_and_refusal_are_carried_over() {
     let mut planner = synced();
     let changes =
         planner.apply([put_service(sticky), put_slice(slice("web-a", "web", vec![away]))]);
-    let frontend = changes.values().next().unwrap().as_ref().unwrap();
+    let frontend = changes.frontends.values().next().unwrap().as_ref().unwrap();
     assert_eq!(frontend.affinity, Some(Duration::from_secs(600)));
     assert_eq!(frontend.no_backend, NoBackend::Drop);
     assert_eq!((frontend.backends.len(), frontend.draining.len()), (0, 1));
@@ -281,137 +308,13 @@ fn services_and_backends_can_be_listed() {
         .collect();
     assert_eq!(listed, ["shop api 10.96.0.2:80/TCP 0/0", "shop web 10.96.0.1:80/TCP 1/2"]);
 
-    let frontend = planner.services()[1].frontend;
+    let frontend = planner.services()[1].frontend.addr;
     let backends = planner.backends(&frontend);
     assert_eq!(backends.len(), 2);
     assert_eq!(backends[0].pod.as_deref(), Some("web-1"));
     assert!(backends[0].local && !backends[1].local);
     assert!(!backends[1].conditions.ready);
     assert!(planner.backends(&FrontendAddr { port: 1, ..frontend }).is_empty());
-}
-
-fn any_service() -> impl Strategy<Value = Event> {
-    (
-        select(vec!["a", "b", "c"]),
-        select(vec!["10.96.0.1", "10.96.0.2", "fd00::1"]),
-        select(vec![None, Some(1), Some(2)]),
-        select(vec![80_u16, 81]),
-        any::<bool>(),
-        any::<bool>(),
-    )
-        .prop_map(|(short, ip, created, port, local, dual)| {
-            let mut service = service(short, ip);
-            service.created = created;
-            service.ports[0].port = port;
-            if local {
-                service.internal_traffic_policy = TrafficPolicy::Local;
-            }
-            if dual {
-                service.cluster_ips.add("fd00::2".parse().unwrap());
-            }
-            put_service(service)
-        })
-}
-
-fn any_endpoint() -> impl Strategy<Value = Endpoint> {
-    (1..5_u8, any::<[bool; 3]>(), select(vec!["", "here", "there"]), 0..4_u8).prop_map(
-        |(octet, [ready, serving, terminating], node, hint)| {
-            let list = |word: &str| -> Box<[Arc<str>]> { [word.into()].into() };
-            let hints = match hint {
-                0 => None,
-                1 => Some(Hints { zones: list("a"), nodes: [].into() }),
-                2 => Some(Hints { zones: list("b"), nodes: list("here") }),
-                _ => Some(Hints { zones: [].into(), nodes: list("there") }),
-            };
-            Endpoint {
-                ip: [10, 1, 0, octet].into(),
-                conditions: Conditions { ready, serving, terminating },
-                node: (!node.is_empty()).then(|| node.into()),
-                pod: None,
-                hints: hints.map(Arc::new),
-            }
-        },
-    )
-}
-
-fn any_event() -> impl Strategy<Value = Event> {
-    let slices = select(vec!["s1", "s2", "s3"]);
-    let services = select(vec!["a", "b", "c", "d"]);
-    prop_oneof![
-        4 => any_service(),
-        6 => (slices.clone(), services.clone(), prop::collection::vec(any_endpoint(), 0..4))
-            .prop_map(|(short, of, endpoints)| put_slice(slice(short, of, endpoints))),
-        1 => services.prop_map(|short| delete(Kind::Service, short)),
-        1 => slices.prop_map(|short| delete(Kind::EndpointSlice, short)),
-        1 => (select(vec!["here", "there"]), select(vec![None, Some("a"), Some("b")]))
-            .prop_map(|(short, zone)| put_node(short, zone)),
-        1 => select(vec!["here", "there"]).prop_map(|short| {
-            Event::Delete(ObjectRef::new(Kind::Node, ObjectName::cluster(short)))
-        }),
-    ]
-}
-
-/// What is known after all events: the last event of each object.
-fn final_state(events: &[Event]) -> Vec<Event> {
-    let mut last = BTreeMap::new();
-    for event in events {
-        match event {
-            Event::Apply(object) => last.insert(object.object_ref(), event.clone()),
-            Event::Delete(object) => last.remove(object),
-            Event::Rejected(..) | Event::Synced => None,
-        };
-    }
-    last.into_values().collect()
-}
-
-proptest! {
-    #[test]
-    fn increments_in_any_order_equal_a_fresh_plan(
-        batches in prop::collection::vec(prop::collection::vec(any_event(), 1..5), 1..12),
-        seed in any::<u64>(),
-    ) {
-        let mut planner = synced();
-        let mut sum = Changes::new();
-        for batch in &batches {
-            for (addr, frontend) in planner.apply(batch.clone()) {
-                match frontend {
-                    Some(frontend) => sum.insert(addr, Some(frontend)),
-                    None => sum.remove(&addr),
-                };
-            }
-        }
-
-        let mut last = final_state(&batches.concat());
-        // Any order of the final state gives the same plan.
-        last.sort_by_cached_key(|event| {
-            use std::hash::{DefaultHasher, Hash, Hasher};
-            let mut hasher = DefaultHasher::new();
-            (seed, format!("{event:?}")).hash(&mut hasher);
-            hasher.finish()
-        });
-        let mut fresh = Planner::new("here");
-        let all = fresh.apply(last.into_iter().chain([Event::Synced]));
-        prop_assert_eq!(&sum, &all);
-        prop_assert_eq!(planner.desired(), all);
-        let told = |planner: &Planner| planner.rejections().collect::<Vec<_>>();
-        prop_assert_eq!(told(&planner), told(&fresh));
-        prop_assert_eq!(planner.services(), fresh.services());
-    }
-
-    #[test]
-    fn backends_and_draining_are_sorted_and_disjoint(
-        events in prop::collection::vec(any_event(), 1..20),
-    ) {
-        let mut planner = synced();
-        planner.apply(events);
-        for frontend in planner.desired().into_values().flatten() {
-            prop_assert!(frontend.backends.is_sorted() && frontend.draining.is_sorted());
-            let mut all: Vec<_> = frontend.backends.iter().chain(&frontend.draining).collect();
-            all.sort_unstable();
-            all.dedup_by_key(|backend| backend.addr);
-            prop_assert_eq!(all.len(), frontend.backends.len() + frontend.draining.len());
-        }
-    }
 }
 
 #[test]
@@ -438,3 +341,33 @@ fn the_version_of_rejections_moves_with_them_and_not_with_endpoints() {
         (version, told) = (planner.rejections_version(), now);
     }
 }
+
+fn cidr(text: &str) -> Cidr {
+    Cidr::parse(text).unwrap()
+}
+
+/// The node's addresses: a few, by the bits of a number.
+fn node_addresses(bits: u8) -> NodeAddresses {
+    let all = ["172.18.0.2", "192.0.2.1", "127.0.0.1", "fd18::2"];
+    let of = |bits: u8| {
+        let chosen = all.iter().enumerate().filter(|(index, _)| bits & (1 << index) != 0);
+        chosen.map(|(_, ip)| ip.parse().unwrap()).collect()
+    };
+    NodeAddresses { node_ports: of(bits & (bits >> 4)), own: of(bits) }
+}
+
+/// Adds changes to what others add up to.
+fn add(sum: &mut Changes, changes: Changes) {
+    fn merge<K: Ord, V>(sum: &mut BTreeMap<K, Option<V>>, changes: BTreeMap<K, Option<V>>) {
+        sum.extend(changes);
+        sum.retain(|_, value| value.is_some());
+    }
+    merge(&mut sum.frontends, changes.frontends);
+    merge(&mut sum.wildcards, changes.wildcards);
+    sum.cluster_ranges = changes.cluster_ranges.or(sum.cluster_ranges.take());
+}
+
+#[path = "outside_tests.rs"]
+mod outside;
+#[path = "property_tests.rs"]
+mod property;

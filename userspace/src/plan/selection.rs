@@ -85,7 +85,9 @@ pub(super) fn select(
         let backend = DesiredBackend { addr: candidate.addr, local };
         if is_usable.accepts(candidate.endpoint, place) {
             selection.backends.push(backend);
-        } else {
+        } else if candidate.endpoint.conditions.serving {
+            // Who no longer serves keeps nothing: its UDP clients are to choose again. Its TCP
+            // connections go on without it being known.
             selection.draining.push(backend);
         }
     }

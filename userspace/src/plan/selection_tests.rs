@@ -55,11 +55,12 @@ fn slice(name: &str, port: u16, endpoints: &[&str]) -> Arc<EndpointSlice> {
         family: Family::V4,
         ports: [SlicePort { name: "http".into(), port, protocol: Protocol::Tcp }].into(),
         endpoints: endpoints.iter().map(|words| endpoint(words)).collect(),
+        trigger_time: None,
     })
 }
 
 fn http() -> ServicePort {
-    ServicePort { name: "http".into(), port: 80, protocol: Protocol::Tcp }
+    ServicePort { name: "http".into(), port: 80, protocol: Protocol::Tcp, node_port: None }
 }
 
 fn octets(backends: &[DesiredBackend]) -> Vec<u8> {
@@ -88,14 +89,15 @@ fn conditions_decide_under_policy_cluster() {
     for (endpoints, backends, draining) in [
         (&[][..], &[][..], &[][..]),
         (&["1 ready", "2 ready here"], &[1, 2], &[]),
-        (&["1 ready", "2 unready", "3 serving"], &[1], &[2, 3]),
+        // Who does not serve any more drains nothing.
+        (&["1 ready", "2 unready", "3 serving"], &[1], &[3]),
         // One ready endpoint anywhere, and those that terminate are not used.
-        (&["1 ready", "2 terminating", "3 stopping"], &[1], &[2, 3]),
-        (&["2 terminating", "3 stopping", "4 terminating"], &[2, 4], &[3]),
+        (&["1 ready", "2 terminating", "3 stopping"], &[1], &[2]),
+        (&["2 terminating", "3 stopping", "4 terminating"], &[2, 4], &[]),
         // Serving without being ready or terminating is never used.
         (&["1 serving"], &[], &[1]),
         (&["1 serving", "2 terminating"], &[2], &[1]),
-        (&["1 unready", "2 stopping"], &[], &[1, 2]),
+        (&["1 unready", "2 stopping"], &[], &[]),
         (&["9 ready nowhere", "3 ready"], &[3, 9], &[]),
     ] {
         check(TrafficPolicy::Cluster, endpoints, backends, draining);
@@ -119,8 +121,8 @@ fn hints_decide_when_every_ready_endpoint_has_them() {
         (&["1 ready node=here", "2 ready"], &[1, 2], &[]),
         (&["1 ready zone=b", "2 ready zone=c"], &[1, 2], &[]),
         // Only ready endpoints are asked for hints.
-        (&["1 ready zone=a", "2 ready zone=b", "3 unready"], &[1], &[2, 3]),
-        (&["1 unready zone=a", "2 ready zone=b"], &[2], &[1]),
+        (&["1 ready zone=a", "2 ready zone=b", "3 unready"], &[1], &[2]),
+        (&["1 unready zone=a", "2 ready zone=b"], &[2], &[]),
         // The fallback ignores topology.
         (&["1 terminating zone=a", "2 terminating zone=b"], &[1, 2], &[]),
     ] {
@@ -138,11 +140,11 @@ fn policy_local_uses_this_node_only() {
         // Others exist, and the policy excludes them.
         (&["1 ready"], &[], &[1], NoBackend::Drop),
         (&["1 terminating"], &[], &[1], NoBackend::Drop),
-        (&["1 unready here", "2 ready"], &[], &[1, 2], NoBackend::Drop),
+        (&["1 unready here", "2 ready"], &[], &[2], NoBackend::Drop),
         (&["1 ready nowhere"], &[], &[1], NoBackend::Drop),
         // Nobody can answer at all.
         (&[], &[], &[], NoBackend::Reject),
-        (&["1 unready here", "2 stopping", "3 serving"], &[], &[1, 2, 3], NoBackend::Reject),
+        (&["1 unready here", "2 stopping", "3 serving"], &[], &[3], NoBackend::Reject),
     ] {
         check(TrafficPolicy::Local, endpoints, backends, draining);
         assert_eq!(
@@ -198,7 +200,7 @@ fn slices_may_give_one_port_name_different_numbers() {
 #[test]
 fn name_and_protocol_and_family_tie_a_slice_port_to_a_service_port() {
     let slices = [slice("a", 8080, &["1 ready"])];
-    let port = |name: &str, protocol| ServicePort { name: name.into(), port: 80, protocol };
+    let port = |name: &str, protocol| ServicePort { name: name.into(), protocol, ..http() };
     for (port, family, count) in [
         (port("http", Protocol::Tcp), Family::V4, 1),
         (port("http", Protocol::Udp), Family::V4, 0),

@@ -10,13 +10,15 @@ use std::{
     time::Instant,
 };
 
+use pintle_abi::service::frontend_flags;
+
 use super::{
     change::Held,
     reconciler::Reconciler,
     tables::{Family, FrontendRecord, Realized, Tables},
 };
 use crate::{
-    model::addr::{BackendAddr, FrontendAddr},
+    model::addr::{BackendAddr, FrontendKey},
     plan::desired::Changes,
 };
 
@@ -26,13 +28,22 @@ impl<T: Tables> Reconciler<T> {
         for (family, id, record) in &realized.backends {
             self.families[*family as usize].backends.adopt(*id, record);
         }
-        let mut dead = [BTreeSet::new(), BTreeSet::new()];
-        for (addr, record, slots) in realized.frontends {
-            let dead = &mut dead[Family::of(addr.ip) as usize];
-            self.adopt_frontend(addr, record, &slots, dead);
+        for (service, range) in realized.source_ranges {
+            // A number that ranges are left of must not be given to somebody else.
+            self.services.reserve(service);
+            self.families[range.family() as usize].sources.adopt(service, range);
         }
-        for ip in realized.wildcards {
-            self.marks.adopt(ip);
+        for (index, range) in realized.cluster_ranges {
+            let state = &mut self.families[range.family() as usize];
+            state.cluster_ranges.adopt(index as usize, range);
+        }
+        for (ip, flags) in realized.wildcards {
+            self.marks.adopt(ip, flags);
+        }
+        let mut dead = [BTreeSet::new(), BTreeSet::new()];
+        for (key, record, slots) in realized.frontends {
+            let dead = &mut dead[Family::of(key.addr.ip) as usize];
+            self.adopt_frontend(key, record, &slots, dead);
         }
         for (family, dead) in Family::ALL.into_iter().zip(dead) {
             let state = &mut self.families[family as usize];
@@ -46,12 +57,12 @@ impl<T: Tables> Reconciler<T> {
     /// one of them leads to no backend (its id goes into `dead`).
     fn adopt_frontend(
         &mut self,
-        addr: FrontendAddr,
+        key: FrontendKey,
         record: FrontendRecord,
         slots: &[u32],
         dead: &mut BTreeSet<u32>,
     ) {
-        let state = &mut self.families[Family::of(addr.ip) as usize];
+        let state = &mut self.families[Family::of(key.addr.ip) as usize];
         let range = record.base..record.base.saturating_add(record.count);
         let free = state.slots.adopt(range.clone());
         let is_own = range.is_empty() || free == [range.clone()];
@@ -68,24 +79,30 @@ impl<T: Tables> Reconciler<T> {
         if !is_sound {
             state.disputed.slots.extend(free);
         }
+        let ranges = match record.has(frontend_flags::SOURCE_RANGES) {
+            true => state.sources.adopt_use(record.service),
+            false => Box::default(),
+        };
         state.frontends += 1;
-        self.marks.add(addr.ip);
+        self.marks.add(key.addr.ip);
         self.services.reserve(record.service);
-        let held = Held { record, ids: ids.into(), is_sound, is_counted: false };
-        self.frontends.insert(addr, held);
+        let held = Held { record, ids: ids.into(), ranges, is_sound, is_counted: false };
+        self.frontends.insert(key, held);
     }
 
     /// Completes the first desired state: frontends that the maps hold and nobody desires are to go,
     /// and service ports keep the numbers that the maps use for them.
     pub fn complete(&mut self, desired: &mut Changes) {
-        for (addr, wanted) in desired.iter() {
-            if let (Some(held), Some(wanted)) = (self.frontends.get_mut(addr), wanted) {
+        for (key, wanted) in desired.frontends.iter() {
+            if let (Some(held), Some(wanted)) = (self.frontends.get_mut(key), wanted) {
                 held.is_counted |= self.services.adopt(&wanted.service, held.record.service);
             }
         }
-        for addr in self.frontends.keys() {
-            desired.entry(*addr).or_insert(None);
+        for key in self.frontends.keys() {
+            desired.frontends.entry(*key).or_insert(None);
         }
+        self.marks.complete();
+        self.families.iter_mut().for_each(|state| state.sources.complete());
     }
 
     /// After the first desired state was applied: gives up what was adopted and nothing uses.

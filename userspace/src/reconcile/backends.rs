@@ -42,7 +42,12 @@ struct Place {
 
 impl Place {
     fn record(&self) -> BackendRecord {
-        BackendRecord { addr: self.addr, generation: self.generation, redirect: self.redirect }
+        BackendRecord {
+            addr: self.addr,
+            generation: self.generation,
+            local: self.local,
+            redirect: self.redirect,
+        }
     }
 
     /// 0 is the generation of what was never written.
@@ -72,6 +77,7 @@ impl Backends {
         self.places[id as usize] = Place {
             addr: record.addr,
             generation: record.generation,
+            local: record.local,
             redirect: record.redirect,
             ..Place::default()
         };
@@ -139,9 +145,8 @@ impl Backends {
         if let Some(&id) = self.ids.get(&backend.addr) {
             let place = &mut self.places[id as usize];
             place.uses += 1;
-            place.local = backend.local;
-            if place.redirect != redirect {
-                place.redirect = redirect;
+            if (place.local, place.redirect) != (backend.local, redirect) {
+                (place.local, place.redirect) = (backend.local, redirect);
                 self.unwritten.insert(id);
             }
             return Some(id);

@@ -3,14 +3,19 @@
 
 use std::{ops::Range, time::Instant};
 
+use pintle_abi::service::frontend_flags;
+
 use super::{
     backends::Resolve,
     reconciler::{ReconcileError, Reconciler},
     tables::{Family, FrontendRecord, Tables, WriteError},
 };
 use crate::{
-    model::addr::FrontendAddr,
-    plan::desired::{DesiredFrontend, NoBackend},
+    model::{
+        addr::{FrontendKey, Scope},
+        cidr::Cidr,
+    },
+    plan::desired::{DesiredFrontend, Masquerade, NoBackend},
 };
 
 /// A frontend as the maps hold it.
@@ -19,6 +24,8 @@ pub(super) struct Held {
     pub(super) record: FrontendRecord,
     /// Backends that it keeps alive: first those in its slots, in order, then those that drain.
     pub(super) ids: Box<[u32]>,
+    /// Source ranges that it asks for.
+    pub(super) ranges: Box<[Cidr]>,
     /// The slots are its own, and `ids` are what they hold; not so if it was adopted and
     /// contradicts itself.
     pub(super) is_sound: bool,
@@ -45,55 +52,64 @@ impl Held {
 impl<T: Tables> Reconciler<T> {
     pub(super) fn make(
         &mut self,
-        addr: &FrontendAddr,
+        key: &FrontendKey,
         desired: Option<&DesiredFrontend>,
         resolve: &Resolve<'_>,
         now: Instant,
     ) -> Result<(), ReconcileError> {
         match desired {
-            Some(desired) => self.put(addr, desired, resolve, now),
-            None => Ok(self.remove(addr, now)?),
+            Some(desired) => self.put(key, desired, resolve, now),
+            None => self.remove(key, now),
         }
     }
 
     fn put(
         &mut self,
-        addr: &FrontendAddr,
+        key: &FrontendKey,
         desired: &DesiredFrontend,
         resolve: &Resolve<'_>,
         now: Instant,
     ) -> Result<(), ReconcileError> {
-        let family = Family::of(addr.ip);
-        self.check_room(addr, desired)?;
+        let family = Family::of(key.addr.ip);
+        if desired.is_split && !self.frontends.contains_key(&FrontendKey::external(key.addr)) {
+            return Err(ReconcileError::Waits);
+        }
+        self.check_room(key, desired)?;
         let ids = self.acquire(family, desired, resolve, now)?;
-        let record = match self.write(addr, desired, &ids) {
+        let record = match self.write(key, desired, &ids) {
             Ok(record) => record,
             Err(error) => {
                 self.release(family, &ids, now);
                 return Err(error);
             }
         };
-        let held = Held { record, ids: ids.into(), is_sound: true, is_counted: true };
+        let ranges = desired.source_ranges.as_deref().unwrap_or_default().into();
+        let held = Held { record, ids: ids.into(), ranges, is_sound: true, is_counted: true };
         let range = held.range();
-        match self.frontends.insert(*addr, held) {
+        match self.frontends.insert(*key, held) {
             Some(old) => self.give_up(family, &old, &range, now),
             None => {
                 self.families[family as usize].frontends += 1;
-                self.marks.add(addr.ip);
+                self.marks.add(key.addr.ip);
             }
         }
         Ok(())
     }
 
-    fn remove(&mut self, addr: &FrontendAddr, now: Instant) -> Result<(), WriteError> {
-        if !self.frontends.contains_key(addr) {
+    fn remove(&mut self, key: &FrontendKey, now: Instant) -> Result<(), ReconcileError> {
+        if !self.frontends.contains_key(key) {
             return Ok(());
         }
-        self.tables.remove_frontend(addr)?;
-        if let Some(old) = self.frontends.remove(addr) {
-            let family = Family::of(addr.ip);
+        let internal = self.frontends.get(&FrontendKey::internal(key.addr));
+        let is_split = internal.is_some_and(|other| other.record.has(frontend_flags::SPLIT));
+        if key.scope == Scope::External && is_split {
+            return Err(ReconcileError::Waits);
+        }
+        self.tables.remove_frontend(key)?;
+        if let Some(old) = self.frontends.remove(key) {
+            let family = Family::of(key.addr.ip);
             self.families[family as usize].frontends -= 1;
-            self.marks.remove(addr.ip);
+            self.marks.remove(key.addr.ip);
             self.give_up(family, &old, &(0..0), now);
         }
         Ok(())
@@ -102,10 +118,10 @@ impl<T: Tables> Reconciler<T> {
     /// Refuses a change before anything is written, if not all of it has room.
     fn check_room(
         &self,
-        addr: &FrontendAddr,
+        key: &FrontendKey,
         desired: &DesiredFrontend,
     ) -> Result<(), ReconcileError> {
-        let family = Family::of(addr.ip);
+        let family = Family::of(key.addr.ip);
         let state = &self.families[family as usize];
         let check = |map, wanted: usize, room: usize| match wanted > room {
             true => Err(ReconcileError::Full { map, wanted, room }),
@@ -114,17 +130,20 @@ impl<T: Tables> Reconciler<T> {
         let missing = state.backends.missing(desired.backends.iter().chain(&desired.draining));
         check("BACKENDS", missing, state.backends.room())?;
         let ids = desired.backends.iter().map(|backend| state.backends.id_of(&backend.addr));
-        let old = self.frontends.get(addr);
+        let old = self.frontends.get(key);
         if !old.is_some_and(|old| old.has_slots(ids)) {
             check("SLOTS", desired.backends.len(), state.slots.longest() as usize)?;
         }
         if old.is_none() {
-            let wanted = 1 + usize::from(!self.marks.contains(&addr.ip));
+            let wanted = 1 + self.marks.missing(&key.addr.ip);
             let used = state.frontends + self.marks.count(family);
             let capacity = self.tables.frontend_capacity(family) as usize;
             check("FRONTENDS", wanted, capacity.saturating_sub(used))?;
         }
-        Ok(())
+        let ranges = desired.source_ranges.as_deref().unwrap_or_default();
+        let missing = state.sources.missing(self.services.id_of(&desired.service), ranges);
+        let capacity = self.tables.source_range_capacity(family) as usize;
+        check("SOURCE_RANGES", missing, capacity.saturating_sub(state.sources.count()))
     }
 
     /// Ids of all backends of a frontend, those for its slots first.
@@ -148,17 +167,17 @@ impl<T: Tables> Reconciler<T> {
         Ok(ids)
     }
 
-    /// Writes backends, slots and frontend, as far as the maps do not hold them.
+    /// Writes backends, slots, source ranges and frontend, as far as the maps do not hold them.
     fn write(
         &mut self,
-        addr: &FrontendAddr,
+        key: &FrontendKey,
         desired: &DesiredFrontend,
         ids: &[u32],
     ) -> Result<FrontendRecord, ReconcileError> {
-        let family = Family::of(addr.ip);
+        let family = Family::of(key.addr.ip);
         self.write_backends(family)?;
         let slots = &ids[..desired.backends.len()];
-        let old = self.frontends.get(addr).filter(|old| old.is_sound);
+        let old = self.frontends.get(key).filter(|old| old.is_sound);
         let old_record = old.map(|old| old.record);
         let kept = old.filter(|old| old.has_slots(slots.iter().copied().map(Some)));
         let (range, is_new) = match kept {
@@ -167,16 +186,37 @@ impl<T: Tables> Reconciler<T> {
         };
         let service = self.services.acquire(&desired.service);
         let record = record(desired, service, &range);
-        if old_record != Some(record)
-            && let Err(error) = self.tables.put_frontend(addr, &record)
-        {
-            self.services.release(service);
-            if is_new {
-                self.families[family as usize].slots.give_back(range);
+        let ranges = desired.source_ranges.as_deref().unwrap_or_default();
+        let changed = Some(&record).filter(|record| old_record != Some(**record));
+        match self.write_frontend(key, ranges, service, changed) {
+            Ok(()) => Ok(record),
+            Err(error) => {
+                self.services.release(service);
+                if is_new {
+                    self.families[family as usize].slots.give_back(range);
+                }
+                Err(error.into())
             }
-            return Err(error.into());
         }
-        Ok(record)
+    }
+
+    /// Writes source ranges and, if it changes, the frontend that asks for them.
+    fn write_frontend(
+        &mut self,
+        key: &FrontendKey,
+        ranges: &[Cidr],
+        service: u32,
+        changed: Option<&FrontendRecord>,
+    ) -> Result<(), WriteError> {
+        let family = Family::of(key.addr.ip);
+        let sources = &mut self.families[family as usize].sources;
+        sources.acquire(family, service, ranges, &mut self.tables)?;
+        let Some(record) = changed else { return Ok(()) };
+        let written = self.tables.put_frontend(key, record);
+        if written.is_err() {
+            sources.release(service, ranges);
+        }
+        written
     }
 
     pub(super) fn write_backends(&mut self, family: Family) -> Result<(), WriteError> {
@@ -210,6 +250,7 @@ impl<T: Tables> Reconciler<T> {
 
     /// Gives up what a frontend held, now that it leads to the slots in `kept`.
     fn give_up(&mut self, family: Family, old: &Held, kept: &Range<u32>, now: Instant) {
+        self.release_ranges_later(family, old.record.service, &old.ranges, now);
         if old.is_counted {
             self.services.release(old.record.service);
         }
@@ -236,9 +277,25 @@ pub(super) fn record(
         service,
         base: range.start,
         count: range.end - range.start,
-        silent: desired.no_backend == NoBackend::Drop,
+        flags: flags(desired),
         affinity_seconds: desired
             .affinity
             .map_or(0, |timeout| timeout.as_secs().try_into().unwrap_or(u32::MAX)),
     }
+}
+
+fn flags(desired: &DesiredFrontend) -> u32 {
+    let silent = match desired.no_backend {
+        NoBackend::Drop => frontend_flags::DROP,
+        NoBackend::Reject => 0,
+    };
+    let masquerade = match desired.masquerade {
+        Masquerade::Nobody => 0,
+        Masquerade::Others => frontend_flags::MASQUERADE_OTHERS,
+        Masquerade::Remote => frontend_flags::MASQUERADE,
+        Masquerade::Always => frontend_flags::MASQUERADE | frontend_flags::MASQUERADE_LOCAL,
+    };
+    let split = if desired.is_split { frontend_flags::SPLIT } else { 0 };
+    let ranges = if desired.source_ranges.is_some() { frontend_flags::SOURCE_RANGES } else { 0 };
+    silent | masquerade | split | ranges
 }

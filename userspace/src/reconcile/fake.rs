@@ -8,11 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pintle_abi::service::frontend_flags;
+
 use super::{
     reconciler::GRACE,
     tables::{BackendRecord, Family, FrontendRecord, Realized, Tables, WriteError},
 };
-use crate::model::addr::{BackendAddr, FrontendAddr};
+use crate::model::{
+    addr::{BackendAddr, FrontendKey},
+    cidr::Cidr,
+};
 
 /// Maps in memory.
 #[derive(Debug)]
@@ -20,10 +25,15 @@ pub struct FakeTables {
     pub slot_capacity: u32,
     pub backend_capacity: u32,
     pub frontend_capacity: u32,
-    pub frontends: BTreeMap<FrontendAddr, FrontendRecord>,
-    pub marks: BTreeSet<IpAddr>,
+    pub source_range_capacity: u32,
+    pub frontends: BTreeMap<FrontendKey, FrontendRecord>,
+    /// Wildcard entries with their flags.
+    pub marks: BTreeMap<IpAddr, u32>,
     pub backends: BTreeMap<(Family, u32), BackendRecord>,
     pub slots: BTreeMap<(Family, u32), u32>,
+    /// Source ranges by service port.
+    pub source_ranges: BTreeSet<(u32, Cidr)>,
+    pub cluster_ranges: BTreeMap<(Family, u32), Cidr>,
     /// Number of writes that were tried.
     pub writes: usize,
     /// Every write fails after this many more.
@@ -44,10 +54,13 @@ impl FakeTables {
             slot_capacity: 64,
             backend_capacity: 64,
             frontend_capacity: 64,
+            source_range_capacity: 64,
             frontends: BTreeMap::new(),
-            marks: BTreeSet::new(),
+            marks: BTreeMap::new(),
             backends: BTreeMap::new(),
             slots: BTreeMap::new(),
+            source_ranges: BTreeSet::new(),
+            cluster_ranges: BTreeMap::new(),
             writes: 0,
             dies_after: None,
             failures: 0,
@@ -65,28 +78,30 @@ impl FakeTables {
 
     /// What an agent reads at its start.
     pub fn realized(&self) -> Realized {
-        let ids = |addr: &FrontendAddr, record: &FrontendRecord| {
+        let ids = |key: &FrontendKey, record: &FrontendRecord| {
             let range = record.base..record.base.saturating_add(record.count);
             match range.end <= self.slot_capacity {
-                true => range.map(|slot| self.slot(Family::of(addr.ip), slot)).collect(),
+                true => range.map(|slot| self.slot(Family::of(key.addr.ip), slot)).collect(),
                 false => Vec::new(),
             }
         };
         Realized {
             frontends: self.frontends.iter().map(|(a, r)| (*a, *r, ids(a, r))).collect(),
-            wildcards: self.marks.iter().copied().collect(),
+            wildcards: self.marks.iter().map(|(ip, flags)| (*ip, *flags)).collect(),
             backends: self.backends.iter().map(|((f, id), r)| (*f, *id, *r)).collect(),
+            source_ranges: self.source_ranges.iter().copied().collect(),
+            cluster_ranges: self.cluster_ranges.iter().map(|((_, i), r)| (*i, *r)).collect(),
         }
     }
 
     /// Where a new connection to a frontend may go.
-    pub fn reached(&self, addr: &FrontendAddr) -> Option<Vec<BackendAddr>> {
-        let family = Family::of(addr.ip);
-        let record = self.frontends.get(addr)?;
+    pub fn reached(&self, key: &FrontendKey) -> Option<Vec<BackendAddr>> {
+        let family = Family::of(key.addr.ip);
+        let record = self.frontends.get(key)?;
         let reach = |slot| {
             let id = self.slot(family, slot);
             let backend = self.backends.get(&(family, id)).and_then(|backend| backend.addr);
-            backend.unwrap_or_else(|| panic!("{addr}: slot {slot} leads to {id}, not a backend"))
+            backend.unwrap_or_else(|| panic!("{key}: slot {slot} leads to {id}, not a backend"))
         };
         Some((record.base..record.base + record.count).map(reach).collect())
     }
@@ -106,24 +121,34 @@ impl FakeTables {
     fn write(
         &mut self,
         map: &'static str,
-        of: Option<&FrontendAddr>,
+        of: Option<&FrontendKey>,
         write: impl FnOnce(&mut Self),
     ) -> Result<(), WriteError> {
         self.writes += 1;
         if self.fails() {
             return Err(WriteError { map, source: "injected".into() });
         }
-        let reached = |tables: &Self| -> BTreeMap<FrontendAddr, _> {
-            let others = tables.frontends.keys().filter(|addr| Some(*addr) != of);
-            others.map(|addr| (*addr, tables.reached(addr))).collect()
+        let reached = |tables: &Self| -> BTreeMap<FrontendKey, _> {
+            let others = tables.frontends.keys().filter(|key| Some(*key) != of);
+            others.map(|key| (*key, tables.reached(key))).collect()
         };
         let before = reached(self);
         write(self);
         assert_eq!(before, reached(self), "a write to {map} changed what others lead to");
-        if let Some(addr) = of {
-            self.reached(addr);
+        if let Some(key) = of {
+            self.reached(key);
+            self.assert_complete(key);
         }
         Ok(())
+    }
+
+    /// Who is told that clients outside the cluster have a frontend of their own finds it.
+    fn assert_complete(&self, key: &FrontendKey) {
+        let internal = self.frontends.get(&FrontendKey::internal(key.addr));
+        if internal.is_some_and(|record| record.has(frontend_flags::SPLIT)) {
+            let external = FrontendKey::external(key.addr);
+            assert!(self.frontends.contains_key(&external), "{external} is missing");
+        }
     }
 
     fn fails(&mut self) -> bool {
@@ -140,9 +165,9 @@ impl FakeTables {
     }
 
     /// A reader that has just read the old value of a frontend may hold its slots and ids.
-    fn leave(&mut self, addr: &FrontendAddr) {
-        let Some(record) = self.frontends.get(addr).copied() else { return };
-        let family = Family::of(addr.ip);
+    fn leave(&mut self, key: &FrontendKey) {
+        let Some(record) = self.frontends.get(key).copied() else { return };
+        let family = Family::of(key.addr.ip);
         for slot in record.base..record.base + record.count {
             self.left_slots.insert((family, slot), self.now);
             self.left_ids.insert((family, self.slot(family, slot)), self.now);
@@ -167,6 +192,10 @@ impl Tables for FakeTables {
 
     fn frontend_capacity(&self, _: Family) -> u32 {
         self.frontend_capacity
+    }
+
+    fn source_range_capacity(&self, _: Family) -> u32 {
+        self.source_range_capacity
     }
 
     fn put_backends(
@@ -201,34 +230,76 @@ impl Tables for FakeTables {
 
     fn put_frontend(
         &mut self,
-        addr: &FrontendAddr,
+        key: &FrontendKey,
         record: &FrontendRecord,
     ) -> Result<(), WriteError> {
-        self.write("FRONTENDS", Some(addr), |tables| {
-            tables.leave(addr);
-            tables.frontends.insert(*addr, *record);
+        self.write("FRONTENDS", Some(key), |tables| {
+            tables.leave(key);
+            tables.frontends.insert(*key, *record);
             let used = tables.frontends.len() + tables.marks.len();
             assert!(used <= 2 * tables.frontend_capacity as usize, "FRONTENDS overflows");
         })
     }
 
-    fn remove_frontend(&mut self, addr: &FrontendAddr) -> Result<(), WriteError> {
-        self.write("FRONTENDS", Some(addr), |tables| {
-            tables.leave(addr);
-            tables.frontends.remove(addr);
+    fn remove_frontend(&mut self, key: &FrontendKey) -> Result<(), WriteError> {
+        self.write("FRONTENDS", Some(key), |tables| {
+            tables.leave(key);
+            tables.frontends.remove(key);
         })
     }
 
-    fn put_wildcard(&mut self, ip: IpAddr) -> Result<(), WriteError> {
+    fn put_wildcard(&mut self, ip: IpAddr, flags: u32) -> Result<(), WriteError> {
+        assert!(!ip.is_unspecified(), "node ports have no mark");
         self.write("FRONTENDS", None, |tables| {
-            tables.marks.insert(ip);
+            tables.marks.insert(ip, flags);
         })
     }
 
     fn remove_wildcard(&mut self, ip: IpAddr) -> Result<(), WriteError> {
-        assert!(self.frontends.keys().all(|addr| addr.ip != ip), "{ip} has frontends");
+        assert!(self.frontends.keys().all(|key| key.addr.ip != ip), "{ip} has frontends");
         self.write("FRONTENDS", None, |tables| {
             tables.marks.remove(&ip);
+        })
+    }
+
+    fn put_source_range(
+        &mut self,
+        family: Family,
+        service: u32,
+        range: Cidr,
+    ) -> Result<(), WriteError> {
+        assert_eq!(range.family(), family);
+        let of_family = self.source_ranges.iter().filter(|(_, range)| range.family() == family);
+        let room = self.source_range_capacity as usize;
+        assert!(of_family.count() < room, "SOURCE_RANGES overflows");
+        self.write("SOURCE_RANGES", None, |tables| {
+            tables.source_ranges.insert((service, range));
+        })
+    }
+
+    fn remove_source_range(
+        &mut self,
+        family: Family,
+        service: u32,
+        range: Cidr,
+    ) -> Result<(), WriteError> {
+        assert_eq!(range.family(), family);
+        self.write("SOURCE_RANGES", None, |tables| {
+            tables.source_ranges.remove(&(service, range));
+        })
+    }
+
+    fn put_cluster_range(
+        &mut self,
+        family: Family,
+        index: u32,
+        range: Option<Cidr>,
+    ) -> Result<(), WriteError> {
+        self.write("CLUSTER_RANGES", None, |tables| {
+            match range {
+                Some(range) => tables.cluster_ranges.insert((family, index), range),
+                None => tables.cluster_ranges.remove(&(family, index)),
+            };
         })
     }
 }

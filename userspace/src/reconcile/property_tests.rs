@@ -15,7 +15,16 @@ enum Step {
         silent: bool,
         affinity: u8,
         service: u8,
+        restricted: u8,
     },
+    /// Both frontends of an address, or one of them for all again.
+    Split {
+        index: u8,
+        backends: u16,
+        local: u16,
+    },
+    Mark(u8, u8),
+    Ranges(u8),
     Remove(u8),
     Retry,
     Pass(u8),
@@ -30,19 +39,19 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let put = (0u8..10, any::<u16>(), any::<u16>(), any::<bool>(), 0u8..3, 0u8..4);
-    let put = put.prop_map(|(index, backends, draining, silent, affinity, service)| Step::Put {
-        index,
-        backends,
-        draining,
-        silent,
-        affinity,
-        service,
+    let put = (0u8..10, any::<u16>(), any::<u16>(), any::<bool>(), 0u8..3, 0u8..4, 0u8..8);
+    let put = put.prop_map(|(index, backends, draining, silent, affinity, service, restricted)| {
+        Step::Put { index, backends, draining, silent, affinity, service, restricted }
     });
+    let split = (0u8..10, any::<u16>(), any::<u16>());
+    let split = split.prop_map(|(index, backends, local)| Step::Split { index, backends, local });
     let die = (0u8..12, 0u8..10, any::<u16>());
     let die = die.prop_map(|(after, index, backends)| Step::Die { after, index, backends });
     let step = prop_oneof![
         8 => put,
+        3 => split,
+        1 => (0u8..4, 0u8..8).prop_map(|(index, flags)| Step::Mark(index, flags)),
+        1 => any::<u8>().prop_map(Step::Ranges),
         3 => (0u8..10).prop_map(Step::Remove),
         2 => Just(Step::Retry),
         3 => (0u8..150).prop_map(Step::Pass),
@@ -58,9 +67,29 @@ fn bits(mask: u16, not: u16) -> Vec<u8> {
     (0..12u8).filter(|bit| mask & !not & (1 << bit) != 0).collect()
 }
 
+fn some_ranges(bits: u8) -> Vec<Cidr> {
+    let all = ["10.0.0.0/8", "192.0.2.0/24"];
+    let some = all.iter().enumerate().filter(|(index, _)| bits & (1 << index) != 0);
+    some.map(|(_, text)| cidr(text)).collect()
+}
+
+/// The planner takes the frontend for outsiders away in the batch in which the other changes.
+fn unite(world: &mut World, key: FrontendKey) {
+    let external = FrontendKey::external(key.addr);
+    if world.desired.remove(&external).is_some() {
+        let mut changes = world.all();
+        changes.frontends.insert(external, None);
+        if let Some(Some(inside)) = changes.frontends.get_mut(&key) {
+            inside.is_split = false;
+            world.desired.insert(key, inside.clone());
+        }
+        world.apply(changes);
+    }
+}
+
 fn make(world: &mut World, step: Step) {
     match step {
-        Step::Put { index, backends, draining, silent, affinity, service } => {
+        Step::Put { index, backends, draining, silent, affinity, service, restricted } => {
             let addr = frontend(index);
             // Half of the bits: some frontends are without backends.
             let (backends, draining) = (backends & (backends >> 3), draining & (draining >> 5));
@@ -68,9 +97,33 @@ fn make(world: &mut World, step: Step) {
             wanted.no_backend = if silent { NoBackend::Drop } else { NoBackend::Reject };
             wanted.affinity = Some(Duration::from_secs(affinity.into())).filter(|t| !t.is_zero());
             wanted.service = format!("shop/{service}").into();
+            if addr.addr.ip.is_ipv4() && restricted & 4 != 0 {
+                wanted.source_ranges = Some(some_ranges(restricted).into());
+            }
+            unite(world, addr);
             world.set(addr, Some(wanted));
         }
-        Step::Remove(index) => drop(world.set(frontend(index), None)),
+        Step::Split { index, backends, local } => {
+            let key = frontend(index);
+            let mut inside = desired(&key, &bits(backends, 0), &[]);
+            inside.is_split = true;
+            let outside = desired(&key, &bits(backends & local, 0), &bits(backends, local));
+            world.desired.extend([(key, inside), (FrontendKey::external(key.addr), outside)]);
+            let all = world.all();
+            world.apply(all);
+        }
+        Step::Mark(index, flags) => {
+            world.mark(&frontend(index).addr.ip.to_string(), flags.into());
+        }
+        Step::Ranges(bits) => {
+            let all = ["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16", "10.5.0.0/16"];
+            let some = all.iter().enumerate().filter(|(index, _)| bits & (1 << index) != 0);
+            world.set_ranges(&some.map(|(_, range)| *range).take(4).collect::<Vec<_>>());
+        }
+        Step::Remove(index) => {
+            unite(world, frontend(index));
+            world.set(frontend(index), None);
+        }
         Step::Retry => drop(world.retry()),
         Step::Pass(ms) => world.pass(Duration::from_millis(ms.into())),
         Step::Devices(ifindex) => {
@@ -80,6 +133,7 @@ fn make(world: &mut World, step: Step) {
         }
         Step::Die { after, index, backends } => {
             world.tables().dies_after = Some(after.into());
+            unite(world, frontend(index));
             world.put(index, &bits(backends, 0));
             world.pass(GRACE);
             world.restart();
@@ -107,7 +161,13 @@ proptest! {
             world.assert_exact();
         }
         for index in 0..10 {
+            unite(&mut world, frontend(index));
             world.set(frontend(index), None);
+        }
+        world.wildcards.clear();
+        world.set_ranges(&[]);
+        for index in 0..4 {
+            world.mark(&frontend(index).addr.ip.to_string(), 0);
         }
         world.settle();
         world.assert_empty();

@@ -12,18 +12,24 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pintle_abi::service::frontend_flags;
 use thiserror::Error;
 
 use super::{
     backends::{Backends, Resolve},
     change::Held,
+    cluster::ClusterRanges,
     marks::Marks,
     services::Services,
     slots::Slots,
+    sources::Sources,
     tables::{Family, Tables, WriteError},
 };
 use crate::{
-    model::addr::{BackendAddr, FrontendAddr},
+    model::{
+        addr::{BackendAddr, FrontendKey, Scope},
+        cidr::Cidr,
+    },
     plan::desired::{Changes, DesiredFrontend},
 };
 
@@ -44,6 +50,10 @@ pub enum ReconcileError {
         /// Entries that are left; for slots, in one piece.
         room: usize,
     },
+    /// The frontends of an address, one for either scope, change in an order, and one that comes
+    /// before has failed.
+    #[error("waits for the other frontend of the address")]
+    Waits,
     /// The kernel refused a write.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -53,9 +63,9 @@ pub enum ReconcileError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Frontends that could be programmed before, and cannot now.
-    pub failed: Vec<FrontendAddr>,
+    pub failed: Vec<FrontendKey>,
     /// Frontends that could not be programmed before, and now are.
-    pub recovered: Vec<FrontendAddr>,
+    pub recovered: Vec<FrontendKey>,
 }
 
 /// State of one family.
@@ -63,6 +73,8 @@ pub struct Outcome {
 pub(super) struct PerFamily {
     pub(super) backends: Backends,
     pub(super) slots: Slots,
+    pub(super) sources: Sources,
+    pub(super) cluster_ranges: ClusterRanges,
     /// Number of frontends.
     pub(super) frontends: usize,
     pub(super) disputed: Disputed,
@@ -83,6 +95,8 @@ struct Retired {
     family: Family,
     slots: Range<u32>,
     ids: Vec<u32>,
+    /// Source ranges of a service port.
+    ranges: (u32, Box<[Cidr]>),
 }
 
 /// Changes the maps into what they should hold.
@@ -92,10 +106,10 @@ pub struct Reconciler<T> {
     pub(super) families: [PerFamily; 2],
     pub(super) services: Services,
     pub(super) marks: Marks,
-    pub(super) frontends: HashMap<FrontendAddr, Held>,
+    pub(super) frontends: HashMap<FrontendKey, Held>,
     retired: VecDeque<Retired>,
     /// Changes that could not be made, to be tried again.
-    failed: BTreeMap<FrontendAddr, (Option<DesiredFrontend>, ReconcileError)>,
+    failed: BTreeMap<FrontendKey, (Option<DesiredFrontend>, ReconcileError)>,
     /// Why something that is due could not be written.
     due: Option<WriteError>,
     /// A sweep kept what a later one may not have to keep.
@@ -108,6 +122,8 @@ impl<T: Tables> Reconciler<T> {
         let families = Family::ALL.map(|family| PerFamily {
             backends: Backends::new(tables.backend_capacity(family)),
             slots: Slots::new(tables.slot_capacity(family)),
+            sources: Sources::default(),
+            cluster_ranges: ClusterRanges::default(),
             frontends: 0,
             disputed: Disputed::default(),
         });
@@ -137,18 +153,26 @@ impl<T: Tables> Reconciler<T> {
     /// Makes changes. One that fails leaves its frontend as it was and is tried again; the others
     /// are made.
     pub fn apply(&mut self, changes: Changes, resolve: &Resolve<'_>, now: Instant) -> Outcome {
+        for (ip, flags) in changes.wildcards {
+            self.marks.want(ip, flags);
+        }
+        if let Some(ranges) = changes.cluster_ranges {
+            for family in Family::ALL {
+                self.families[family as usize].cluster_ranges.want(ranges.get(family));
+            }
+        }
         let mut outcome = Outcome::default();
-        for (addr, desired) in self.ordered(changes) {
-            match self.make(&addr, desired.as_ref(), resolve, now) {
+        for (key, desired) in self.ordered(changes.frontends) {
+            match self.make(&key, desired.as_ref(), resolve, now) {
                 Ok(()) if self.failed.is_empty() => {}
                 Ok(()) => {
-                    if self.failed.remove(&addr).is_some() {
-                        outcome.recovered.push(addr);
+                    if self.failed.remove(&key).is_some() {
+                        outcome.recovered.push(key);
                     }
                 }
                 Err(error) => {
-                    if self.failed.insert(addr, (desired, error)).is_none() {
-                        outcome.failed.push(addr);
+                    if self.failed.insert(key, (desired, error)).is_none() {
+                        outcome.failed.push(key);
                     }
                 }
             }
@@ -161,11 +185,11 @@ impl<T: Tables> Reconciler<T> {
     pub fn retry(&mut self, resolve: &Resolve<'_>, now: Instant) -> Outcome {
         let mut outcome = Outcome::default();
         let failed = std::mem::take(&mut self.failed);
-        let failed = failed.into_iter().map(|(addr, (desired, _))| (addr, desired)).collect();
-        for (addr, desired) in self.ordered(failed) {
-            match self.make(&addr, desired.as_ref(), resolve, now) {
-                Ok(()) => outcome.recovered.push(addr),
-                Err(error) => drop(self.failed.insert(addr, (desired, error))),
+        let failed = failed.into_iter().map(|(key, (desired, _))| (key, desired)).collect();
+        for (key, desired) in self.ordered(failed) {
+            match self.make(&key, desired.as_ref(), resolve, now) {
+                Ok(()) => outcome.recovered.push(key),
+                Err(error) => drop(self.failed.insert(key, (desired, error))),
             }
         }
         match self.is_unswept {
@@ -176,13 +200,13 @@ impl<T: Tables> Reconciler<T> {
     }
 
     /// What could not be made, and why.
-    pub fn errors(&self) -> impl Iterator<Item = (&FrontendAddr, &ReconcileError)> {
-        self.failed.iter().map(|(addr, (_, error))| (addr, error))
+    pub fn errors(&self) -> impl Iterator<Item = (&FrontendKey, &ReconcileError)> {
+        self.failed.iter().map(|(key, (_, error))| (key, error))
     }
 
     /// Why one frontend could not be made what it should be.
-    pub fn error(&self, addr: &FrontendAddr) -> Option<&ReconcileError> {
-        self.failed.get(addr).map(|(_, error)| error)
+    pub fn error(&self, key: &FrontendKey) -> Option<&ReconcileError> {
+        self.failed.get(key).map(|(_, error)| error)
     }
 
     /// Why something that no frontend waits for could not be written; it is tried again.
@@ -204,6 +228,8 @@ impl<T: Tables> Reconciler<T> {
             let state = &mut self.families[retired.family as usize];
             state.slots.give_back(retired.slots);
             retired.ids.into_iter().for_each(|id| state.backends.free(id));
+            let (service, ranges) = retired.ranges;
+            state.sources.release(service, &ranges);
             is_any = true;
         }
         if is_any {
@@ -228,13 +254,26 @@ impl<T: Tables> Reconciler<T> {
         self.frontends.len()
     }
 
-    /// Removals first: they make room. Then frontends that contradict themselves.
-    fn ordered(&self, changes: Changes) -> Vec<(FrontendAddr, Option<DesiredFrontend>)> {
+    /// Removals first: they make room. Then frontends that contradict themselves. Of an address with
+    /// two, that for clients outside the cluster comes first and goes last.
+    fn ordered(
+        &self,
+        changes: BTreeMap<FrontendKey, Option<DesiredFrontend>>,
+    ) -> Vec<(FrontendKey, Option<DesiredFrontend>)> {
         let mut ordered: Vec<_> = changes.into_iter().collect();
-        ordered.sort_by_key(|(addr, desired)| match desired {
-            None => 0,
-            Some(_) if self.frontends.get(addr).is_some_and(|held| !held.is_sound) => 1,
-            Some(_) => 2,
+        ordered.sort_by_key(|(key, desired)| {
+            let held = self.frontends.get(key);
+            let was_split = held.is_some_and(|held| held.record.has(frontend_flags::SPLIT));
+            let is_sound = held.is_none_or(|held| held.is_sound);
+            match (desired, key.scope) {
+                (None, Scope::Internal) => 0,
+                (Some(wanted), Scope::Internal) if was_split && !wanted.is_split => 1,
+                (None, Scope::External) => 2,
+                (Some(_), Scope::External) if !is_sound => 3,
+                (Some(_), Scope::Internal) if !is_sound => 4,
+                (Some(_), Scope::External) => 5,
+                (Some(_), Scope::Internal) => 6,
+            }
         });
         ordered
     }
@@ -247,15 +286,37 @@ impl<T: Tables> Reconciler<T> {
         now: Instant,
     ) {
         if !slots.is_empty() || !ids.is_empty() {
-            self.retired.push_back(Retired { since: now, family, slots, ids });
+            let ranges = Default::default();
+            self.retired.push_back(Retired { since: now, family, slots, ids, ranges });
+        }
+    }
+
+    /// A program that has read a frontend that asked for these ranges may look for them yet.
+    pub(super) fn release_ranges_later(
+        &mut self,
+        family: Family,
+        service: u32,
+        ranges: &[Cidr],
+        now: Instant,
+    ) {
+        if !ranges.is_empty() {
+            let (slots, ids, ranges) = (0..0, Vec::new(), (service, ranges.into()));
+            self.retired.push_back(Retired { since: now, family, slots, ids, ranges });
         }
     }
 
     /// Writes what is due.
     pub(super) fn settle(&mut self) {
-        let [v4, v6] = Family::ALL.map(|family| self.write_backends(family));
+        let [v4, v6] = Family::ALL.map(|family| {
+            let backends = self.write_backends(family);
+            let state = &mut self.families[family as usize];
+            backends.and(state.sources.settle(family, &mut self.tables))
+        });
         let marks = self.marks.settle(&mut self.tables);
-        self.due = v4.and(v6).and(marks).err();
+        let [c4, c6] = Family::ALL.map(|family| {
+            self.families[family as usize].cluster_ranges.settle(family, &mut self.tables)
+        });
+        self.due = v4.and(v6).and(marks).and(c4).and(c6).err();
     }
 
     /// Backends of changes that failed.

@@ -3,53 +3,68 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use pintle_abi::service::wildcard_flags;
+
 use super::{
     super::{change::record, fake::FakeTables, tables::Redirect},
     *,
 };
 use crate::{
-    model::addr::Protocol,
-    plan::desired::{DesiredBackend, NoBackend},
+    model::addr::{FrontendAddr, Protocol},
+    plan::desired::{ClusterRanges as DesiredRanges, DesiredBackend, Masquerade, NoBackend},
 };
 
-fn frontend(index: u8) -> FrontendAddr {
+fn frontend(index: u8) -> FrontendKey {
     let ip: IpAddr = match index % 4 {
         3 => "fd00::1".parse().unwrap(),
         last => [10, 96, 0, last].into(),
     };
-    FrontendAddr { ip, port: 80 + u16::from(index / 4), protocol: Protocol::Tcp }
+    let port = 80 + u16::from(index / 4);
+    FrontendKey::internal(FrontendAddr { ip, port, protocol: Protocol::Tcp })
 }
 
 /// Backend `index` of the family of a frontend; every third is on our node.
-fn backend(of: &FrontendAddr, index: u8) -> DesiredBackend {
-    let ip: IpAddr = match of.ip {
+fn backend(of: &FrontendKey, index: u8) -> DesiredBackend {
+    let ip: IpAddr = match of.addr.ip {
         IpAddr::V4(_) => [10, 244, 0, index].into(),
         IpAddr::V6(_) => [0xfd00, 0x244, 0, 0, 0, 0, 0, index.into()].into(),
     };
     DesiredBackend { addr: BackendAddr { ip, port: 8080 }, local: index.is_multiple_of(3) }
 }
 
-fn desired(of: &FrontendAddr, backends: &[u8], draining: &[u8]) -> DesiredFrontend {
+fn desired(of: &FrontendKey, backends: &[u8], draining: &[u8]) -> DesiredFrontend {
     let all = |indices: &[u8]| indices.iter().map(|index| backend(of, *index)).collect();
     DesiredFrontend {
-        service: format!("shop/{}", of.port).into(),
+        service: format!("shop/{}", of.addr.port).into(),
         backends: all(backends),
         draining: all(draining),
         no_backend: NoBackend::Reject,
         affinity: None,
+        is_split: false,
+        masquerade: Masquerade::Nobody,
+        source_ranges: None,
     }
 }
 
 /// An agent's part over maps that outlive it.
 struct World {
     reconciler: Reconciler<FakeTables>,
-    desired: BTreeMap<FrontendAddr, DesiredFrontend>,
+    desired: BTreeMap<FrontendKey, DesiredFrontend>,
+    /// Flags of addresses, in force while they have frontends or the node's flag.
+    wildcards: BTreeMap<IpAddr, u32>,
+    ranges: DesiredRanges,
     ifindex: u32,
 }
 
 impl World {
     fn new(tables: FakeTables) -> Self {
-        Self { reconciler: Reconciler::new(tables), desired: BTreeMap::new(), ifindex: 7 }
+        Self {
+            reconciler: Reconciler::new(tables),
+            desired: BTreeMap::new(),
+            wildcards: BTreeMap::new(),
+            ranges: DesiredRanges::default(),
+            ifindex: 7,
+        }
     }
 
     fn tables(&mut self) -> &mut FakeTables {
@@ -61,13 +76,57 @@ impl World {
         move |_| Some(Redirect { ifindex, mtu: 1500 })
     }
 
-    fn set(&mut self, addr: FrontendAddr, wanted: Option<DesiredFrontend>) -> Outcome {
+    fn set(&mut self, key: FrontendKey, wanted: Option<DesiredFrontend>) -> Outcome {
         match wanted.clone() {
-            Some(wanted) => drop(self.desired.insert(addr, wanted)),
-            None => drop(self.desired.remove(&addr)),
+            Some(wanted) => drop(self.desired.insert(key, wanted)),
+            None => drop(self.desired.remove(&key)),
         }
+        let flags = self.flags_of(&key.addr.ip);
+        self.apply(Changes {
+            frontends: [(key, wanted)].into(),
+            wildcards: flags.into_iter().collect(),
+            ..Changes::default()
+        })
+    }
+
+    fn apply(&mut self, changes: Changes) -> Outcome {
         let now = self.tables().now;
-        self.reconciler.apply([(addr, wanted)].into(), &self.redirect(), now)
+        self.reconciler.apply(changes, &self.redirect(), now)
+    }
+
+    /// What the planner would say of an address; node ports have none.
+    fn flags_of(&self, ip: &IpAddr) -> Option<(IpAddr, Option<u32>)> {
+        let flags = self.wildcards.get(ip).copied().unwrap_or_default();
+        let wanted = match self.desired.keys().any(|key| key.addr.ip == *ip) {
+            true => Some(flags),
+            false => Some(flags & wildcard_flags::NODE).filter(|flags| *flags != 0),
+        };
+        (!ip.is_unspecified()).then_some((*ip, wanted))
+    }
+
+    fn mark(&mut self, ip: &str, flags: u32) -> Outcome {
+        let ip = ip.parse().unwrap();
+        self.wildcards.insert(ip, flags);
+        let wildcards = self.flags_of(&ip).into_iter().collect();
+        self.apply(Changes { wildcards, ..Changes::default() })
+    }
+
+    fn set_ranges(&mut self, v4: &[&str]) -> Outcome {
+        self.ranges.v4 = v4.iter().map(|text| cidr(text)).collect();
+        let cluster_ranges = Some(self.ranges.clone());
+        self.apply(Changes { cluster_ranges, ..Changes::default() })
+    }
+
+    /// Everything that is desired, as the planner tells it at a start.
+    fn all(&self) -> Changes {
+        let frontends = self.desired.iter().map(|(key, wanted)| (*key, Some(wanted.clone())));
+        let ips = self.desired.keys().map(|key| key.addr.ip).chain(self.wildcards.keys().copied());
+        let flags = ips.filter_map(|ip| self.flags_of(&ip)).filter(|(_, flags)| flags.is_some());
+        Changes {
+            frontends: frontends.collect(),
+            wildcards: flags.collect(),
+            cluster_ranges: Some(self.ranges.clone()),
+        }
     }
 
     fn put(&mut self, index: u8, backends: &[u8]) -> Outcome {
@@ -95,8 +154,9 @@ impl World {
         let (realized, now) = (tables.realized(), tables.now);
         self.reconciler = Reconciler::new(tables);
         self.reconciler.adopt(realized);
-        let mut changes =
-            self.desired.iter().map(|(addr, wanted)| (*addr, Some(wanted.clone()))).collect();
+        // The network is looked at before the source is.
+        self.reconciler.resolve_again(&self.redirect());
+        let mut changes = self.all();
         self.reconciler.complete(&mut changes);
         self.reconciler.apply(changes, &self.redirect(), now);
         self.reconciler.sweep(now);
@@ -137,8 +197,23 @@ impl World {
             let local = backend.addr.and_then(|addr| live.get(&addr)).is_some_and(|local| *local);
             assert_eq!(backend.redirect, redirect.filter(|_| local), "{backend:?}");
         }
-        let marked: BTreeSet<_> = wanted.keys().map(|addr| addr.ip).collect();
-        assert_eq!(tables.marks, marked);
+        for backend in tables.backends.values().filter(|backend| backend.addr.is_some()) {
+            let local = backend.addr.and_then(|addr| live.get(&addr));
+            assert_eq!(Some(&backend.local), local, "{backend:?}");
+        }
+        let flags = self.all().wildcards.into_iter().filter_map(|(ip, flags)| Some((ip, flags?)));
+        assert_eq!(tables.marks, flags.collect());
+        let number = |name: &str| self.reconciler.service_names().id_of(name).unwrap();
+        let ranges: BTreeSet<_> = wanted
+            .values()
+            .flat_map(|wanted| {
+                let ranges = wanted.source_ranges.iter().flat_map(|ranges| ranges.to_vec());
+                ranges.map(|range| (number(&wanted.service), range))
+            })
+            .collect();
+        assert_eq!(tables.source_ranges, ranges);
+        let cluster: BTreeSet<_> = tables.cluster_ranges.values().copied().collect();
+        assert_eq!(cluster, self.ranges.v4.iter().copied().collect());
     }
 
     /// Nothing is left, and everything can be given out again.
@@ -151,9 +226,14 @@ impl World {
             assert_eq!(state.slots.free(), tables.slot_capacity);
             assert_eq!(state.backends.room(), tables.backend_capacity as usize);
             assert_eq!(state.frontends, 0);
+            assert_eq!(state.sources.count(), 0);
         }
         assert!(Family::ALL.iter().all(|family| self.reconciler.marks.count(*family) == 0));
     }
+}
+
+fn cidr(text: &str) -> Cidr {
+    Cidr::parse(text).unwrap()
 }
 
 fn world() -> World {
@@ -226,7 +306,7 @@ fn a_mark_that_an_adopted_address_lacks_is_written() {
 #[test]
 fn a_mark_without_frontends_is_removed() {
     let mut world = world();
-    world.tables().marks.insert([10, 96, 0, 9].into());
+    world.tables().marks.insert([10, 96, 0, 9].into(), wildcard_flags::CLUSTER);
     world.restart();
     world.assert_empty();
 }
@@ -242,7 +322,7 @@ fn a_mark_that_is_refused_is_tried_again() {
     world.tables().dies_after = Some(1);
     let addr = frontend(0);
     world.set(addr, None);
-    assert!(world.tables().marks.contains(&addr.ip));
+    assert!(world.tables().marks.contains_key(&addr.addr.ip));
     world.settle();
     world.assert_empty();
 }
@@ -251,7 +331,8 @@ fn a_mark_that_is_refused_is_tried_again() {
 fn a_live_backend_without_frontend_is_given_up() {
     let mut world = world();
     let addr = Some(backend(&frontend(0), 1).addr);
-    let record = super::super::tables::BackendRecord { addr, generation: 3, redirect: None };
+    let record =
+        super::super::tables::BackendRecord { addr, generation: 3, local: false, redirect: None };
     world.tables().backends.insert((Family::V4, 5), record);
     world.tables().backends.insert((Family::V4, 6), record);
     world.restart();
@@ -311,7 +392,7 @@ fn slots_outside_the_array_are_not_believed() {
     let tables = std::mem::replace(world.tables(), FakeTables::new());
     world.reconciler = Reconciler::new(tables);
     world.reconciler.adopt(realized);
-    let mut changes = world.desired.clone().into_iter().map(|(a, d)| (a, Some(d))).collect();
+    let mut changes = world.all();
     world.reconciler.complete(&mut changes);
     let now = world.tables().now;
     world.reconciler.apply(changes, &world.redirect(), now);
@@ -329,8 +410,8 @@ fn an_id_that_a_frontend_leads_to_wrongly_is_given_to_nobody_else() {
     let mut reconciler = Reconciler::new(FakeTables::new());
     reconciler.adopt(realized);
     let addr = frontend(1);
-    let changes = [(addr, Some(desired(&addr, &[2], &[])))].into();
-    reconciler.apply(changes, &|_| None, Instant::now());
+    let frontends = [(addr, Some(desired(&addr, &[2], &[])))].into();
+    reconciler.apply(Changes { frontends, ..Changes::default() }, &|_| None, Instant::now());
     assert_eq!(reconciler.frontends[&addr].ids, [1].into());
     assert_eq!(reconciler.frontends[&addr].record.base, 1);
 }
@@ -392,3 +473,5 @@ fn the_last_good_state_outlives_a_restart_with_full_maps() {
 
 #[path = "property_tests.rs"]
 mod property;
+#[path = "scope_tests.rs"]
+mod scope;

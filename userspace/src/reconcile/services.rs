@@ -37,6 +37,11 @@ impl Services {
         true
     }
 
+    /// The number of a service port, if it has one.
+    pub fn id_of(&self, name: &str) -> Option<u32> {
+        self.ids.get(name).map(|(id, _)| *id)
+    }
+
     /// Counts one more frontend of a service port and returns its number, which is never 0.
     pub fn acquire(&mut self, name: &Arc<str>) -> u32 {
         if let Some((id, uses)) = self.ids.get_mut(name) {

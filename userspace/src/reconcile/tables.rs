@@ -5,8 +5,11 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use crate::model::addr::{BackendAddr, FrontendAddr};
 pub use crate::model::ip::Family;
+use crate::model::{
+    addr::{BackendAddr, FrontendKey},
+    cidr::Cidr,
+};
 
 /// A frontend's value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,10 +20,17 @@ pub struct FrontendRecord {
     pub base: u32,
     /// Number of slots.
     pub count: u32,
-    /// Without slots, packets are dropped silently instead of refused.
-    pub silent: bool,
+    /// Bits of `pintle_abi::service::frontend_flags`.
+    pub flags: u32,
     /// Session affinity timeout in seconds; 0 for none.
     pub affinity_seconds: u32,
+}
+
+impl FrontendRecord {
+    /// Whether a bit is among its flags.
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
 }
 
 /// A backend's value.
@@ -30,6 +40,8 @@ pub struct BackendRecord {
     pub addr: Option<BackendAddr>,
     /// Changes when the id is given up and when it is given out.
     pub generation: u32,
+    /// It is a pod of this node.
+    pub local: bool,
     /// Where packets are redirected to past the host's stack.
     pub redirect: Option<Redirect>,
 }
@@ -62,6 +74,8 @@ pub trait Tables {
     fn backend_capacity(&self, family: Family) -> u32;
     /// Number of frontends there can be, wildcards included.
     fn frontend_capacity(&self, family: Family) -> u32;
+    /// Number of source ranges there can be.
+    fn source_range_capacity(&self, family: Family) -> u32;
 
     /// Writes backends; on failure some may be written and others not.
     fn put_backends(
@@ -74,24 +88,49 @@ pub trait Tables {
     /// Writes a frontend; it takes effect at once and as a whole.
     fn put_frontend(
         &mut self,
-        addr: &FrontendAddr,
+        key: &FrontendKey,
         record: &FrontendRecord,
     ) -> Result<(), WriteError>;
     /// Removes a frontend.
-    fn remove_frontend(&mut self, addr: &FrontendAddr) -> Result<(), WriteError>;
-    /// Marks an address as one that has frontends.
-    fn put_wildcard(&mut self, ip: IpAddr) -> Result<(), WriteError>;
-    /// Takes that mark away.
+    fn remove_frontend(&mut self, key: &FrontendKey) -> Result<(), WriteError>;
+    /// Writes the wildcard entry of an address, with bits of `wildcard_flags`.
+    fn put_wildcard(&mut self, ip: IpAddr, flags: u32) -> Result<(), WriteError>;
+    /// Removes it.
     fn remove_wildcard(&mut self, ip: IpAddr) -> Result<(), WriteError>;
+    /// Lets clients in a range use the restricted frontends of a service port.
+    fn put_source_range(
+        &mut self,
+        family: Family,
+        service: u32,
+        range: Cidr,
+    ) -> Result<(), WriteError>;
+    /// Takes that back.
+    fn remove_source_range(
+        &mut self,
+        family: Family,
+        service: u32,
+        range: Cidr,
+    ) -> Result<(), WriteError>;
+    /// Writes a range of the cluster's service addresses, or that there is none at this index.
+    fn put_cluster_range(
+        &mut self,
+        family: Family,
+        index: u32,
+        range: Option<Cidr>,
+    ) -> Result<(), WriteError>;
 }
 
 /// What the maps held when the agent started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Realized {
     /// Frontends with their records and the backend ids in their slots.
-    pub frontends: Vec<(FrontendAddr, FrontendRecord, Vec<u32>)>,
-    /// Marked addresses.
-    pub wildcards: Vec<IpAddr>,
+    pub frontends: Vec<(FrontendKey, FrontendRecord, Vec<u32>)>,
+    /// Wildcard entries with their flags.
+    pub wildcards: Vec<(IpAddr, u32)>,
     /// Backends by family and id, free ones with a generation included.
     pub backends: Vec<(Family, u32, BackendRecord)>,
+    /// Source ranges with the numbers of their service ports.
+    pub source_ranges: Vec<(u32, Cidr)>,
+    /// Ranges of the cluster's service addresses with their indices.
+    pub cluster_ranges: Vec<(u32, Cidr)>,
 }

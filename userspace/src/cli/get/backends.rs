@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `pintle get backends`.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+};
 
 use crate::{
     cli::{
@@ -9,7 +12,10 @@ use crate::{
         names::Directory,
         output::{Cell, Column, Row, Tone, print},
     },
-    datapath::{entry::BackendEntry, view::Maps},
+    datapath::{
+        entry::{BackendEntry, FrontendEntry},
+        view::Maps,
+    },
 };
 
 /// A backend with what Kubernetes says of it.
@@ -81,14 +87,13 @@ pub fn run(env: &mut Env<'_>) -> anyhow::Result<()> {
 
 fn rows(maps: &dyn Maps, names: &Directory) -> anyhow::Result<Vec<BackendRow>> {
     // Ids are unique within a family only.
+    let mut uses = HashSet::new();
+    for FrontendEntry { key, backends, .. } in maps.frontends()? {
+        uses.extend(backends.into_iter().map(|id| (id, key.addr)));
+    }
     let mut frontends: HashMap<(bool, u32), u64> = HashMap::new();
-    for frontend in maps.frontends()? {
-        let mut ids = frontend.backends;
-        ids.sort_unstable();
-        ids.dedup();
-        for id in ids {
-            *frontends.entry((frontend.addr.ip.is_ipv4(), id)).or_default() += 1;
-        }
+    for (id, addr) in uses {
+        *frontends.entry((addr.ip.is_ipv4(), id)).or_default() += 1;
     }
     let mut flows: HashMap<SocketAddr, u64> = HashMap::new();
     for flow in maps.flows()? {

@@ -16,6 +16,7 @@ use crate::{
         },
     },
     datapath::entry::FrontendEntry,
+    model::addr::{FrontendKey, Scope},
     server::state::Frontend,
 };
 
@@ -51,27 +52,36 @@ impl Row for ServiceRow {
         Column::right("BACKENDS", "backends"),
         Column::left("AFFINITY", "affinity_seconds"),
         Column::left("TRAFFIC", "traffic"),
+        Column::left("CLIENTS", "clients").wide(),
         Column::left("EMPTY", "empty").wide(),
+        Column::left("MASQUERADE", "masquerade").wide(),
+        Column::left("SOURCES", "sources").wide(),
         Column::right("NUMBER", "number").wide(),
         Column::right("AGE", "age_seconds"),
     ];
 
     fn cells(&self) -> Vec<Cell> {
         let (frontend, told) = (&self.frontend, self.told.as_ref());
-        let addr = SocketAddr::new(frontend.addr.ip, frontend.addr.port);
+        let FrontendKey { addr, scope } = frontend.key;
         let known = |word: fn(&Frontend) -> &str| Cell::known(told.map(word));
         vec![
             known(|told| &told.namespace),
             known(|told| &told.name),
             known(|told| &told.kind),
-            Cell::Address(addr, Some(frontend.addr.protocol.as_str())),
+            Cell::Address(SocketAddr::new(addr.ip, addr.port), Some(addr.protocol.as_str())),
             Cell::Ready(frontend.backends.len() as u64, told.map(|told| told.endpoints)),
             match frontend.affinity_seconds {
                 0 => Cell::None,
                 seconds => Cell::Seconds(seconds.into()),
             },
-            known(|told| &told.traffic),
-            Cell::text(if frontend.silent { "drop" } else { "refuse" }),
+            match scope {
+                Scope::Internal => known(|told| &told.traffic),
+                Scope::External => Cell::text("Local"),
+            },
+            Cell::text(frontend.clients()),
+            Cell::text(if frontend.is_silent() { "drop" } else { "refuse" }),
+            Cell::text(frontend.masquerade()),
+            Cell::text(if frontend.is_restricted() { "ranges" } else { "all" }),
             Cell::Number(frontend.service.into()),
             told.and_then(|told| told.age_seconds).map_or(Cell::Unknown, Cell::Seconds),
         ]
@@ -80,7 +90,7 @@ impl Row for ServiceRow {
     fn name(&self) -> String {
         match &self.told {
             Some(_) => self.service(),
-            None => self.frontend.addr.to_string(),
+            None => self.frontend.key.addr.to_string(),
         }
     }
 }
@@ -99,11 +109,11 @@ fn rows(
     args: &ServicesArgs,
 ) -> Result<Vec<ServiceRow>, CommandError> {
     let row = |frontend: FrontendEntry| {
-        let told = names.frontend(&frontend.addr).cloned();
+        let told = names.frontend(&frontend.key.addr).cloned();
         ServiceRow { frontend, told }
     };
     let mut rows: Vec<ServiceRow> = frontends.into_iter().map(row).collect();
-    rows.sort_by(|a, b| (&a.told, a.frontend.addr).cmp(&(&b.told, b.frontend.addr)));
+    rows.sort_by(|a, b| (&a.told, a.frontend.key).cmp(&(&b.told, b.frontend.key)));
     if let Some(namespace) = &args.namespace {
         rows.retain(|row| row.told.as_ref().is_some_and(|told| told.namespace == *namespace));
     }

@@ -111,9 +111,17 @@ impl Cell {
 }
 
 fn address_text(address: SocketAddr, protocol: Option<&str>) -> String {
+    let text = match address {
+        // A node port is one of every address of the node.
+        SocketAddr::V4(address) if address.ip().is_unspecified() => format!("*:{}", address.port()),
+        SocketAddr::V6(address) if address.ip().is_unspecified() => {
+            format!("[*]:{}", address.port())
+        }
+        address => address.to_string(),
+    };
     match protocol {
-        Some(protocol) => format!("{address}/{protocol}"),
-        None => address.to_string(),
+        Some(protocol) => format!("{text}/{protocol}"),
+        None => text,
     }
 }
 

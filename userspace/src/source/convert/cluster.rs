@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! v1 Node, Namespace and Pod → model.
+//! v1 Node, Namespace, Pod and networking.k8s.io/v1 ServiceCIDR → model.
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1 as api;
+use k8s_openapi::api::{core::v1 as api, networking::v1::ServiceCIDR};
 
-use super::metadata::{Converted, NameError, address, cluster_scoped, label, namespaced};
+use super::metadata::{
+    Converted, NameError, address, all_good, cluster_scoped, label, namespaced, range,
+};
 use crate::model::{
-    cluster::{Namespace, Node, Pod, PodPhase},
+    cidr::Cidr,
+    cluster::{Namespace, Node, Pod, PodPhase, ServiceCidr},
     intern::Interner,
     object::Object,
     rejection::RejectReason,
@@ -15,20 +18,60 @@ use crate::model::{
 
 /// The zone of a node.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+/// Key of the taint of a node that the cluster's autoscaler is about to delete.
+const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// Converts a Node.
 pub fn node(object: &api::Node, interner: &Interner) -> Result<Converted, NameError> {
     let mut reasons = Vec::new();
-    let status = object.status.as_ref();
+    let (spec, status) = (object.spec.as_ref(), object.status.as_ref());
     let addresses = status.and_then(|status| status.addresses.as_deref()).unwrap_or_default();
-    let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
+    let mut of_type = |word| {
+        let found = addresses.iter().filter(|address| address.type_ == word);
+        all_good("status.addresses", found.map(|found| &*found.address), address, &mut reasons)
+    };
+    let (internal_ips, external_ips) = (of_type("InternalIP"), of_type("ExternalIP"));
+    let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let is_leaving = object.metadata.deletion_timestamp.is_some()
+        || taints.iter().any(|taint| taint.key == LEAVING_TAINT);
     let zone = label(&object.metadata, ZONE_LABEL).filter(|zone| !zone.is_empty());
     let node = Node {
         name: cluster_scoped(&object.metadata)?,
         zone: zone.map(|zone| interner.name(zone)),
-        internal_ips: checked("status.addresses", internal.map(|a| &*a.address), &mut reasons),
+        internal_ips,
+        external_ips,
+        pod_cidrs: spec.map(|spec| pod_cidrs(spec, &mut reasons)).unwrap_or_default(),
+        is_leaving,
     };
     Ok(Converted::present(Object::Node(node.into()), reasons))
+}
+
+/// `podCIDRs`, or `podCIDR` where only that was written.
+fn pod_cidrs(spec: &api::NodeSpec, reasons: &mut Vec<RejectReason>) -> Box<[Cidr]> {
+    let listed = spec.pod_cidrs.as_deref().unwrap_or_default();
+    if listed.is_empty() {
+        let single = spec.pod_cidr.iter().map(String::as_str);
+        return all_good("spec.podCIDR", single, range, reasons);
+    }
+    all_good("spec.podCIDRs", listed.iter().map(String::as_str), range, reasons)
+}
+
+/// Converts a ServiceCIDR.
+pub fn service_cidr(object: &ServiceCIDR) -> Result<Converted, NameError> {
+    let mut reasons = Vec::new();
+    let listed = object.spec.as_ref().and_then(|spec| spec.cidrs.as_deref()).unwrap_or_default();
+    let texts = listed.iter().map(String::as_str);
+    let cidr = ServiceCidr {
+        name: cluster_scoped(&object.metadata)?,
+        cidrs: all_good("spec.cidrs", texts, service_range, &mut reasons),
+    };
+    Ok(Converted::present(Object::ServiceCidr(cidr.into()), reasons))
+}
+
+/// Every address there is cannot be the cluster's.
+fn service_range(field: &'static str, text: &str) -> Result<Cidr, RejectReason> {
+    let bad = || RejectReason::BadRange { field, text: text.to_owned() };
+    range(field, text).and_then(|cidr| Some(cidr).filter(|cidr| cidr.prefix() > 0).ok_or_else(bad))
 }
 
 /// Converts a Namespace.
@@ -56,9 +99,10 @@ pub fn pod(object: &api::Pod, interner: &Interner) -> Result<Converted, NameErro
 fn pod_ips(status: &api::PodStatus, reasons: &mut Vec<RejectReason>) -> Box<[IpAddr]> {
     let listed = status.pod_ips.as_deref().unwrap_or_default();
     if listed.is_empty() {
-        return checked("status.podIP", status.pod_ip.iter().map(String::as_str), reasons);
+        let single = status.pod_ip.iter().map(String::as_str);
+        return all_good("status.podIP", single, address, reasons);
     }
-    checked("status.podIPs", listed.iter().map(|pod_ip| &*pod_ip.ip), reasons)
+    all_good("status.podIPs", listed.iter().map(|pod_ip| &*pod_ip.ip), address, reasons)
 }
 
 fn phase(word: Option<&str>, reasons: &mut Vec<RejectReason>) -> PodPhase {
@@ -78,19 +122,4 @@ fn phase(word: Option<&str>, reasons: &mut Vec<RejectReason>) -> PodPhase {
             PodPhase::Unknown
         }
     }
-}
-
-fn checked<'a>(
-    field: &'static str,
-    texts: impl Iterator<Item = &'a str>,
-    reasons: &mut Vec<RejectReason>,
-) -> Box<[IpAddr]> {
-    let mut addresses = Vec::new();
-    for text in texts.filter(|text| !text.is_empty()) {
-        match address(field, text) {
-            Ok(ip) => addresses.push(ip),
-            Err(reason) => reasons.push(reason),
-        }
-    }
-    addresses.into()
 }

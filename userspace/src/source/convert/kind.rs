@@ -4,10 +4,11 @@
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, Pod, Service},
     discovery::v1::EndpointSlice,
+    networking::v1::ServiceCIDR,
 };
 use serde::{Deserialize, Deserializer};
 
-use super::{Converted, NameError, endpoint_slice, namespace, node, pod, service};
+use super::{Converted, NameError, endpoint_slice, namespace, node, pod, service, service_cidr};
 use crate::model::{intern::Interner, name::Kind};
 
 /// What a document is, judged by its `apiVersion` and `kind`.
@@ -23,6 +24,8 @@ pub enum DocumentKind {
     Namespace,
     /// v1 Pod.
     Pod,
+    /// networking.k8s.io/v1 ServiceCIDR.
+    ServiceCidr,
     /// networking.k8s.io/v1 NetworkPolicy.
     NetworkPolicy,
     /// policy.networking.k8s.io ClusterNetworkPolicy, any version.
@@ -38,6 +41,7 @@ impl DocumentKind {
             ("v1", "Node") => Self::Node,
             ("v1", "Namespace") => Self::Namespace,
             ("v1", "Pod") => Self::Pod,
+            ("networking.k8s.io/v1", "ServiceCIDR") => Self::ServiceCidr,
             ("networking.k8s.io/v1", "NetworkPolicy") => Self::NetworkPolicy,
             (group, "ClusterNetworkPolicy") if group.starts_with("policy.networking.k8s.io/") => {
                 Self::ClusterNetworkPolicy
@@ -54,6 +58,7 @@ impl DocumentKind {
             Self::Node => Kind::Node,
             Self::Namespace => Kind::Namespace,
             Self::Pod => Kind::Pod,
+            Self::ServiceCidr => Kind::ServiceCidr,
             Self::NetworkPolicy => Kind::NetworkPolicy,
             Self::ClusterNetworkPolicy => Kind::ClusterNetworkPolicy,
         }
@@ -83,6 +88,7 @@ impl Converter {
             DocumentKind::Node => node(&Node::deserialize(document)?, interner),
             DocumentKind::Namespace => namespace(&Namespace::deserialize(document)?),
             DocumentKind::Pod => pod(&Pod::deserialize(document)?, interner),
+            DocumentKind::ServiceCidr => service_cidr(&ServiceCIDR::deserialize(document)?),
             DocumentKind::NetworkPolicy | DocumentKind::ClusterNetworkPolicy => return Ok(None),
         }))
     }

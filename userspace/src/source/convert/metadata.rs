@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use thiserror::Error;
 
 use crate::model::{
+    cidr::Cidr,
     ip,
     name::{Kind, ObjectName, ObjectRef},
     object::Object,
@@ -74,6 +75,28 @@ pub(super) fn address(field: &'static str, text: &str) -> Result<IpAddr, RejectR
         return Err(RejectReason::UnusableAddress { field, text: text.to_owned() });
     }
     Ok(ip)
+}
+
+/// Parses a range of addresses.
+pub(super) fn range(field: &'static str, text: &str) -> Result<Cidr, RejectReason> {
+    Cidr::parse(text).ok_or_else(|| RejectReason::BadRange { field, text: text.to_owned() })
+}
+
+/// What of some texts is good; what is bad is told.
+pub(super) fn all_good<'a, T>(
+    field: &'static str,
+    texts: impl Iterator<Item = &'a str>,
+    parse: fn(&'static str, &str) -> Result<T, RejectReason>,
+    reasons: &mut Vec<RejectReason>,
+) -> Box<[T]> {
+    let mut found = Vec::new();
+    for text in texts.map(str::trim).filter(|text| !text.is_empty()) {
+        match parse(field, text) {
+            Ok(value) => found.push(value),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    found.into()
 }
 
 /// A port number that fits; `name` is for the message.

@@ -2,12 +2,13 @@
 //! From API objects to model objects: the edge where everything is checked once.
 
 mod cluster;
+mod external;
 mod kind;
 mod metadata;
 mod service;
 mod slice;
 
-pub use cluster::{namespace, node, pod};
+pub use cluster::{namespace, node, pod, service_cidr};
 pub use kind::{Converter, DocumentKind};
 pub use metadata::{Converted, NameError};
 pub use service::service;

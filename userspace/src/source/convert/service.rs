@@ -5,7 +5,10 @@ use std::{net::IpAddr, time::Duration};
 
 use k8s_openapi::api::core::v1::{self as api, ServiceSpec};
 
-use super::metadata::{Converted, NameError, address, label, namespaced, port_number};
+use super::{
+    external,
+    metadata::{Converted, NameError, address, label, namespaced, port_number},
+};
 use crate::model::{
     addr::Protocol,
     intern::Interner,
@@ -34,13 +37,31 @@ pub fn service(object: &api::Service, interner: &Interner) -> Result<Converted, 
     }
 
     let mut reasons = Vec::new();
+    let service_type = service_type(spec, &mut reasons);
+    let external_policy = spec.external_traffic_policy.as_deref();
+    let external_policy = policy("spec.externalTrafficPolicy", external_policy, &mut reasons);
+    let internal_policy = spec.internal_traffic_policy.as_deref();
     let service = Service {
         name,
         created: object.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second()),
-        service_type: service_type(spec, &mut reasons),
+        service_type,
         cluster_ips: cluster_ips(spec, &mut reasons),
-        ports: ports(spec, interner, &mut reasons),
-        internal_traffic_policy: internal_traffic_policy(spec, &mut reasons),
+        external_ips: external::external_ips(spec, &mut reasons),
+        load_balancer_ips: external::load_balancer_ips(object.status.as_ref(), &mut reasons),
+        source_ranges: external::source_ranges(spec, &mut reasons),
+        ports: ports(spec, service_type, interner, &mut reasons),
+        internal_traffic_policy: policy(
+            "spec.internalTrafficPolicy",
+            internal_policy,
+            &mut reasons,
+        ),
+        external_traffic_policy: external_policy,
+        health_check_node_port: match (service_type, external_policy) {
+            (ServiceType::LoadBalancer, TrafficPolicy::Local) => {
+                external::health_check_node_port(spec, &mut reasons)
+            }
+            _ => None,
+        },
         affinity: affinity(spec, &mut reasons),
     };
     Ok(Converted::present(Object::Service(service.into()), reasons))
@@ -108,13 +129,21 @@ fn cluster_ip(text: &str, family: Option<Family>) -> Result<IpAddr, RejectReason
 
 fn ports(
     spec: &ServiceSpec,
+    service_type: ServiceType,
     interner: &Interner,
     reasons: &mut Vec<RejectReason>,
 ) -> Box<[ServicePort]> {
     let mut ports: Vec<ServicePort> = Vec::new();
     for port in spec.ports.iter().flatten() {
         match checked_port(port, &ports, interner) {
-            Ok(port) => ports.push(port),
+            Ok(mut checked) => {
+                checked.node_port = external::node_port(port, &checked, &ports, service_type)
+                    .unwrap_or_else(|reason| {
+                        reasons.push(reason);
+                        None
+                    });
+                ports.push(checked);
+            }
             Err(reason) => reasons.push(reason),
         }
     }
@@ -135,7 +164,7 @@ fn checked_port(
     if earlier.iter().any(repeats) {
         return Err(RejectReason::DuplicatePort { name: name.to_owned(), number, protocol });
     }
-    Ok(ServicePort { name: interner.name(name), port: number, protocol })
+    Ok(ServicePort { name: interner.name(name), port: number, protocol, node_port: None })
 }
 
 /// The protocol of a port; TCP if the API's default was not filled in. SCTP is refused because the
@@ -151,12 +180,16 @@ pub(super) fn protocol(port: &str, word: Option<&str>) -> Result<Protocol, Rejec
     }
 }
 
-fn internal_traffic_policy(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> TrafficPolicy {
-    match spec.internal_traffic_policy.as_deref() {
+fn policy(
+    field: &'static str,
+    word: Option<&str>,
+    reasons: &mut Vec<RejectReason>,
+) -> TrafficPolicy {
+    match word {
         None | Some("" | "Cluster") => TrafficPolicy::Cluster,
         Some("Local") => TrafficPolicy::Local,
         Some(other) => {
-            reasons.push(unknown("spec.internalTrafficPolicy", other, "Cluster"));
+            reasons.push(unknown(field, other, "Cluster"));
             TrafficPolicy::Cluster
         }
     }
@@ -171,7 +204,6 @@ fn affinity(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> Option<Durat
             return None;
         }
     }
-    reasons.push(RejectReason::AffinityNotApplied);
     let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
     let seconds = match config.and_then(|client| client.timeout_seconds) {
         None => DEFAULT_AFFINITY_SECONDS,
@@ -184,6 +216,6 @@ fn affinity(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> Option<Durat
     Some(Duration::from_secs(u64::from(seconds.unsigned_abs())))
 }
 
-fn unknown(field: &'static str, value: &str, used: &'static str) -> RejectReason {
+pub(super) fn unknown(field: &'static str, value: &str, used: &'static str) -> RejectReason {
     RejectReason::UnknownValue { field, value: value.to_owned(), used }
 }

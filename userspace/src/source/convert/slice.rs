@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! discovery.k8s.io/v1 EndpointSlice → model (`pkg/proxy/endpointslicecache.go`).
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use k8s_openapi::api::discovery::v1 as api;
+use k8s_openapi::{api::discovery::v1 as api, jiff::Timestamp};
 
 use super::{
     metadata::{Converted, NameError, address, label, namespaced, port_number},
@@ -22,6 +26,9 @@ use crate::model::{
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 /// Marks slices of headless Services, whatever its value.
 const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+
+/// When the pod or service that a slice follows changed, as the slice's controller saw it.
+const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// Where the messages say that an address stands.
 const ADDRESS_FIELD: &str = "endpoints.addresses";
@@ -47,6 +54,7 @@ pub fn endpoint_slice(
         family,
         ports: ports(object, interner, &mut reasons),
         endpoints: endpoints(object, family, interner, &mut reasons),
+        trigger_time: trigger_time(object, &mut reasons),
     };
     Ok(Converted::present(Object::EndpointSlice(slice.into()), reasons))
 }
@@ -59,6 +67,19 @@ fn without_family(name: ObjectName, address_type: &str) -> Converted {
         converted.reasons.push(RejectReason::UnknownAddressType { value });
     }
     converted
+}
+
+fn trigger_time(
+    object: &api::EndpointSlice,
+    reasons: &mut Vec<RejectReason>,
+) -> Option<SystemTime> {
+    let text = object.metadata.annotations.as_ref()?.get(TRIGGER_ANNOTATION)?;
+    let ns = text.parse::<Timestamp>().ok().and_then(|time| time.as_nanosecond().try_into().ok());
+    if ns.is_none() {
+        let text = text.clone();
+        reasons.push(RejectReason::BadTime { field: TRIGGER_ANNOTATION, text });
+    }
+    ns.map(|ns| SystemTime::UNIX_EPOCH + Duration::from_nanos(ns))
 }
 
 /// A port without name or number is skipped silently: the API allows both, with another meaning.
