@@ -5,6 +5,7 @@
 //! range, every address parses and belongs to its family. What did not pass is a [`rejection`].
 
 pub mod addr;
+pub mod cidr;
 pub mod cluster;
 pub mod event;
 pub mod intern;
