@@ -11,6 +11,7 @@
 pub mod decode;
 pub mod defaults;
 pub mod duration;
+pub mod file;
 pub mod kube_proxy;
 pub mod resolve;
 pub mod resolved;
