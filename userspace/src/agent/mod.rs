@@ -10,6 +10,7 @@ mod fast_path;
 #[cfg(test)]
 mod golden;
 mod node_agent;
+mod node_fate;
 mod pods;
 mod report;
 mod start;
@@ -34,7 +35,7 @@ use crate::{
     config::{Config, file::ConfigFile, kube_proxy::KubeProxyConfiguration},
     datapath::{pins::Pins, sweep::Sweeper},
     node::Snapshot,
-    server::{HealthServer, MetricsServer, StateSource, socket, socket_path},
+    server::{HealthServer, MetricsServer, Recorder, StateSource, socket, socket_path},
     source::{
         dir::DirSource,
         event::{Batches, Source as _},
@@ -66,12 +67,13 @@ pub struct Configured {
 /// Runs until a signal, or another text of the configuration file, ends it.
 pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> {
     let started = Instant::now();
-    let Configured { config, kube_proxy: _, file } = configured;
+    let Configured { config, kube_proxy, file } = configured;
     socket::refuse_company(&socket_path(&args.run_dir, &args.bpf_root))?;
     let pins = Pins::new(&args.bpf_root);
     let (snapshot, network) = start::node_view(&args)?;
     start::adapt_host(&config)?;
-    let agent = start::node_agent(&args, &config.node_name, &pins, snapshot)?;
+    let recorder = Arc::new(Recorder::new(config.sync_period));
+    let agent = start::node_agent(&args, &config.node_name, &pins, snapshot, recorder.clone())?;
     let agent: Shared = Arc::new(Mutex::new(agent));
     let SourceArg::Dir(path) = &args.source else {
         bail!("--source kube is not in this build yet; use --source dir:PATH");
@@ -79,7 +81,8 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
     let batches = DirSource::new(path).start().context("start the source")?;
     let _sweeper = sweep(&pins)?;
     let pods = Arc::new(Mutex::new(Pods::new(&config.node_name)));
-    let servers = serve(&args, &config, &agent, &pods)?;
+    let answers = Answers { pods: pods.clone(), recorder, kube_proxy };
+    let servers = serve(&args, &config, &agent, answers)?;
     let changed = config_changed(file)?;
     info!(
         node = config.node_name,
@@ -89,7 +92,7 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
     );
     tokio::select! {
         result = follow(&agent, &pods, batches, network) => result,
-        () = servers => Ok(()),
+        result = servers => result,
         () = changed => bail!("the configuration file has changed; to be started again with it"),
         signal = ended() => {
             info!(signal = signal?, "ending; programs and maps stay");
@@ -156,35 +159,52 @@ fn sweep(pins: &Pins) -> anyhow::Result<mpsc::Sender<()>> {
     Ok(stop)
 }
 
-/// Every server; ends never.
+/// What the servers tell, beside the agent's state.
+struct Answers {
+    pods: Arc<Mutex<Pods>>,
+    recorder: Arc<Recorder>,
+    kube_proxy: Option<KubeProxyConfiguration>,
+}
+
+/// Every server; ends only if one cannot listen and that is to be fatal.
 fn serve(
     args: &AgentArgs,
     config: &Config,
     agent: &Shared,
-    pods: &Arc<Mutex<Pods>>,
-) -> anyhow::Result<impl Future<Output = ()> + use<>> {
-    let reporter = report::Reporter::new(agent.clone(), pods.clone());
+    answers: Answers,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
+    let Answers { pods, recorder, kube_proxy } = answers;
+    let reporter = report::Reporter::new(agent.clone(), pods);
     let source: Arc<dyn StateSource> = Arc::new(reporter);
     let state = socket::serve(&socket_path(&args.run_dir, &args.bpf_root), source.clone())?;
-    let health = config.healthz_bind_address;
-    let metrics = config.metrics_bind_address;
-    let registry = Arc::new(report::registry(&lock(agent), Pins::new(&args.bpf_root)));
+    let metrics = MetricsServer {
+        registry: report::registry(&lock(agent), Pins::new(&args.bpf_root)),
+        proxy_mode: config.mode.as_str(),
+        configuration: report::configuration(config, kube_proxy.as_ref())?,
+    };
+    let Config { healthz_bind_address, metrics_bind_address, bind_failure, .. } = *config;
     Ok(async move {
-        tokio::join!(
-            state,
+        tokio::try_join!(
             async {
-                match health {
-                    Some(address) => HealthServer::run(address, source).await,
+                state.await;
+                Ok(())
+            },
+            async {
+                match healthz_bind_address {
+                    Some(address) => {
+                        HealthServer::run(address, source, recorder, bind_failure).await
+                    }
                     None => pending().await,
                 }
             },
             async {
-                match metrics {
-                    Some(address) => MetricsServer::run(address, registry).await,
+                match metrics_bind_address {
+                    Some(address) => metrics.run(address, bind_failure).await,
                     None => pending().await,
                 }
             },
-        );
+        )?;
+        Ok(())
     })
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the agent does before its first event: look at the node, load, take over what is there.
 
-use std::{fs, net::IpAddr, path::Path, time::Instant};
+use std::{fs, net::IpAddr, path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use pintle_abi::addr::{V4, V6};
@@ -15,6 +15,7 @@ use crate::{
     datapath::{attach::Attacher, foreign, object, pins::Pins, tables::KernelTables},
     node::{NodeView, Probes, Selection, Snapshot},
     reconcile::reconciler::Reconciler,
+    server::Recorder,
 };
 
 /// Looks at the node's network. Must run in the namespace of the node.
@@ -50,6 +51,7 @@ pub fn node_agent(
     node_name: &str,
     pins: &Pins,
     network: Snapshot,
+    recorder: Arc<Recorder>,
 ) -> anyhow::Result<NodeAgent> {
     pins.create()?;
     let start = Instant::now();
@@ -68,7 +70,7 @@ pub fn node_agent(
     );
     let mut reconciler = Reconciler::new(tables);
     reconciler.adopt(realized);
-    let mut agent = NodeAgent::new(node_name, reconciler, attacher, fast_path);
+    let mut agent = NodeAgent::new(node_name, reconciler, attacher, fast_path, recorder);
     agent.follow_network(network);
     agent.forget_other_interfaces().context("remove pins of other interfaces")?;
     Ok(agent)

@@ -14,6 +14,8 @@ pub struct Node {
     pub zone: Option<Arc<str>>,
     /// `status.addresses` of type InternalIP, in the order of the object.
     pub internal_ips: Box<[IpAddr]>,
+    /// It is being deleted, or the cluster autoscaler is about to.
+    pub is_leaving: bool,
 }
 
 /// A namespace.

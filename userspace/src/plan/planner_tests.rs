@@ -64,7 +64,9 @@ fn put_slice(slice: EndpointSlice) -> Event {
 
 fn put_node(short: &str, zone: Option<&str>) -> Event {
     let (name, zone) = (ObjectName::cluster(short), zone.map(Arc::from));
-    Event::Apply(Object::Node(Node { name, zone, internal_ips: [].into() }.into()))
+    Event::Apply(Object::Node(
+        Node { name, zone, internal_ips: [].into(), is_leaving: false }.into(),
+    ))
 }
 
 fn delete(kind: Kind, short: &str) -> Event {

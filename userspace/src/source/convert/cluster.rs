@@ -16,6 +16,9 @@ use crate::model::{
 /// The zone of a node.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
+/// What the cluster autoscaler marks a node with before it deletes it.
+const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// Converts a Node.
 pub fn node(object: &api::Node, interner: &Interner) -> Result<Converted, NameError> {
     let mut reasons = Vec::new();
@@ -27,8 +30,15 @@ pub fn node(object: &api::Node, interner: &Interner) -> Result<Converted, NameEr
         name: cluster_scoped(&object.metadata)?,
         zone: zone.map(|zone| interner.name(zone)),
         internal_ips: checked("status.addresses", internal.map(|a| &*a.address), &mut reasons),
+        is_leaving: is_leaving(object),
     };
     Ok(Converted::present(Object::Node(node.into()), reasons))
+}
+
+fn is_leaving(object: &api::Node) -> bool {
+    let taints = object.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    object.metadata.deletion_timestamp.is_some()
+        || taints.iter().any(|taint| taint.key == LEAVING_TAINT)
 }
 
 /// Converts a Namespace.
