@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -104,9 +104,12 @@ impl Agent {
         command
             .args(["agent", "--source", &source, "--node-name", &self.node_name])
             .args(["--pod-interfaces", "auto", "--fast-path", fast_path])
-            .args(["--healthz-bind-address", "127.0.0.1:10256", "--metrics-bind-address", ""])
+            .args(["--healthz-bind-address", "127.0.0.1:10256"])
             .args(self.directory_args())
             .args(&self.extra_args);
+        if !self.extra_args.iter().any(|flag| flag.starts_with("--metrics-bind-address")) {
+            command.args(["--metrics-bind-address", ""]);
+        }
         command
     }
 
@@ -152,6 +155,21 @@ impl Agent {
         child.kill()?;
         child.wait()?;
         Ok(())
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait_for_end(&mut self) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("the agent does not run")?;
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        child.kill()?;
+        child.wait()?;
+        bail!("the agent did not end within 5 s\n{}", self.log())
     }
 
     /// Asks the process to stop and waits for it; what it attached stays.

@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod cli;
+pub mod config;
 pub mod datapath;
 pub mod model;
 pub mod node;

@@ -6,10 +6,12 @@
 //! programs and maps stay and go on.
 
 mod attachments;
+pub mod conntrack;
 mod fast_path;
 #[cfg(test)]
 mod golden;
 mod node_agent;
+mod node_fate;
 mod pods;
 mod report;
 mod start;
@@ -20,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -31,9 +33,10 @@ use tracing::{info, warn};
 
 use crate::{
     cli::agent::{AgentArgs, SourceArg},
+    config::{Config, file::ConfigFile, kube_proxy::KubeProxyConfiguration},
     datapath::{pins::Pins, sweep::Sweeper},
     node::Snapshot,
-    server::{HealthServer, MetricsServer, StateSource, socket, socket_path},
+    server::{HealthServer, MetricsServer, Recorder, StateSource, socket, socket_path},
     source::{
         dir::DirSource,
         event::{Batches, Source as _},
@@ -51,25 +54,47 @@ const NETFILTER: Duration = Duration::from_secs(30);
 /// The agent as its tasks share it.
 type Shared = Arc<Mutex<NodeAgent>>;
 
-/// Runs until a signal ends it.
-pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
+/// What the agent shall do, and where that was said.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    /// Everything, resolved.
+    pub config: Config,
+    /// How kube-proxy would write it, if a file or flags of kube-proxy were given.
+    pub kube_proxy: Option<KubeProxyConfiguration>,
+    /// The file.
+    pub file: Option<ConfigFile>,
+}
+
+/// Runs until a signal, or another text of the configuration file, ends it.
+pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> {
     let started = Instant::now();
+    let Configured { config, kube_proxy, file } = configured;
     socket::refuse_company(&socket_path(&args.run_dir, &args.bpf_root))?;
     let pins = Pins::new(&args.bpf_root);
     let (snapshot, network) = start::node_view(&args)?;
-    let agent = start::node_agent(&args, &pins, snapshot)?;
+    start::adapt_host(&config)?;
+    let recorder = Arc::new(Recorder::new(config.sync_period));
+    let agent = start::node_agent(&args, &config.node_name, &pins, snapshot, recorder.clone())?;
     let agent: Shared = Arc::new(Mutex::new(agent));
     let SourceArg::Dir(path) = &args.source else {
-        anyhow::bail!("--source kube is not in this build yet; use --source dir:PATH");
+        bail!("--source kube is not in this build yet; use --source dir:PATH");
     };
     let batches = DirSource::new(path).start().context("start the source")?;
     let _sweeper = sweep(&pins)?;
-    let pods = Arc::new(Mutex::new(Pods::new(&args.node_name)));
-    let servers = serve(&args, &agent, &pods)?;
-    info!(node = args.node_name, started_ms = started.elapsed().as_millis(), "started");
+    let pods = Arc::new(Mutex::new(Pods::new(&config.node_name)));
+    let answers = Answers { pods: pods.clone(), recorder, kube_proxy };
+    let servers = serve(&args, &config, &agent, answers)?;
+    let changed = config_changed(file)?;
+    info!(
+        node = config.node_name,
+        mode = config.mode.as_str(),
+        started_ms = started.elapsed().as_millis(),
+        "started"
+    );
     tokio::select! {
         result = follow(&agent, &pods, batches, network) => result,
-        () = servers => Ok(()),
+        result = servers => result,
+        () = changed => bail!("the configuration file has changed; to be started again with it"),
         signal = ended() => {
             info!(signal = signal?, "ending; programs and maps stay");
             Ok(())
@@ -135,34 +160,63 @@ fn sweep(pins: &Pins) -> anyhow::Result<mpsc::Sender<()>> {
     Ok(stop)
 }
 
-/// Every server; ends never.
+/// What the servers tell, beside the agent's state.
+struct Answers {
+    pods: Arc<Mutex<Pods>>,
+    recorder: Arc<Recorder>,
+    kube_proxy: Option<KubeProxyConfiguration>,
+}
+
+/// Every server; ends only if one cannot listen and that is to be fatal.
 fn serve(
     args: &AgentArgs,
+    config: &Config,
     agent: &Shared,
-    pods: &Arc<Mutex<Pods>>,
-) -> anyhow::Result<impl Future<Output = ()> + use<>> {
-    let reporter = report::Reporter::new(agent.clone(), pods.clone());
+    answers: Answers,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
+    let Answers { pods, recorder, kube_proxy } = answers;
+    let reporter = report::Reporter::new(agent.clone(), pods);
     let source: Arc<dyn StateSource> = Arc::new(reporter);
     let state = socket::serve(&socket_path(&args.run_dir, &args.bpf_root), source.clone())?;
-    let health = args.healthz_bind_address.0;
-    let metrics = args.metrics_bind_address.0;
-    let registry = Arc::new(report::registry(&lock(agent), Pins::new(&args.bpf_root)));
+    let metrics = MetricsServer {
+        registry: report::registry(&lock(agent), Pins::new(&args.bpf_root)),
+        proxy_mode: config.mode.as_str(),
+        configuration: report::configuration(config, kube_proxy.as_ref())?,
+    };
+    let Config { healthz_bind_address, metrics_bind_address, bind_failure, .. } = *config;
     Ok(async move {
-        tokio::join!(
-            state,
+        tokio::try_join!(
             async {
-                match health {
-                    Some(address) => HealthServer::run(address, source).await,
+                state.await;
+                Ok(())
+            },
+            async {
+                match healthz_bind_address {
+                    Some(address) => {
+                        HealthServer::run(address, source, recorder, bind_failure).await
+                    }
                     None => pending().await,
                 }
             },
             async {
-                match metrics {
-                    Some(address) => MetricsServer::run(address, registry).await,
+                match metrics_bind_address {
+                    Some(address) => metrics.run(address, bind_failure).await,
                     None => pending().await,
                 }
             },
-        );
+        )?;
+        Ok(())
+    })
+}
+
+/// Ends when the configuration file has another text.
+fn config_changed(file: Option<ConfigFile>) -> anyhow::Result<impl Future<Output = ()>> {
+    let watch = file.map(ConfigFile::watch).transpose().context("watch the configuration file")?;
+    Ok(async {
+        match watch {
+            Some(changed) => changed.await,
+            None => pending().await,
+        }
     })
 }
 

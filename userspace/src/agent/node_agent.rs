@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
@@ -14,6 +15,7 @@ use tracing::{debug, info, warn};
 use super::{
     attachments::{Attachment, attachments},
     fast_path::FastPath,
+    node_fate::node_fate,
     report,
 };
 use crate::{
@@ -21,12 +23,17 @@ use crate::{
         attach::{Attacher, Role},
         tables::KernelTables,
     },
-    model::rejection::Rejection,
+    model::{event::Event, ip::Family, rejection::Rejection},
     node::{IfIndex, Snapshot},
     plan::{desired::Changes, options::Options, planner::Planner},
     reconcile::{
         reconciler::{Outcome, Reconciler},
         tables::Redirect,
+    },
+    server::{
+        Recorder,
+        health::Moment,
+        recorder::{Extent, Families, Seen},
     },
     source::event::Delivery,
 };
@@ -52,6 +59,8 @@ pub struct NodeAgent {
     pub(super) rejected_since: BTreeMap<String, SystemTime>,
     /// How long changes took.
     pub(super) programming: Histogram,
+    /// Health, and kube-proxy's metrics.
+    pub(super) recorder: Arc<Recorder>,
     /// Something that no frontend waits for could not be written, and that was logged.
     was_due: bool,
 }
@@ -64,6 +73,7 @@ impl NodeAgent {
         reconciler: Reconciler<KernelTables>,
         attacher: Attacher,
         fast_path: FastPath,
+        recorder: Arc<Recorder>,
     ) -> Self {
         Self {
             node_name: node_name.to_owned(),
@@ -80,6 +90,7 @@ impl NodeAgent {
             unattached: BTreeMap::new(),
             rejected_since: BTreeMap::new(),
             programming: report::programming_histogram(),
+            recorder,
             was_due: false,
         }
     }
@@ -88,6 +99,7 @@ impl NodeAgent {
     pub fn take(&mut self, delivery: Delivery) {
         let was_synced = self.planner.is_synced();
         let rejections = self.planner.rejections_version();
+        let seen = self.note_seen(&delivery.batch);
         let changes = self.planner.apply(delivery.batch);
         self.revision += 1;
         let frontends = changes.frontends.len();
@@ -95,7 +107,10 @@ impl NodeAgent {
             (_, false) => {}
             (false, true) => self.program_first(changes),
             (true, true) => {
+                self.recorder.queued(&seen.families, Moment::now());
+                let start = Instant::now();
                 self.program(changes);
+                self.recorder.programmed(&seen.families, Extent::Partial, start.elapsed());
                 let time = delivery.noticed.elapsed();
                 self.programming.observe(time.as_secs_f64());
                 debug!(
@@ -116,7 +131,10 @@ impl NodeAgent {
         let start = Instant::now();
         self.reconciler.complete(&mut changes);
         let frontends = changes.frontends.len();
+        let both = Families::from(Family::ALL);
+        self.recorder.queued(&both, Moment::now());
         self.program(changes);
+        self.recorder.programmed(&both, Extent::Full, start.elapsed());
         self.reconciler.sweep(Instant::now());
         info!(frontends, program_ms = start.elapsed().as_millis(), "synced");
         // The first load needs several times the memory that what it leaves behind does.
@@ -150,10 +168,31 @@ impl NodeAgent {
             warn!(%error, "not written; trying again");
         }
         self.was_due = is_due;
+        if self.planner.is_synced() {
+            self.recorder.settled(&self.failing(), Moment::now());
+        }
         let complete = !is_due && self.reconciler.errors().next().is_none();
         if self.planner.is_synced() && complete {
             self.programmed = self.revision;
         }
+    }
+
+    /// Tells what a batch is about.
+    fn note_seen(&self, batch: &[Event]) -> Seen {
+        if let Some(fate) = node_fate(batch, &self.node_name) {
+            self.recorder.health.note_node(fate);
+        }
+        let seen = Seen::of(batch);
+        self.recorder.seen(&seen);
+        seen
+    }
+
+    /// Families of which something could not be written.
+    fn failing(&self) -> Families {
+        if self.reconciler.due_error().is_some() {
+            return Family::ALL.into();
+        }
+        self.reconciler.errors().map(|(frontend, _)| Family::of(frontend.addr.ip)).collect()
     }
 
     /// A change of the node's network: attaches to new pods and forgets those that are gone.

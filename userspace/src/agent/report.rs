@@ -14,6 +14,7 @@ use prometheus_client::{
 
 use super::{Shared, lock, node_agent::NodeAgent, pods::Pods};
 use crate::{
+    config::{Config, kube_proxy::KubeProxyConfiguration},
     datapath::pins::Pins,
     model::addr::Scope,
     plan::info::{BackendInfo, ServiceInfo},
@@ -171,16 +172,31 @@ fn unix(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
-/// The agent's metrics.
+/// The answer to `/configz`: what we do, and how kube-proxy would write it if that was given.
+pub fn configuration(
+    config: &Config,
+    kube_proxy: Option<&KubeProxyConfiguration>,
+) -> serde_json::Result<serde_json::Value> {
+    let mut answer = serde_json::Map::new();
+    answer.insert("pintle".into(), serde_json::to_value(config)?);
+    if let Some(kube_proxy) = kube_proxy {
+        answer.insert("kubeproxy.config.k8s.io".into(), serde_json::to_value(kube_proxy)?);
+    }
+    Ok(answer.into())
+}
+
+/// The agent's metrics, and kube-proxy's.
 pub fn registry(agent: &NodeAgent, pins: Pins) -> Registry {
-    let mut registry = Registry::with_prefix("pintle");
+    let mut all = Registry::default();
+    agent.recorder.register(all.sub_registry_with_prefix("kubeproxy"));
+    let registry = all.sub_registry_with_prefix("pintle");
     registry.register(
         "programming_seconds",
         "Time from noticing a change to having it in the maps",
         agent.programming.clone(),
     );
     registry.register_collector(Box::new(MapMetrics::new(pins)));
-    registry
+    all
 }
 
 /// From 32 us to half a second.

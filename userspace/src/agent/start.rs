@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the agent does before its first event: look at the node, load, take over what is there.
 
-use std::{net::IpAddr, path::Path, time::Instant};
+use std::{fs, net::IpAddr, path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use pintle_abi::addr::{V4, V6};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{fast_path::FastPath, node_agent::NodeAgent};
+use super::{conntrack, fast_path::FastPath, node_agent::NodeAgent};
 use crate::{
     cli::agent::{AgentArgs, Uplinks},
+    config::Config,
     datapath::{attach::Attacher, foreign, object, pins::Pins, tables::KernelTables},
     node::{
         MasqueradePorts, NodeView, Probes, Selection, Snapshot,
@@ -18,6 +19,7 @@ use crate::{
     },
     plan::options::Options,
     reconcile::reconciler::Reconciler,
+    server::Recorder,
 };
 
 /// Looks at the node's network. Must run in the namespace of the node.
@@ -35,8 +37,26 @@ pub fn node_view(args: &AgentArgs) -> anyhow::Result<(Snapshot, watch::Receiver<
     NodeView::start(selection, probes).context("read the node's network")
 }
 
+/// What kube-proxy would change of the host, where a configuration of kube-proxy was given.
+pub fn adapt_host(config: &Config) -> anyhow::Result<()> {
+    conntrack::apply(Path::new("/"), &config.conntrack)?;
+    if let Some(score) = config.oom_score_adj
+        && let Err(error) = fs::write("/proc/self/oom_score_adj", score.to_string())
+    {
+        // As in kube-proxy, no reason not to start.
+        warn!(score, %error, "the OOM score is not adjusted");
+    }
+    Ok(())
+}
+
 /// Loads the programs and takes over what the maps hold.
-pub fn node_agent(args: &AgentArgs, pins: &Pins, network: Snapshot) -> anyhow::Result<NodeAgent> {
+pub fn node_agent(
+    args: &AgentArgs,
+    node_name: &str,
+    pins: &Pins,
+    network: Snapshot,
+    recorder: Arc<Recorder>,
+) -> anyhow::Result<NodeAgent> {
     pins.create()?;
     if let Err(error) = loopback::prepare(Path::new(LOOPBACK_SETTINGS), &pins.settings()) {
         warn!(%error, "prepare loopback: the host itself may not reach node ports");
@@ -58,7 +78,7 @@ pub fn node_agent(args: &AgentArgs, pins: &Pins, network: Snapshot) -> anyhow::R
     let mut reconciler = Reconciler::new(tables);
     reconciler.adopt(realized);
     let mut agent =
-        NodeAgent::new(&args.node_name, Options::default(), reconciler, attacher, fast_path);
+        NodeAgent::new(node_name, Options::default(), reconciler, attacher, fast_path, recorder);
     agent.follow_network(network);
     agent.forget_other_interfaces().context("remove pins of other interfaces")?;
     Ok(agent)

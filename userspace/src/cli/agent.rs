@@ -2,19 +2,32 @@
 //! `pintle agent`: its flags, and what is checked before it starts.
 
 use std::{
+    fs,
     io::IsTerminal,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    net::IpAddr,
+    path::{Path, PathBuf},
     str::FromStr,
 };
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use pintle_abi::map;
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
-use super::{Global, Outcome, output::hint::CommandError};
+use super::{
+    Global, Outcome,
+    kube_proxy_flags::{HasFile, KubeProxyFlags},
+    output::hint::CommandError,
+};
 use crate::{
+    agent::{Configured, conntrack},
+    config::{
+        self, Inputs, Resolution,
+        decode::decode,
+        file::ConfigFile,
+        resolved::{BindAddress, Log, LogFormat},
+    },
     datapath::attach::Mode,
     node::{MasqueradePorts, PodInterfaces},
 };
@@ -23,12 +36,12 @@ use crate::{
 #[derive(Clone, Debug, Args)]
 pub struct AgentArgs {
     /// Where Kubernetes objects come from: `dir:PATH` (YAML or JSON files) or `kube`.
-    #[arg(long, env = "PINTLE_SOURCE", value_name = "kube|dir:PATH")]
+    #[arg(long, env = "PINTLE_SOURCE", value_name = "kube|dir:PATH", default_value = "kube")]
     pub source: SourceArg,
-    /// Name of this node, as in its Node object.
+    /// Name of this node, as in its Node object; the host's if nothing else is said.
     #[arg(long, env = "PINTLE_NODE_NAME", value_name = "NAME")]
-    pub node_name: String,
-    /// A KubeProxyConfiguration file; flags win over it.
+    pub node_name: Option<String>,
+    /// A KubeProxyConfiguration file; flags of ours win over it, and a change of it ends the agent.
     #[arg(long, env = "PINTLE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Directory of the cgroup v2 hierarchy for socket load balancing.
@@ -48,22 +61,12 @@ pub struct AgentArgs {
     /// Interfaces to other nodes: `auto` (those with a default route), or names.
     #[arg(long, env = "PINTLE_UPLINKS", value_name = "auto|NAME,...", default_value = "auto")]
     pub uplinks: Uplinks,
-    /// Address of /healthz, /livez and /readyz; empty for none.
-    #[arg(
-        long,
-        env = "PINTLE_HEALTHZ_BIND_ADDRESS",
-        value_name = "ADDR",
-        default_value = "0.0.0.0:10256"
-    )]
-    pub healthz_bind_address: BindAddress,
-    /// Address of /metrics and /proxyMode; empty for none.
-    #[arg(
-        long,
-        env = "PINTLE_METRICS_BIND_ADDRESS",
-        value_name = "ADDR",
-        default_value = "127.0.0.1:10249"
-    )]
-    pub metrics_bind_address: BindAddress,
+    /// Address of /healthz, /livez and /readyz; empty for none [default: 0.0.0.0:10256].
+    #[arg(long, env = "PINTLE_HEALTHZ_BIND_ADDRESS", value_name = "ADDR")]
+    pub healthz_bind_address: Option<BindAddress>,
+    /// Address of /metrics and /proxyMode; empty for none [default: 127.0.0.1:10249].
+    #[arg(long, env = "PINTLE_METRICS_BIND_ADDRESS", value_name = "ADDR")]
+    pub metrics_bind_address: Option<BindAddress>,
     /// Redirect packets past the host's stack where that skips nothing.
     #[arg(long, env = "PINTLE_FAST_PATH", value_enum, default_value = "auto")]
     pub fast_path: FastPath,
@@ -83,12 +86,12 @@ pub struct AgentArgs {
     /// How programs are attached to interfaces.
     #[arg(long, env = "PINTLE_ATTACH", value_enum, default_value = "auto")]
     pub attach: Attach,
-    /// Form of the log.
-    #[arg(long, env = "PINTLE_LOG_FORMAT", value_enum, default_value = "text")]
-    pub log_format: LogFormat,
-    /// What is logged: a level, or a filter such as `info,pintle::node=debug`.
-    #[arg(long, env = "PINTLE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
-    pub log_level: String,
+    /// Form of the log [default: text].
+    #[arg(long, env = "PINTLE_LOG_FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
+    /// What is logged: a level, or a filter such as `info,pintle::node=debug` [default: info].
+    #[arg(long, env = "PINTLE_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<String>,
     /// Entries of a map, such as `TCP_FLOWS_V4=1048576`; may be repeated.
     #[arg(
         long = "map-size",
@@ -97,6 +100,9 @@ pub struct AgentArgs {
         value_delimiter = ','
     )]
     pub map_sizes: Vec<MapSize>,
+    /// kube-proxy's own flags.
+    #[command(flatten)]
+    pub kube_proxy: KubeProxyFlags,
     /// From the global options: directory of the pinned maps and links.
     #[arg(skip)]
     pub bpf_root: PathBuf,
@@ -167,15 +173,6 @@ impl From<Attach> for Option<Mode> {
     }
 }
 
-/// Form of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
 /// Interfaces to other nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Uplinks {
@@ -197,28 +194,6 @@ impl FromStr for Uplinks {
             true => Err("a name is empty; give `auto` or names such as `eth0,eth1`".into()),
             false => Ok(Self::Names(names)),
         }
-    }
-}
-
-/// An address to listen on, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BindAddress(pub Option<SocketAddr>);
-
-impl FromStr for BindAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            return Ok(Self(None));
-        }
-        // kube-proxy also takes an address without host, such as `:10256`.
-        let full = match text.strip_prefix(':') {
-            Some(port) => format!("{}:{port}", Ipv4Addr::UNSPECIFIED),
-            None => text.to_owned(),
-        };
-        full.parse()
-            .map(|address| Self(Some(address)))
-            .map_err(|_| "give IP:PORT, or nothing".into())
     }
 }
 
@@ -250,17 +225,76 @@ impl FromStr for MapSize {
     }
 }
 
-/// Checks what the types of the flags cannot, and runs the agent.
+/// Resolves the configuration, and runs the agent or what else the flags ask for.
 pub fn run(mut args: AgentArgs, global: &Global) -> anyhow::Result<Outcome> {
+    let file = args.config.as_deref().map(ConfigFile::read).transpose();
+    let file = file.with_context(|| format!("--config {}", shown(args.config.as_deref())))?;
+    let Resolution { config, effective, warnings } = resolve(&args, file.as_ref(), global)?;
+    if let Some(path) = &args.kube_proxy.write_config_to {
+        let text = serde_yaml_ng::to_string(&effective)?;
+        fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+        return Ok(Outcome::Good);
+    }
+    start_log(&config.log)?;
+    for warning in &warnings {
+        warn!("{warning}");
+    }
+    if args.kube_proxy.init_only == Some(true) {
+        conntrack::apply(Path::new("/"), &config.conntrack)?;
+        return Ok(Outcome::Good);
+    }
     check(&args)?;
     check_source(&args.source)?;
     args.bpf_root = global.bpf_root.clone();
     args.run_dir = global.run_dir.clone();
-    start_log(&args)?;
+    let kube_proxy = has_kube_proxy(&args, file.as_ref()).then_some(effective);
+    let configured = Configured { config, kube_proxy, file };
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().context("start the async runtime")?;
-    runtime.block_on(crate::agent::run(args))?;
+    runtime.block_on(crate::agent::run(args, configured))?;
     Ok(Outcome::Good)
+}
+
+/// File and flags → what the agent shall do.
+fn resolve(
+    args: &AgentArgs,
+    file: Option<&ConfigFile>,
+    global: &Global,
+) -> anyhow::Result<Resolution> {
+    let decoded = file.map(|file| decode(file.text())).transpose();
+    let decoded = decoded.with_context(|| format!("--config {}", shown(args.config.as_deref())))?;
+    let flags = &args.kube_proxy;
+    let has_file = if decoded.is_some() { HasFile::Yes } else { HasFile::No };
+    let (file, mut warnings) = match decoded {
+        Some(decoded) => (Some(decoded.configuration), decoded.warnings),
+        None => (None, Vec::new()),
+    };
+    warnings.extend(flags.warnings(has_file));
+    let inputs = Inputs {
+        file,
+        flags: flags.configuration(),
+        node_name: args.node_name.clone(),
+        hostname_override: flags.hostname_override.clone(),
+        hostname: fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default(),
+        healthz_bind_address: args.healthz_bind_address,
+        metrics_bind_address: args.metrics_bind_address,
+        kubeconfig: flags.kubeconfig.clone(),
+        master: flags.master.clone(),
+        log_format: args.log_format.or(flags.logging_format),
+        log_level: args.log_level.clone(),
+        verbosity: flags.v.or_else(|| global.verbosity()),
+    };
+    let mut resolution = config::resolve(inputs).context("configuration")?;
+    warnings.append(&mut resolution.warnings);
+    Ok(Resolution { warnings, ..resolution })
+}
+
+fn has_kube_proxy(args: &AgentArgs, file: Option<&ConfigFile>) -> bool {
+    file.is_some() || args.kube_proxy.configuration().is_some()
+}
+
+fn shown(path: Option<&Path>) -> impl std::fmt::Display {
+    path.unwrap_or(Path::new("")).display()
 }
 
 fn check(args: &AgentArgs) -> anyhow::Result<()> {
@@ -272,7 +306,7 @@ fn check(args: &AgentArgs) -> anyhow::Result<()> {
         args.socket_lb == SocketLb::Off,
         "--socket-lb other than off is not in this build yet"
     );
-    anyhow::ensure!(!args.node_name.is_empty(), "--node-name is empty");
+    anyhow::ensure!(args.node_name.as_deref() != Some(""), "--node-name is empty");
     for is_family in [IpAddr::is_ipv4 as fn(&IpAddr) -> bool, IpAddr::is_ipv6] {
         let count = args.hairpin_addresses.iter().filter(|ip| is_family(ip)).count();
         anyhow::ensure!(count <= 1, "--hairpin-addresses takes one address per family");
@@ -290,11 +324,12 @@ fn check_source(source: &SourceArg) -> Result<(), CommandError> {
     }
 }
 
-fn start_log(args: &AgentArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&args.log_level)
-        .with_context(|| format!("--log-level {}", args.log_level))?;
+fn start_log(log: &Log) -> anyhow::Result<()> {
+    let filter =
+        EnvFilter::try_new(&log.filter).with_context(|| format!("--log-level {}", log.filter))?;
+    let format = log.format;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = match args.log_format {
+    let started = match format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
@@ -335,8 +370,8 @@ mod tests {
         assert_eq!(args.source, SourceArg::Dir("/yaml".into()));
         assert_eq!(args.uplinks, Uplinks::Names(vec!["eth0".into(), "eth1".into()]));
         assert_eq!(args.pod_interfaces, PodInterfaces::Patterns(vec!["veth*".into()]));
-        assert_eq!(args.metrics_bind_address, BindAddress(None));
-        assert_eq!(args.healthz_bind_address, BindAddress("0.0.0.0:1".parse().ok()));
+        assert_eq!(args.metrics_bind_address, Some(BindAddress::Nowhere));
+        assert_eq!(args.healthz_bind_address, "0.0.0.0:1".parse().ok());
         let sizes: Vec<_> = args.map_sizes.iter().map(|size| (size.name, size.entries)).collect();
         assert_eq!(sizes, [("TCP_FLOWS_V4", 7), ("DEVICES", 8)]);
     }

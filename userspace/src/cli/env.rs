@@ -55,7 +55,7 @@ impl<'a> Env<'a> {
             agent: Box::new(SocketAgent { path }),
             now_ns: monotonic_ns,
             kernel: kernel.trim().to_owned(),
-            verbose: global.verbose > 0,
+            verbose: global.verbosity().is_some_and(|verbosity| verbosity > 0),
         }
     }
 }

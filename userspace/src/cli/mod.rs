@@ -22,6 +22,7 @@ pub mod client;
 pub mod counters;
 pub mod env;
 pub mod get;
+pub mod kube_proxy_flags;
 pub mod names;
 pub mod output;
 pub mod status;
@@ -66,9 +67,19 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DIR", env = "PINTLE_RUN_DIR",
           default_value = crate::server::socket::DEFAULT_RUN_DIR)]
     pub run_dir: PathBuf,
-    /// Tell more on stderr; twice for even more.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    pub verbose: u8,
+    /// Tell more on stderr; twice, or with a number, for even more.
+    // kube-proxy's -v takes a number.
+    #[arg(short, long, global = true, value_name = "N", action = clap::ArgAction::Append,
+          num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+    pub verbose: Vec<u8>,
+}
+
+impl Global {
+    /// How much more is to be told; `None` if nothing was said.
+    pub fn verbosity(&self) -> Option<u32> {
+        let all = self.verbose.iter().map(|verbose| u32::from(*verbose));
+        (!self.verbose.is_empty()).then(|| all.sum())
+    }
 }
 
 /// When to use colour.
@@ -145,6 +156,9 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     let mut err = io::stderr();
     let mut env = Env::of_this_machine(global, style(global), &mut out, &mut err);
     let outcome = match cli.command {
+        Command::Agent(args) if args.kube_proxy.cleanup == Some(true) => {
+            cleanup::run(&cleanup::CleanupArgs::default(), global, &mut env)?
+        }
         Command::Agent(args) => agent::run(*args, global)?,
         Command::Status(args) => status::run(&args, &mut env)?,
         Command::Get { what } => get::run(&what, &mut env)?,
@@ -194,6 +208,19 @@ mod tests {
     #[test]
     fn the_command_tree_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn more_is_told_by_repetition_or_by_number() {
+        let verbosity = |arguments: &[&str]| {
+            let arguments = ["pintle"].iter().chain(arguments);
+            Cli::try_parse_from(arguments).unwrap().global.verbosity()
+        };
+        assert_eq!(verbosity(&["version"]), None);
+        assert_eq!(verbosity(&["-v", "version"]), Some(1));
+        assert_eq!(verbosity(&["-vv", "version"]), Some(2));
+        assert_eq!(verbosity(&["version", "-v", "-v"]), Some(2));
+        assert_eq!(verbosity(&["agent", "-v=4"]), Some(4));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::{
         entry::{Counted, CounterEntry, MapFill},
         view::Maps,
     },
+    model::time,
     server::state::{Interface, Status},
 };
 
@@ -213,7 +214,7 @@ fn take_in(report: &mut Report, status: Status) {
     report.node = Some(status.node);
     report.agent = Some(AgentPart {
         version: status.version,
-        started: human::wall_time(status.started_unix),
+        started: time::rfc3339(status.started_unix),
         uptime_seconds: status.uptime_seconds,
         synced: status.synced,
     });
@@ -227,7 +228,7 @@ fn take_in(report: &mut Report, status: Status) {
     let rejected = status.rejections.into_iter().map(|rejection| Rejected {
         object: rejection.object,
         reason: rejection.reason,
-        since: human::wall_time(rejection.since_unix),
+        since: time::rfc3339(rejection.since_unix),
     });
     report.rejected = Some(rejected.collect());
 }

@@ -15,3 +15,4 @@ pub mod object;
 pub mod rejection;
 pub mod service;
 pub mod slice;
+pub mod time;

@@ -51,23 +51,6 @@ pub fn percent(part: u64, whole: u64) -> String {
     if part > 0 && percent == 0 { "<1%".into() } else { format!("{percent}%") }
 }
 
-/// A wall time, given in seconds since 1970, as RFC 3339 in UTC.
-pub fn wall_time(unix: i64) -> String {
-    let (days, second) = (unix.div_euclid(86_400), unix.rem_euclid(86_400));
-    // Years begin in March here, so that the leap day is a year's last; day 0 is 0000-03-01.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,16 +83,6 @@ mod tests {
         check(600, "10m");
         check(3 * 86_400 + 4 * 3600 + 59, "3d4h");
         check(3 * 86_400 + 59, "3d");
-    }
-
-    #[test]
-    fn wall_times_know_leap_years() {
-        let check = |unix, expected: &str| assert_eq!(wall_time(unix), expected);
-        check(0, "1970-01-01T00:00:00Z");
-        check(951_782_399, "2000-02-28T23:59:59Z");
-        check(951_782_400, "2000-02-29T00:00:00Z");
-        check(1_700_000_000, "2023-11-14T22:13:20Z");
-        check(1_735_689_599, "2024-12-31T23:59:59Z");
     }
 
     #[test]
