@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Pintle takes kube-proxy's place: its rules go, those of others stay, no connection breaks.
+
+use std::time::{Duration, Instant};
+
+use pintle::takeover::{self, conntrack, keeper, netlink::Netfilter};
+use pintle_tests::agent::FastPath;
+use pintle_tests::kube_proxy::{self, Iptables, ServiceRules};
+use pintle_tests::load::{Kind, Load};
+use pintle_tests::manifest::Port;
+use pintle_tests::netns::NetNs;
+use pintle_tests::topology::{Cni, Family};
+
+use crate::scene::{DNS, HTTP, Scene, beside_others, eventually};
+
+/// Rules of the kubelet, of a plugin for host ports and of the node's owner, with counters.
+const FOREIGN: &str = "\
+*mangle
+:KUBE-IPTABLES-HINT - [0:0]
+:KUBE-KUBELET-CANARY - [0:0]
+COMMIT
+*filter
+:KUBE-FIREWALL - [0:0]
+:MINE - [0:0]
+[7:420] -A INPUT -j KUBE-FIREWALL
+[5:300] -A FORWARD -p tcp -m comment --comment \"before\" -m tcp --dport 9 -j MINE
+[3:180] -A FORWARD -m comment --comment \"counts only\"
+[0:0] -A KUBE-FIREWALL -m conntrack --ctstate INVALID -j DROP
+[4:240] -A MINE -p udp -m udp --dport 53 -m limit --limit 5/sec -j ACCEPT
+[2:120] -A MINE -j RETURN
+COMMIT
+*nat
+:KUBE-MARK-DROP - [0:0]
+:CNI-HOSTPORT-DNAT - [0:0]
+:CNI-DN-abc - [0:0]
+[9:540] -A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+[8:480] -A POSTROUTING -p tcp -m tcp --dport 99 -j MASQUERADE
+[6:360] -A CNI-HOSTPORT-DNAT -p tcp -m tcp --dport 8888 -j CNI-DN-abc
+[1:60] -A CNI-DN-abc -p tcp -m tcp --dport 8888 -j REDIRECT --to-ports 80
+[0:0] -A KUBE-MARK-DROP -j MARK --or-mark 0x8000
+COMMIT
+";
+
+/// Counters of the built-in chains: legacy iptables loses them whenever it adds a rule.
+const POLICIES: &str = "\
+*filter
+:INPUT ACCEPT [11:1100]
+:FORWARD ACCEPT [12:1200]
+COMMIT
+*nat
+:PREROUTING ACCEPT [1:60]
+COMMIT
+";
+
+#[test]
+fn a_thousand_services_go_from_legacy_iptables_and_nothing_else_does() {
+    remove_from_iptables(Iptables::Legacy);
+}
+
+#[test]
+fn a_thousand_services_go_from_iptables_nft_and_nothing_else_does() {
+    remove_from_iptables(Iptables::Nft);
+}
+
+fn remove_from_iptables(iptables: Iptables) {
+    let _company = beside_others();
+    let ns = NetNs::new().expect("a namespace");
+    let save = || Family::BOTH.map(|family| iptables.save(&ns, family).expect("save"));
+    for family in Family::BOTH {
+        iptables.restore(&ns, family, FOREIGN).expect("foreign rules");
+        iptables.restore(&ns, family, POLICIES).expect("policies");
+    }
+    let before = save();
+    for family in Family::BOTH {
+        let services = ServiceRules::many(family, 1000);
+        let rules = kube_proxy::iptables_mode(&services);
+        iptables.restore(&ns, family, &rules).expect("kube-proxy's rules");
+        iptables.restore(&ns, family, POLICIES).expect("policies");
+    }
+    assert_ne!(before, save());
+    remove(&ns, |left| {
+        // Per family: 1,000 services with five endpoints, 250 of them with a node port; 5 fixed
+        // chains in `nat`, 6 in `filter`, 1 in `mangle`.
+        assert_eq!((left.chains, left.hooks), (2 * (6250 + 12), 2 * 12));
+    });
+    for (before, after) in before.iter().zip(save()) {
+        similar(before, &after);
+    }
+}
+
+#[test]
+fn the_tables_of_nftables_mode_go_and_nothing_else_does() {
+    let _company = beside_others();
+    let ns = NetNs::new().expect("a namespace");
+    let mine = "table inet mine {\n chain c {\n type filter hook forward priority 0; policy \
+                accept;\n counter\n }\n }\n";
+    kube_proxy::nft(&ns, mine).expect("a foreign table");
+    let before = kube_proxy::ruleset(&ns).expect("list");
+    for family in Family::BOTH {
+        let services = ServiceRules::many(family, 1000);
+        kube_proxy::nft(&ns, &kube_proxy::nftables_mode(family, &services)).expect("rules");
+    }
+    remove(&ns, |left| assert_eq!((left.tables, left.chains), (2, 0)));
+    similar(&before, &kube_proxy::ruleset(&ns).expect("list"));
+}
+
+#[test]
+fn what_a_foreign_chain_leads_to_is_only_emptied() {
+    let _company = beside_others();
+    for iptables in [Iptables::Legacy, Iptables::Nft] {
+        let ns = NetNs::new().expect("a namespace");
+        let rules = kube_proxy::iptables_mode(&ServiceRules::many(Family::V4, 2));
+        iptables.restore(&ns, Family::V4, &rules).expect("kube-proxy's rules");
+        let foreign = "*nat\n:MINE - [0:0]\n-A MINE -j KUBE-SERVICES\n-A MINE -j KUBE-MARK-MASQ\n\
+                       COMMIT\n";
+        iptables.restore(&ns, Family::V4, foreign).expect("foreign rules");
+        remove(&ns, |left| assert!(left.are_live()));
+        let left = iptables.save(&ns, Family::V4).expect("save");
+        let nat = left.split("*nat").nth(1).expect("the table");
+        let rules: Vec<&str> = nat.lines().filter(|line| line.contains(" -A ")).collect();
+        assert_eq!(
+            rules,
+            [
+                "[0:0] -A POSTROUTING -m comment --comment \"kubernetes postrouting rules\" -j \
+                 KUBE-POSTROUTING",
+                "[0:0] -A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000",
+                "[0:0] -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
+                "[0:0] -A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0",
+                "[0:0] -A KUBE-POSTROUTING -m comment --comment \"kubernetes service traffic \
+                 requiring SNAT\" -j MASQUERADE --random-fully",
+                "[0:0] -A MINE -j KUBE-SERVICES",
+                "[0:0] -A MINE -j KUBE-MARK-MASQ",
+            ]
+        );
+    }
+}
+
+#[test]
+fn the_interface_of_ipvs_mode_goes() {
+    let _company = beside_others();
+    let ns = NetNs::new().expect("a namespace");
+    // Any kind will do: not every kernel has dummy interfaces.
+    ns.ip(&["link add kube-ipvs0 type bridge".into()]).expect("an interface");
+    remove(&ns, |left| assert_eq!(left.interfaces, 1));
+}
+
+#[test]
+fn looking_for_leftovers_makes_no_tables() {
+    let _company = beside_others();
+    let ns = NetNs::new().expect("a namespace");
+    let names = || ns.run(|| std::fs::read_to_string("/proc/thread-self/net/ip_tables_names"));
+    remove(&ns, |left| assert!(left.is_empty()));
+    assert_eq!(names().unwrap_or_default(), "");
+    assert_eq!(kube_proxy::ruleset(&ns).expect("list"), "");
+}
+
+/// Removes what there is, in a second or two, and checks what that was.
+fn remove(ns: &NetNs, check: impl Fn(takeover::Leftovers)) {
+    let (found, removed, took) = ns.run(|| {
+        let found = takeover::leftovers().expect("look");
+        let start = Instant::now();
+        (found, takeover::remove().expect("remove"), start.elapsed())
+    });
+    println!("removed {removed} in {took:?}");
+    check(found);
+    assert_eq!(found, removed);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let left = ns.run(|| takeover::leftovers().expect("look again"));
+    assert!(left.is_empty(), "{left} is left");
+}
+
+/// Compares texts of many lines; shows only where they differ.
+#[track_caller]
+fn similar(before: &str, after: &str) {
+    let differs = before.lines().zip(after.lines()).find(|(before, after)| before != after);
+    assert_eq!(differs, None);
+    assert_eq!(before.lines().count(), after.lines().count());
+}
+
+/// kube-proxy's rules of one kind, for the service `web` of a scene and many others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Legacy,
+    IptablesNft,
+    Nftables,
+}
+
+/// Writes the rules of a kube-proxy into the node of the scene.
+fn proxy(scene: &Scene, mode: Mode, others: u16) {
+    let node = &scene.world.nodes[0];
+    for family in Family::BOTH {
+        let rules = |port: &Port| ServiceRules {
+            name: format!("shop/web:{}", port.name),
+            protocol: if port.protocol == "UDP" { "udp" } else { "tcp" },
+            frontend: scene.vip(family, port),
+            endpoints: (scene.backends.iter())
+                .map(|backend| backend.pod.addr(family, port.target))
+                .collect(),
+            node_port: None,
+        };
+        let mut services = ServiceRules::many(family, others);
+        services.extend([HTTP, DNS].iter().map(rules));
+        let done = match mode {
+            Mode::Legacy => {
+                let rules = kube_proxy::iptables_mode(&services);
+                Iptables::Legacy.restore(node, family, &rules)
+            }
+            Mode::IptablesNft => {
+                let rules = kube_proxy::iptables_mode(&services);
+                Iptables::Nft.restore(node, family, &rules)
+            }
+            Mode::Nftables => kube_proxy::nft(node, &kube_proxy::nftables_mode(family, &services)),
+        };
+        done.expect("kube-proxy's rules");
+    }
+}
+
+#[test]
+fn connections_outlive_the_last_rule_that_tracked_them() {
+    let _company = beside_others();
+    for mode in [Mode::Legacy, Mode::IptablesNft, Mode::Nftables] {
+        let scene = Scene::without_agent(Cni::Ptp, FastPath::Off).expect("build the scene");
+        proxy(&scene, mode, 3);
+        let pause = Duration::from_millis(20);
+        let load = |family| {
+            let target = scene.vip(family, &HTTP);
+            Load::start(&scene.client, target, 5, Kind::LongLived { pause })
+        };
+        let loads = Family::BOTH.map(load);
+        eventually("all loads flow", || loads.iter().all(|load| load.operations() > 20));
+        let connections = scene.world.nodes[0].run(|| {
+            let mut netfilter = Netfilter::open().expect("open").expect("netfilter");
+            let found = conntrack::translated(&mut netfilter).expect("read");
+            for family in [libc::AF_INET, libc::AF_INET6] {
+                keeper::hold(&mut netfilter, family as u8).expect("hold");
+            }
+            takeover::remove().expect("remove");
+            found
+        });
+        assert_eq!(connections.len(), 10, "{mode:?} {connections:?}");
+        let before: Vec<u64> = loads.iter().map(Load::operations).collect();
+        eventually("all loads go on", || {
+            loads.iter().zip(&before).all(|(load, before)| load.operations() > before + 20)
+        });
+        loads.into_iter().for_each(|load| load.stop().expect_no_failure(&format!("{mode:?}")));
+        scene.world.nodes[0].run(|| {
+            let mut netfilter = Netfilter::open().expect("open").expect("netfilter");
+            keeper::release(&mut netfilter).expect("release");
+            assert!(keeper::held(&mut netfilter).expect("held").is_empty());
+        });
+    }
+}
