@@ -13,6 +13,7 @@ mod node_agent;
 mod pods;
 mod report;
 mod start;
+mod take_over;
 
 use std::{
     future::pending,
@@ -45,7 +46,7 @@ use pods::Pods;
 /// How often what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often netfilter is searched for policy engines.
+/// How often netfilter is searched for policy engines and rules of kube-proxy's.
 const NETFILTER: Duration = Duration::from_secs(30);
 
 /// The agent as its tasks share it.
@@ -108,7 +109,10 @@ async fn follow(
                 // runtime are in the same network namespace.
                 spawn_blocking(move || {
                     let engine = fast_path::look();
-                    lock(&agent).follow_netfilter(engine);
+                    let look = take_over::look();
+                    let mut agent = lock(&agent);
+                    agent.follow_netfilter(engine);
+                    agent.follow_leftovers(look);
                 });
             }
             () = at(due) => {}

@@ -15,6 +15,7 @@ use super::{
     attachments::{Attachment, attachments},
     fast_path::FastPath,
     report,
+    take_over::TakeOver,
 };
 use crate::{
     datapath::{
@@ -26,7 +27,7 @@ use crate::{
     plan::{desired::Changes, planner::Planner},
     reconcile::{
         reconciler::{Outcome, Reconciler},
-        tables::Redirect,
+        tables::{Family, Redirect, Tables as _},
     },
     source::event::Delivery,
 };
@@ -41,6 +42,7 @@ pub struct NodeAgent {
     pub(super) attacher: Attacher,
     pub(super) network: Snapshot,
     pub(super) fast_path: FastPath,
+    pub(super) take_over: TakeOver,
     /// Batches read from the source.
     pub(super) revision: u64,
     /// The last of them that the maps hold completely.
@@ -63,6 +65,7 @@ impl NodeAgent {
         reconciler: Reconciler<KernelTables>,
         attacher: Attacher,
         fast_path: FastPath,
+        take_over: TakeOver,
     ) -> Self {
         Self {
             node_name: node_name.to_owned(),
@@ -73,6 +76,7 @@ impl NodeAgent {
             attacher,
             network: Snapshot::default(),
             fast_path,
+            take_over,
             revision: 0,
             programmed: 0,
             programmed_at: None,
@@ -115,6 +119,9 @@ impl NodeAgent {
         let start = Instant::now();
         self.reconciler.complete(&mut changes);
         let frontends = changes.len();
+        let tables = self.reconciler.tables();
+        let spare = Family::ALL.map(|family| tables.backend_capacity(family) - 1);
+        self.take_over.before_programming(&changes, spare);
         self.program(changes);
         self.reconciler.sweep(Instant::now());
         info!(frontends, program_ms = start.elapsed().as_millis(), "synced");
@@ -151,6 +158,7 @@ impl NodeAgent {
         self.was_due = is_due;
         let complete = !is_due && self.reconciler.errors().next().is_none();
         if self.planner.is_synced() && complete {
+            self.finish_take_over();
             self.programmed = self.revision;
         }
     }

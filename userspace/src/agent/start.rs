@@ -8,7 +8,7 @@ use pintle_abi::addr::{V4, V6};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{fast_path::FastPath, node_agent::NodeAgent};
+use super::{fast_path::FastPath, node_agent::NodeAgent, take_over::TakeOver};
 use crate::{
     cli::agent::{AgentArgs, Uplinks},
     datapath::{attach::Attacher, foreign, object, pins::Pins, tables::KernelTables},
@@ -36,6 +36,7 @@ pub fn node_view(args: &AgentArgs) -> anyhow::Result<(Snapshot, watch::Receiver<
 
 /// Loads the programs and takes over what the maps hold.
 pub fn node_agent(args: &AgentArgs, pins: &Pins, network: Snapshot) -> anyhow::Result<NodeAgent> {
+    let mut take_over = TakeOver::at_start(args.take_over)?;
     pins.create()?;
     if let Err(error) = loopback::prepare(Path::new(LOOPBACK_SETTINGS), &pins.settings()) {
         warn!(%error, "prepare loopback: the host itself may not reach node ports");
@@ -46,6 +47,7 @@ pub fn node_agent(args: &AgentArgs, pins: &Pins, network: Snapshot) -> anyhow::R
     let mut tables = KernelTables::take(&mut ebpf)?;
     let fast_path = FastPath::at_start(args.fast_path);
     write_settings(args, &mut tables, fast_path)?;
+    take_over.begin(pins, &mut tables)?;
     let realized = tables.realized().context("read the maps")?;
     let attacher = Attacher::new(ebpf, pins.clone(), args.attach.into());
     info!(
@@ -56,7 +58,7 @@ pub fn node_agent(args: &AgentArgs, pins: &Pins, network: Snapshot) -> anyhow::R
     );
     let mut reconciler = Reconciler::new(tables);
     reconciler.adopt(realized);
-    let mut agent = NodeAgent::new(&args.node_name, reconciler, attacher, fast_path);
+    let mut agent = NodeAgent::new(&args.node_name, reconciler, attacher, fast_path, take_over);
     agent.follow_network(network);
     agent.forget_other_interfaces().context("remove pins of other interfaces")?;
     Ok(agent)

@@ -8,11 +8,13 @@
 
 use std::io;
 
-use super::netlink::{Message, Netfilter, attribute, text};
+use super::{
+    netlink::{Message, Netfilter},
+    nftables,
+};
 
 const SUBSYSTEM: u16 = 10;
 const NEW_TABLE: u16 = 0;
-const GET_TABLE: u16 = 1;
 const DEL_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
@@ -47,14 +49,9 @@ pub fn hold(netfilter: &mut Netfilter, family: u8) -> io::Result<()> {
     netfilter.transact(vec![table, chain, rule], None)
 }
 
-/// Families whose table is there.
+/// Families whose table is there; none without nf_tables.
 pub fn held(netfilter: &mut Netfilter) -> io::Result<Vec<u8>> {
-    let request = Message::new(SUBSYSTEM, GET_TABLE, 0, 0);
-    netfilter.dump(&request, |found: &mut Vec<u8>, family, attributes| {
-        if attribute(attributes, 1).map(text).as_deref() == Some(TABLE) {
-            found.push(family);
-        }
-    })
+    nftables::tables(netfilter, TABLE)
 }
 
 /// Removes the tables that are there.

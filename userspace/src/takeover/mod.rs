@@ -101,6 +101,14 @@ pub fn remove() -> io::Result<Leftovers> {
     Ok(Leftovers::new(&nftables, legacy, usize::from(ipvs::remove()?)))
 }
 
+/// Removes what the take-over has added to this network namespace.
+pub fn give_back() -> io::Result<()> {
+    match Netfilter::open()? {
+        Some(mut netfilter) => keeper::release(&mut netfilter),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -107,18 +107,7 @@ fn table(kind: u16, family: u8, name: &str) -> Message {
 
 /// Looks for what kube-proxy has in nf_tables.
 pub fn find(netfilter: &mut Netfilter) -> io::Result<Found> {
-    let tables = Message::new(SUBSYSTEM, GET_TABLE, 0, 0);
-    let tables = match netfilter.dump(&tables, |found: &mut Vec<u8>, family, attributes| {
-        if FAMILIES.contains(&family)
-            && attribute(attributes, TABLE_NAME).map(text).as_deref() == Some(names::TABLE)
-        {
-            found.push(family);
-        }
-    }) {
-        // A kernel without nf_tables has no rules in it.
-        Err(error) if is_missing(&error) => return Ok(Found::default()),
-        tables => tables?,
-    };
+    let tables = tables(netfilter, names::TABLE)?;
     let mut cuts = Vec::new();
     for ((family, table), chains) in chains(netfilter)? {
         if chains.keys().any(|chain| names::is_kube_proxys(chain)) {
@@ -127,6 +116,22 @@ pub fn find(netfilter: &mut Netfilter) -> io::Result<Found> {
     }
     cuts.retain(|cut| !cut.rules.is_empty() || !cut.removed.is_empty());
     Ok(Found { tables, cuts })
+}
+
+/// The families of IP that have a table of this name.
+pub fn tables(netfilter: &mut Netfilter, name: &str) -> io::Result<Vec<u8>> {
+    let request = Message::new(SUBSYSTEM, GET_TABLE, 0, 0);
+    let found = netfilter.dump(&request, |found: &mut Vec<u8>, family, attributes| {
+        let table = attribute(attributes, TABLE_NAME).map(text);
+        if FAMILIES.contains(&family) && table.as_deref() == Some(name) {
+            found.push(family);
+        }
+    });
+    match found {
+        // A kernel without nf_tables has no rules in it.
+        Err(error) if is_missing(&error) => Ok(Vec::new()),
+        found => found,
+    }
 }
 
 fn is_missing(error: &io::Error) -> bool {
@@ -139,14 +144,18 @@ type Chains = BTreeMap<String, bool>;
 /// The tables of `iptables-nft` and their chains.
 fn chains(netfilter: &mut Netfilter) -> io::Result<BTreeMap<(u8, String), Chains>> {
     let request = Message::new(SUBSYSTEM, GET_CHAIN, 0, 0);
-    netfilter.dump(&request, |found: &mut BTreeMap<_, Chains>, family, attributes| {
+    let found = netfilter.dump(&request, |found: &mut BTreeMap<_, Chains>, family, attributes| {
         let named = |kind| attribute(attributes, kind).map(text);
         let (Some(table), Some(chain)) = (named(CHAIN_TABLE), named(CHAIN_NAME)) else { return };
         if FAMILIES.contains(&family) && names::IPTABLES.contains(&table.as_str()) {
             let hooked = attribute(attributes, CHAIN_HOOK).is_some();
             found.entry((family, table)).or_default().insert(chain, hooked);
         }
-    })
+    });
+    match found {
+        Err(error) if is_missing(&error) => Ok(BTreeMap::new()),
+        found => found,
+    }
 }
 
 /// Decides what goes from a table; reads the rules of chains that are not kube-proxy's.
