@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use pintle::takeover::{self, conntrack, keeper, netlink::Netfilter};
 use pintle_tests::agent::FastPath;
+use pintle_tests::client::http_get;
 use pintle_tests::kube_proxy::{self, Iptables, ServiceRules};
 use pintle_tests::load::{Kind, Load};
 use pintle_tests::manifest::Port;
 use pintle_tests::netns::NetNs;
 use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::{DNS, HTTP, Scene, beside_others, eventually};
+use crate::scene::{DNS, HTTP, Scene, alone, beside_others, eventually};
 
 /// Rules of the kubelet, of a plugin for host ports and of the node's owner, with counters.
 const FOREIGN: &str = "\
@@ -249,4 +250,70 @@ fn connections_outlive_the_last_rule_that_tracked_them() {
             assert!(keeper::held(&mut netfilter).expect("held").is_empty());
         });
     }
+}
+
+/// Packets that a table of nf_tables keeps connections alive by.
+fn is_held(node: &NetNs) -> bool {
+    kube_proxy::ruleset(node).expect("list").contains("pintle-take-over")
+}
+
+fn take_over_breaks_none_of_200_connections(cni: Cni, mode: Mode) {
+    let _company = alone();
+    let mut scene = Scene::without_agent(cni, FastPath::Auto).expect("build the scene");
+    let node = (*scene.world.nodes[0]).clone();
+    proxy(&scene, mode, 1000);
+    let pause = Duration::from_millis(50);
+    let (http, dns) = (|family| scene.vip(family, &HTTP), |family| scene.vip(family, &DNS));
+    let start = |target, workers, kind| Load::start(&scene.client, target, workers, kind);
+    let loads = [
+        ("long-lived, IPv4", start(http(Family::V4), 100, Kind::LongLived { pause })),
+        ("long-lived, IPv6", start(http(Family::V6), 100, Kind::LongLived { pause })),
+        ("UDP, IPv4", start(dns(Family::V4), 5, Kind::UdpSamePort { pause })),
+        ("UDP, IPv6", start(dns(Family::V6), 5, Kind::UdpSamePort { pause })),
+        ("short, IPv4", start(http(Family::V4), 2, Kind::Short { per_second: 100 })),
+        ("short, IPv6", start(http(Family::V6), 2, Kind::Short { per_second: 100 })),
+    ];
+    eventually("all loads flow", || loads.iter().all(|(_, load)| load.operations() > 100));
+    // Nobody's kube-proxy runs, so its rules are leftovers.
+    scene.agent.start().expect("start");
+    let left = node.run(|| takeover::leftovers().expect("look"));
+    assert!(left.is_empty(), "{left} is left");
+    assert!(is_held(&node));
+    let before: Vec<u64> = loads.iter().map(|(_, load)| load.operations()).collect();
+    eventually("all loads go on", || {
+        let mut pairs = loads.iter().zip(&before);
+        pairs.all(|((_, load), before)| load.operations() > before + 100)
+    });
+    for (what, load) in loads {
+        let report = load.stop();
+        println!("{what}: {report}");
+        report.expect_no_failure(what);
+        let pods = if what.starts_with("UDP") { 5 } else { 200 };
+        assert!(report.by_pod.len() <= pods);
+    }
+    // New connections are ours.
+    let flows = scene.agent.counter("new flows").expect("the counter");
+    for family in Family::BOTH {
+        let target = scene.vip(family, &HTTP);
+        scene.client.run(|| http_get(target)).expect("an answer");
+    }
+    assert_eq!(scene.agent.counter("new flows").expect("the counter"), flows + 2);
+    scene.agent.stop().expect("stop");
+    scene.agent.cleanup().expect("cleanup");
+    assert!(!is_held(&node), "cleanup leaves nothing behind");
+}
+
+#[test]
+fn no_connection_breaks_when_legacy_iptables_is_taken_over() {
+    take_over_breaks_none_of_200_connections(Cni::Ptp, Mode::Legacy);
+}
+
+#[test]
+fn no_connection_breaks_when_iptables_nft_is_taken_over() {
+    take_over_breaks_none_of_200_connections(Cni::Bridge, Mode::IptablesNft);
+}
+
+#[test]
+fn no_connection_breaks_when_nftables_mode_is_taken_over() {
+    take_over_breaks_none_of_200_connections(Cni::Ptp, Mode::Nftables);
 }
