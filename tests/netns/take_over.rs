@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pintle takes kube-proxy's place: its rules go, those of others stay, no connection breaks.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use pintle::datapath::{pins::Pins, view::View};
 use pintle::takeover::{self, conntrack, keeper, netlink::Netfilter};
 use pintle_tests::agent::FastPath;
 use pintle_tests::client::http_get;
@@ -257,6 +261,12 @@ fn is_held(node: &NetNs) -> bool {
     kube_proxy::ruleset(node).expect("list").contains("pintle-take-over")
 }
 
+/// The programs let packets of unknown connections pass.
+fn is_under_way(scene: &Scene) -> bool {
+    let pins = Pins::new(scene.agent.bpf_root());
+    View::open(pins).expect("open").settings().expect("read").take_over != 0
+}
+
 fn take_over_breaks_none_of_200_connections(cni: Cni, mode: Mode) {
     let _company = alone();
     let mut scene = Scene::without_agent(cni, FastPath::Auto).expect("build the scene");
@@ -279,6 +289,7 @@ fn take_over_breaks_none_of_200_connections(cni: Cni, mode: Mode) {
     let left = node.run(|| takeover::leftovers().expect("look"));
     assert!(left.is_empty(), "{left} is left");
     assert!(is_held(&node));
+    assert!(!is_under_way(&scene));
     let before: Vec<u64> = loads.iter().map(|(_, load)| load.operations()).collect();
     eventually("all loads go on", || {
         let mut pairs = loads.iter().zip(&before);
@@ -316,4 +327,113 @@ fn no_connection_breaks_when_iptables_nft_is_taken_over() {
 #[test]
 fn no_connection_breaks_when_nftables_mode_is_taken_over() {
     take_over_breaks_none_of_200_connections(Cni::Ptp, Mode::Nftables);
+}
+
+#[test]
+fn an_agent_that_dies_on_the_way_is_followed_by_one_that_goes_on() {
+    let _company = alone();
+    let mut scene = Scene::without_agent(Cni::Ptp, FastPath::Auto).expect("build the scene");
+    let node = (*scene.world.nodes[0]).clone();
+    proxy(&scene, Mode::IptablesNft, 10);
+    // kube-proxy's chains cannot go while this leads there.
+    let rule = "add table ip nat\nadd chain ip nat MINE\n\
+                add rule ip nat MINE ip daddr vmap { 192.0.2.1 : jump KUBE-POSTROUTING }\n";
+    kube_proxy::nft(&node, rule).expect("a rule in the way");
+    let target = scene.vip(Family::V4, &HTTP);
+    let pause = Duration::from_millis(20);
+    let load = Load::start(&scene.client, target, 20, Kind::LongLived { pause });
+    eventually("the load flows", || load.operations() > 100);
+    scene.agent.launch().expect("start");
+    eventually("it cannot end", || scene.agent.log().contains("taking over from kube-proxy: "));
+    let status = scene.agent.cli(&["status"]).expect("status");
+    let text = String::from_utf8_lossy(&status.stdout);
+    assert!(text.contains("PROBLEM    taking over from kube-proxy"), "{text}");
+    assert!(is_under_way(&scene));
+    scene.agent.kill().expect("kill -9");
+    assert!(is_under_way(&scene));
+    kube_proxy::nft(&node, "delete chain ip nat MINE\n").expect("out of the way");
+    scene.agent.start().expect("start again");
+    let left = node.run(|| takeover::leftovers().expect("look"));
+    assert!(left.is_empty(), "{left} is left");
+    let before = load.operations();
+    eventually("the load goes on", || load.operations() > before + 100);
+    load.stop().expect_no_failure("long-lived");
+}
+
+/// Answers every request in the node's network namespace, as a kube-proxy would.
+fn answer_as_kube_proxy(node: &NetNs) {
+    let listener = node.run(|| TcpListener::bind("127.0.0.1:10249")).expect("listen");
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.read(&mut [0; 512]);
+            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\niptables");
+        }
+    });
+}
+
+#[test]
+fn beside_a_kube_proxy_that_answers_the_agent_does_not_start() {
+    let _company = beside_others();
+    let mut scene = Scene::without_agent(Cni::Ptp, FastPath::Auto).expect("build the scene");
+    let node = (*scene.world.nodes[0]).clone();
+    proxy(&scene, Mode::Nftables, 1);
+    answer_as_kube_proxy(&node);
+    expect_refusal(&scene, "mode iptables at 127.0.0.1:10249");
+    scene.agent.extra_args = vec!["--take-over=off".into()];
+    expect_refusal(&scene, "mode iptables at 127.0.0.1:10249");
+    scene.agent.extra_args = vec!["--take-over=force".into()];
+    scene.agent.start().expect("start");
+    let left = node.run(|| takeover::leftovers().expect("look"));
+    assert!(left.are_live(), "rules in use are left alone");
+}
+
+#[test]
+fn beside_a_kube_proxys_process_the_agent_does_not_start_and_others_do_not_count() {
+    let _company = beside_others();
+    let mut scene = Scene::without_agent(Cni::Ptp, FastPath::Auto).expect("build the scene");
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("kube-proxy");
+    std::fs::copy("/bin/sleep", &program).expect("a program of that name");
+    let run = |ns: &NetNs| {
+        let mut command = ns.command(&program);
+        command.arg("60").stdin(Stdio::null()).spawn().expect("run it")
+    };
+    let node = (*scene.world.nodes[0]).clone();
+    let mut process = run(&node);
+    expect_refusal(&scene, &format!("process {}", process.id()));
+    process.kill().expect("kill");
+    process.wait().expect("wait");
+    let mut elsewhere = run(&NetNs::new().expect("another namespace"));
+    let started = scene.agent.start();
+    elsewhere.kill().expect("kill");
+    elsewhere.wait().expect("wait");
+    started.expect("start");
+}
+
+#[track_caller]
+fn expect_refusal(scene: &Scene, sign: &str) {
+    let output = scene.agent.fail_to_start().expect("run");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{error}");
+    assert!(
+        error.contains("kube-proxy is running on this node") && error.contains(sign),
+        "{error}"
+    );
+    assert!(error.contains("hint:") && error.contains("--disable-kube-proxy"), "{error}");
+    assert!(!scene.agent.bpf_root().exists(), "nothing was loaded");
+}
+
+#[test]
+fn leftovers_stay_where_the_operator_wants_it_so() {
+    let _company = beside_others();
+    let mut scene = Scene::without_agent(Cni::Ptp, FastPath::Auto).expect("build the scene");
+    let node = (*scene.world.nodes[0]).clone();
+    proxy(&scene, Mode::Nftables, 1);
+    scene.agent.extra_args = vec!["--take-over=off".into()];
+    scene.agent.start().expect("start");
+    assert!(node.run(|| takeover::leftovers().expect("look")).are_live());
+    scene.agent.stop().expect("stop");
+    scene.agent.extra_args.clear();
+    scene.agent.start().expect("start again");
+    assert!(node.run(|| takeover::leftovers().expect("look")).is_empty());
 }

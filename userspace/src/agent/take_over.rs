@@ -163,6 +163,17 @@ impl TakeOver {
         )
     }
 
+    /// Rules that come back are somebody's who is at work; what was seen before the end is not.
+    fn follow(&mut self, look: Look) {
+        let is_late = self.ended.is_some_and(|ended| ended > look.begun);
+        if self.is_wanted && self.flows.is_none() && !is_late {
+            let leftovers = look.leftovers;
+            self.note(leftovers.are_live().then(|| {
+                format!("kube-proxy has rules on this node again ({leftovers}): is it running?")
+            }));
+        }
+    }
+
     /// Logs a problem that is new.
     fn note(&mut self, problem: Option<String>) {
         if let Some(problem) = &problem
@@ -209,14 +220,7 @@ impl NodeAgent {
 
     /// What a later look at the node's rules has found.
     pub(super) fn follow_leftovers(&mut self, look: Look) {
-        let take_over = &mut self.take_over;
-        let is_late = take_over.ended.is_some_and(|ended| ended > look.begun);
-        if take_over.flows.is_none() && !is_late && take_over.is_wanted {
-            let leftovers = look.leftovers;
-            take_over.note(leftovers.are_live().then(|| {
-                format!("kube-proxy has rules on this node again ({leftovers}): is it running?")
-            }));
-        }
+        self.take_over.follow(look);
     }
 }
 
@@ -279,6 +283,26 @@ mod tests {
 
     fn frontend(ip: &str, port: u16) -> FrontendAddr {
         FrontendAddr { ip: ip.parse().unwrap(), port, protocol: Protocol::Tcp }
+    }
+
+    #[test]
+    fn rules_that_come_back_are_told_and_forgotten_when_they_go() {
+        let look = |tables| Look {
+            begun: Instant::now(),
+            leftovers: Leftovers { tables, ..Leftovers::default() },
+        };
+        let early = look(2);
+        let mut take_over =
+            TakeOver { is_wanted: true, ended: Some(Instant::now()), ..TakeOver::default() };
+        take_over.follow(early);
+        assert_eq!(take_over.problem(), None, "that was before they were removed");
+        take_over.follow(look(2));
+        assert!(take_over.problem().is_some_and(|problem| problem.contains("2 nftables tables")));
+        take_over.follow(look(0));
+        assert_eq!(take_over.problem(), None);
+        take_over.is_wanted = false;
+        take_over.follow(look(2));
+        assert_eq!(take_over.problem(), None, "the operator wants them left alone");
     }
 
     #[test]
