@@ -274,15 +274,21 @@ fn take_over_breaks_none_of_200_connections(cni: Cni, mode: Mode) {
     proxy(&scene, mode, 1000);
     let pause = Duration::from_millis(50);
     let (http, dns) = (|family| scene.vip(family, &HTTP), |family| scene.vip(family, &DNS));
-    let start = |target, workers, kind| Load::start(&scene.client, target, workers, kind);
-    let loads = [
-        ("long-lived, IPv4", start(http(Family::V4), 100, Kind::LongLived { pause })),
-        ("long-lived, IPv6", start(http(Family::V6), 100, Kind::LongLived { pause })),
-        ("UDP, IPv4", start(dns(Family::V4), 5, Kind::UdpSamePort { pause })),
-        ("UDP, IPv6", start(dns(Family::V6), 5, Kind::UdpSamePort { pause })),
-        ("short, IPv4", start(http(Family::V4), 2, Kind::Short { per_second: 100 })),
-        ("short, IPv6", start(http(Family::V6), 2, Kind::Short { per_second: 100 })),
-    ];
+    let outsider = scene.world.add_outsider().expect("a client outside");
+    let clients: [(&str, &NetNs, u32); 3] =
+        [("a pod", &scene.client, 60), ("the host", &node, 20), ("outside", &outsider, 20)];
+    let mut loads = Vec::new();
+    for (who, ns, connections) in clients {
+        for family in Family::BOTH {
+            let mut start = |what, target, workers, kind| {
+                let what = format!("{what} {family:?} from {who}");
+                loads.push((what, Load::start(ns, target, workers, kind)));
+            };
+            start("long-lived", http(family), connections, Kind::LongLived { pause });
+            start("UDP", dns(family), 5, Kind::UdpSamePort { pause });
+            start("short", http(family), 2, Kind::Short { per_second: 80 });
+        }
+    }
     eventually("all loads flow", || loads.iter().all(|(_, load)| load.operations() > 100));
     // Nobody's kube-proxy runs, so its rules are leftovers.
     scene.agent.start().expect("start");
@@ -296,11 +302,7 @@ fn take_over_breaks_none_of_200_connections(cni: Cni, mode: Mode) {
         pairs.all(|((_, load), before)| load.operations() > before + 100)
     });
     for (what, load) in loads {
-        let report = load.stop();
-        println!("{what}: {report}");
-        report.expect_no_failure(what);
-        let pods = if what.starts_with("UDP") { 5 } else { 200 };
-        assert!(report.by_pod.len() <= pods);
+        load.stop().expect_no_failure(&what);
     }
     // New connections are ours.
     let flows = scene.agent.counter("new flows").expect("the counter");
