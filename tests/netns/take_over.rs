@@ -7,7 +7,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use pintle::datapath::{pins::Pins, view::View};
-use pintle::takeover::{self, conntrack, keeper, netlink::Netfilter};
+use pintle::node::netfilter::policy_engine;
+use pintle::takeover::{
+    self, conntrack, keeper,
+    netlink::{Message, Netfilter},
+};
 use pintle_tests::agent::FastPath;
 use pintle_tests::client::http_get;
 use pintle_tests::kube_proxy::{self, Iptables, ServiceRules};
@@ -146,7 +150,37 @@ fn the_interface_of_ipvs_mode_goes() {
     let ns = NetNs::new().expect("a namespace");
     // Any kind will do: not every kernel has dummy interfaces.
     ns.ip(&["link add kube-ipvs0 type bridge".into()]).expect("an interface");
-    remove(&ns, |left| assert_eq!(left.interfaces, 1));
+    let found = || ns.run(|| takeover::leftovers().expect("look").interfaces);
+    assert_eq!(found(), 1);
+    assert!(ns.run(|| takeover::ipvs::remove().expect("remove")));
+    assert_eq!(found(), 0);
+    assert!(!ns.run(|| takeover::ipvs::remove().expect("nothing to remove")));
+}
+
+#[test]
+fn the_sets_of_ipvs_mode_go_once_no_rule_matches_them() {
+    let _company = beside_others();
+    for iptables in [Iptables::Legacy, Iptables::Nft] {
+        let ns = NetNs::new().expect("a namespace");
+        ns.run(|| ["KUBE-CLUSTER-IP", "MINE"].map(create_set));
+        let rules = "*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n-A \
+                     KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst -j ACCEPT\nCOMMIT\n";
+        iptables.restore(&ns, Family::V4, rules).expect("kube-proxy's rules");
+        remove(&ns, |left| assert_eq!((left.sets, left.chains, left.hooks), (1, 1, 1)));
+    }
+}
+
+/// Makes a set of addresses, as `ipset create NAME hash:ip` does.
+fn create_set(name: &str) {
+    let mut netfilter = Netfilter::open().expect("open").expect("netfilter");
+    let message = Message::new(6, 2, libc::NLM_F_CREATE, 0)
+        .bytes(1, &[6])
+        .text(2, name)
+        .text(3, "hash:ip")
+        .bytes(4, &[0])
+        .bytes(5, &[libc::AF_INET as u8])
+        .nested(7, |data| data);
+    netfilter.command(message).expect("create a set");
 }
 
 #[test]
@@ -155,6 +189,7 @@ fn looking_for_leftovers_makes_no_tables() {
     let ns = NetNs::new().expect("a namespace");
     let names = || ns.run(|| std::fs::read_to_string("/proc/thread-self/net/ip_tables_names"));
     remove(&ns, |left| assert!(left.is_empty()));
+    assert_eq!(ns.run(|| policy_engine().expect("look")), None);
     assert_eq!(names().unwrap_or_default(), "");
     assert_eq!(kube_proxy::ruleset(&ns).expect("list"), "");
 }

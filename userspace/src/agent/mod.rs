@@ -109,7 +109,8 @@ async fn follow(
                 // runtime are in the same network namespace.
                 spawn_blocking(move || {
                     let engine = fast_path::look();
-                    let look = take_over::look();
+                    let is_wanted = lock(&agent).take_over.is_wanted();
+                    let look = take_over::look(is_wanted);
                     let mut agent = lock(&agent);
                     agent.follow_netfilter(engine);
                     agent.follow_leftovers(look);

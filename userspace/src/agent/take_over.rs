@@ -34,7 +34,7 @@ use crate::{
         self, Leftovers,
         conntrack::{self, Connection},
         flows::{KnownBackend, kernel_flow},
-        keeper,
+        ipvs, keeper,
         netlink::Netfilter,
         running,
     },
@@ -132,13 +132,19 @@ impl TakeOver {
         let Some(flows) = &self.flows else { return Ok(false) };
         let connections = translated()?;
         self.write(flows, &connections, &backend)?;
-        hold(&connections)?;
+        if let Err(error) = hold(&connections) {
+            // A kernel without nf_tables; usually others have rules that ask for tracking, too.
+            warn!(%error, "keep the kernel translating; kube-proxy's connections may break");
+        }
         let start = Instant::now();
         let removed = takeover::remove()?;
         let removal_ms = start.elapsed().as_millis();
         // Those that the rules have translated until they went.
         let connections = translated()?;
         let written = self.write(flows, &connections, &backend)?;
+        if connections.is_empty() {
+            ipvs::remove()?;
+        }
         let kept = written.known + written.new + written.completed;
         info!(%removed, removal_ms, connections = kept, "took over from kube-proxy");
         if written.refused > 0 {
@@ -182,6 +188,11 @@ impl TakeOver {
             warn!("{problem}");
         }
         self.problem = problem;
+    }
+
+    /// What kube-proxy leaves on this node is looked for and removed.
+    pub fn is_wanted(&self) -> bool {
+        self.is_wanted
     }
 
     /// What is wrong, for `status`.
@@ -232,12 +243,16 @@ pub struct Look {
 }
 
 /// Looks for rules of kube-proxy's, and ends what keeps its connections when the last is over.
-pub fn look() -> Look {
+pub fn look(is_wanted: bool) -> Look {
     let begun = Instant::now();
-    if let Err(error) = release() {
-        warn!(%error, "remove the table that keeps kube-proxy's connections");
+    let leftovers = leftovers();
+    if is_wanted
+        && !leftovers.are_live()
+        && let Err(error) = release()
+    {
+        warn!(%error, "remove what keeps kube-proxy's connections");
     }
-    Look { begun, leftovers: leftovers() }
+    Look { begun, leftovers }
 }
 
 fn leftovers() -> Leftovers {
@@ -267,12 +282,12 @@ fn hold(connections: &[Connection]) -> io::Result<()> {
 
 fn release() -> io::Result<()> {
     let Some(mut netfilter) = Netfilter::open()? else { return Ok(()) };
-    if keeper::held(&mut netfilter)?.is_empty()
-        || !conntrack::translated(&mut netfilter)?.is_empty()
-    {
+    let is_kept = ipvs::is_there() || !keeper::held(&mut netfilter)?.is_empty();
+    if !is_kept || !conntrack::translated(&mut netfilter)?.is_empty() {
         return Ok(());
     }
     info!("the last connection that kube-proxy has opened is over");
+    ipvs::remove()?;
     keeper::release(&mut netfilter)
 }
 

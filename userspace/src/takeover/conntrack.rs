@@ -7,7 +7,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use super::netlink::{Message, Netfilter, attribute, number};
+use super::{
+    ipvs,
+    netlink::{Message, Netfilter, attribute, number},
+};
 use crate::model::addr::Protocol;
 
 const SUBSYSTEM: u16 = 1;
@@ -68,10 +71,12 @@ pub enum Progress {
 pub fn translated(netfilter: &mut Netfilter) -> io::Result<Vec<Connection>> {
     let mut all = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
-        // Kernels that do not know the filter hand out everything.
-        let request = Message::new(SUBSYSTEM, GET, 0, family as u8)
-            .number(STATUS, TRANSLATED as u32)
-            .number(STATUS_MASK, TRANSLATED as u32);
+        let mut request = Message::new(SUBSYSTEM, GET, 0, family as u8);
+        if !ipvs::is_there() {
+            // Kernels that do not know the filter hand out everything. IPVS does not set the bit.
+            let status = TRANSLATED as u32;
+            request = request.number(STATUS, status).number(STATUS_MASK, status);
+        }
         let found = netfilter.dump(&request, |found: &mut Vec<Connection>, _, attributes| {
             found.extend(connection(attributes));
         });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The interface on which kube-proxy's ipvs mode puts every service address, so that the host takes
-//! packets for them as its own.
+//! packets for them as its own, and IPVS translates them.
 
 use std::{ffi::CString, io};
 

@@ -3,7 +3,7 @@
 //!
 //! [`running`] tells whether a kube-proxy still runs. [`leftovers`] and [`remove`] find and remove its
 //! objects: in nf_tables ([`nftables`], also the rules of `iptables-nft`), in legacy iptables
-//! ([`xtables`], [`blob`]), and the interface of ipvs mode. [`names`] decides whose a chain is.
+//! ([`xtables`], [`blob`]), and what ipvs mode has besides ([`ipsets`], [`ipvs`]). [`names`] decides whose a chain is.
 //! [`conntrack`] and [`flows`] find the connections that it has translated, and [`keeper`] keeps the
 //! kernel translating them. Programs such as `iptables` and `nft` are not needed.
 //!
@@ -11,11 +11,14 @@
 //! - nothing of anybody else's changes: neither rules, nor their order, nor their counters;
 //! - rules go as a whole or not at all, table by table.
 //!
-//! IPVS services stay; the addresses that led packets to them go with the interface.
+//! IPVS services stay: `ipvsadm --clear` removes them. The addresses that lead packets to them go with
+//! their interface, when no connection needs it any more.
 
 pub mod blob;
 pub mod conntrack;
 pub mod flows;
+pub mod ipsets;
+pub mod ipvs;
 pub mod keeper;
 pub mod names;
 pub mod netlink;
@@ -27,8 +30,6 @@ use std::{fmt, io};
 
 use netlink::Netfilter;
 
-mod ipvs;
-
 /// What kube-proxy has left, or what of it was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
@@ -38,6 +39,8 @@ pub struct Leftovers {
     pub chains: usize,
     /// Rules in chains of others that lead there.
     pub hooks: usize,
+    /// Sets of ipvs mode.
+    pub sets: usize,
     /// The interface of ipvs mode.
     pub interfaces: usize,
 }
@@ -53,12 +56,13 @@ impl Leftovers {
         self.tables + self.hooks > 0
     }
 
-    fn new(nftables: &nftables::Found, legacy: xtables::Found, interfaces: usize) -> Self {
+    fn new(nftables: &nftables::Found, legacy: xtables::Found, sets: usize) -> Self {
         Self {
             tables: nftables.tables(),
             chains: nftables.chains() + legacy.chains,
             hooks: nftables.hooks() + legacy.hooks,
-            interfaces,
+            sets,
+            interfaces: 0,
         }
     }
 }
@@ -70,6 +74,7 @@ impl fmt::Display for Leftovers {
             (self.tables, "nftables tables"),
             (self.chains, "iptables chains"),
             (self.hooks, "rules that lead there"),
+            (self.sets, "sets of addresses"),
             (self.interfaces, names::IPVS_INTERFACE),
         ];
         let parts: Vec<String> = counts
@@ -84,21 +89,31 @@ impl fmt::Display for Leftovers {
 
 /// Looks for what kube-proxy has left in this network namespace.
 pub fn leftovers() -> io::Result<Leftovers> {
-    let nftables = match Netfilter::open()? {
-        Some(mut netfilter) => nftables::find(&mut netfilter)?,
-        None => nftables::Found::default(),
-    };
-    Ok(Leftovers::new(&nftables, xtables::find()?, usize::from(ipvs::is_there())))
+    let mut nftables = nftables::Found::default();
+    let mut sets = 0;
+    if let Some(mut netfilter) = Netfilter::open()? {
+        nftables = nftables::find(&mut netfilter)?;
+        sets = ipsets::find(&mut netfilter)?.len();
+    }
+    let interfaces = usize::from(ipvs::is_there());
+    Ok(Leftovers { interfaces, ..Leftovers::new(&nftables, xtables::find()?, sets) })
 }
 
-/// Removes it, and tells what that was.
+/// Removes its rules and sets, and tells what that was. The interface stays for connections that
+/// IPVS translates, see [`ipvs::remove`].
 pub fn remove() -> io::Result<Leftovers> {
-    let nftables = match Netfilter::open()? {
-        Some(mut netfilter) => nftables::remove(&mut netfilter)?,
+    let mut netfilter = Netfilter::open()?;
+    let nftables = match &mut netfilter {
+        Some(netfilter) => nftables::remove(netfilter)?,
         None => nftables::Found::default(),
     };
     let legacy = xtables::remove()?;
-    Ok(Leftovers::new(&nftables, legacy, usize::from(ipvs::remove()?)))
+    // Rules match the sets, so those go last.
+    let sets = match &mut netfilter {
+        Some(netfilter) => ipsets::remove(netfilter)?,
+        None => 0,
+    };
+    Ok(Leftovers::new(&nftables, legacy, sets))
 }
 
 /// Removes what the take-over has added to this network namespace.
@@ -115,7 +130,7 @@ mod tests {
 
     #[test]
     fn leftovers_are_told_in_words() {
-        let leftovers = Leftovers { tables: 2, chains: 6027, hooks: 0, interfaces: 0 };
+        let leftovers = Leftovers { tables: 2, chains: 6027, ..Leftovers::default() };
         assert_eq!(leftovers.to_string(), "2 nftables tables, 6027 iptables chains");
         assert_eq!(Leftovers::default().to_string(), "nothing");
     }
