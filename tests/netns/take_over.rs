@@ -13,12 +13,14 @@ use pintle::takeover::{
     netlink::{Message, Netfilter},
 };
 use pintle_tests::agent::FastPath;
-use pintle_tests::client::http_get;
+use pintle_tests::client::{HttpConnection, connect_from, http_get};
 use pintle_tests::kube_proxy::{self, Iptables, ServiceRules};
 use pintle_tests::load::{Kind, Load};
 use pintle_tests::manifest::Port;
 use pintle_tests::netns::NetNs;
 use pintle_tests::topology::{Cni, Family};
+
+use socket2::SockRef;
 
 use crate::scene::{DNS, HTTP, Scene, alone, beside_others, eventually};
 
@@ -364,6 +366,30 @@ fn no_connection_breaks_when_iptables_nft_is_taken_over() {
 #[test]
 fn no_connection_breaks_when_nftables_mode_is_taken_over() {
     take_over_breaks_none_of_200_connections(Cni::Ptp, Mode::Nftables);
+}
+
+#[test]
+fn a_port_that_a_kept_connection_had_may_dial_again() {
+    let _company = beside_others();
+    let mut scene = Scene::without_agent(Cni::Ptp, FastPath::Auto).expect("build the scene");
+    proxy(&scene, Mode::Nftables, 1);
+    let target = scene.vip(Family::V4, &HTTP);
+    let dial = || {
+        let stream = connect_from(20_000, target).expect("connect");
+        // It ends with a reset and leaves the port at once.
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("linger");
+        HttpConnection::over(stream).expect("prepare")
+    };
+    let mut kept = scene.client.run(dial);
+    kept.get().expect("an answer through kube-proxy's rules");
+    scene.agent.start().expect("start");
+    kept.get().expect("an answer of the same connection");
+    assert_eq!(scene.agent.counter("new flows").expect("the counter"), 0);
+    drop(kept);
+    for round in 1..=3 {
+        scene.client.run(dial).get().expect("an answer to a new connection");
+        assert_eq!(scene.agent.counter("new flows").expect("the counter"), round);
+    }
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub struct Remainder {
     pub chains: usize,
     /// Number of rules that are gone from chains of others.
     pub hooks: usize,
+    /// Number of those by which packets meet kube-proxy's services.
+    pub live: usize,
 }
 
 /// The block is not as the kernel's headers describe it; it is left alone.
@@ -101,10 +103,12 @@ pub fn cut(layout: Layout, table: &Table) -> Result<Option<Remainder>, Malformed
         .filter_map(|(index, entry)| Some((index, jump(entry, &starts)?)))
         .collect();
     let decided = Cut::new(jumps.iter().map(|(_, jump)| jump));
-    let hooks: Vec<usize> =
-        jumps.iter().filter(|(_, jump)| decided.removes(jump)).map(|(index, _)| *index).collect();
-    let removed = |entry: &&Entry| entry.kind == Kind::Header && is_removed(&decided, entry);
-    let chains = entries.iter().filter(removed).count();
+    let removed = || jumps.iter().filter(|(_, jump)| decided.removes(jump));
+    let hooks: Vec<usize> = removed().map(|(index, _)| *index).collect();
+    let live = removed().filter(|(_, jump)| names::is_live(jump)).count();
+    let goes =
+        |entry: &&Entry| entry.kind == Kind::Header && decided.fate(&entry.chain) == Fate::Removed;
+    let chains = entries.iter().filter(goes).count();
     if chains == 0 && hooks.is_empty() {
         return Ok(None);
     }
@@ -119,11 +123,7 @@ pub fn cut(layout: Layout, table: &Table) -> Result<Option<Remainder>, Malformed
     };
     let kept: Vec<usize> = (0..entries.len()).filter(|index| stays(*index)).collect();
     let table = rebuild(table, &entries, &kept)?;
-    Ok(Some(Remainder { table, kept, chains, hooks: hooks.len() }))
-}
-
-fn is_removed(decided: &Cut, entry: &Entry) -> bool {
-    decided.fate(&entry.chain) == Fate::Removed
+    Ok(Some(Remainder { table, kept, chains, hooks: hooks.len(), live }))
 }
 
 /// Offset of a chain's first rule → the chain's name.
@@ -365,7 +365,7 @@ mod tests {
         for layout in [V4, V6] {
             let remainder = cut(layout, &before(layout)).unwrap().unwrap();
             assert_eq!(remainder.table, after(layout));
-            assert_eq!((remainder.chains, remainder.hooks), (3, 2));
+            assert_eq!((remainder.chains, remainder.hooks, remainder.live), (3, 2, 1));
             // Entries are numbered in the order they stand in.
             let kept = [1, 2, 3, 4, 6, 17, 18, 19, 20, 21, 22, 23, 24, 25];
             assert_eq!(remainder.kept, kept);

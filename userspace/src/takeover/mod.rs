@@ -39,6 +39,8 @@ pub struct Leftovers {
     pub chains: usize,
     /// Rules in chains of others that lead there.
     pub hooks: usize,
+    /// Those of them by which packets meet its services.
+    pub live: usize,
     /// Sets of ipvs mode.
     pub sets: usize,
     /// The interface of ipvs mode.
@@ -51,9 +53,9 @@ impl Leftovers {
         *self == Self::default()
     }
 
-    /// Packets still meet its rules.
+    /// Packets still meet its services.
     pub fn are_live(&self) -> bool {
-        self.tables + self.hooks > 0
+        self.tables + self.live > 0
     }
 
     fn new(nftables: &nftables::Found, legacy: xtables::Found, sets: usize) -> Self {
@@ -61,6 +63,7 @@ impl Leftovers {
             tables: nftables.tables(),
             chains: nftables.chains() + legacy.chains,
             hooks: nftables.hooks() + legacy.hooks,
+            live: nftables.live() + legacy.live,
             sets,
             interfaces: 0,
         }

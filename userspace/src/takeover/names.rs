@@ -103,6 +103,12 @@ impl Cut {
     }
 }
 
+/// A rule by which packets meet kube-proxy's services. Old kubelets hook the chain that masquerades,
+/// too.
+pub fn is_live(jump: &Jump) -> bool {
+    is_hook(jump) && jump.to != MASQUERADE
+}
+
 /// A rule by which kube-proxy hooks its chains into the built-in ones.
 fn is_hook(jump: &Jump) -> bool {
     jump.built_in && HOOKED.contains(&jump.to.as_str())
@@ -149,6 +155,8 @@ mod tests {
         ];
         let cut = Cut::new(&jumps);
         assert_eq!(jumps.each_ref().map(|jump| cut.removes(jump)), [true, false, false]);
+        assert_eq!(jumps.each_ref().map(is_live), [true, false, false]);
+        assert!(!is_live(&jump("POSTROUTING", "KUBE-POSTROUTING")));
     }
 
     #[test]

@@ -50,6 +50,8 @@ struct TableCut {
     table: String,
     /// Rules of chains that stay: chain and handle.
     rules: Vec<(String, u64)>,
+    /// How many of them lead packets to services.
+    live: usize,
     emptied: Vec<String>,
     removed: Vec<String>,
 }
@@ -68,6 +70,11 @@ impl Found {
     /// Number of rules that go from chains of others.
     pub fn hooks(&self) -> usize {
         self.cuts.iter().map(|cut| cut.rules.len()).sum()
+    }
+
+    /// Number of those by which packets meet kube-proxy's services.
+    pub fn live(&self) -> usize {
+        self.cuts.iter().map(|cut| cut.live).sum()
     }
 
     /// The changes that remove everything, each possible once those before it are made.
@@ -184,9 +191,11 @@ fn cut(
         chains.keys().filter(|chain| decided.fate(chain) == fate).cloned().collect::<Vec<_>>()
     };
     let (emptied, removed) = (of(Fate::Emptied), of(Fate::Removed));
-    let rules = jumps.into_iter().filter(|(jump, _)| decided.removes(jump));
+    let removes = |jump: &Jump| decided.removes(jump);
+    let live = jumps.iter().filter(|(jump, _)| removes(jump) && names::is_live(jump)).count();
+    let rules = jumps.into_iter().filter(|(jump, _)| removes(jump));
     let rules = rules.map(|(jump, handle)| (jump.from, handle)).collect();
-    Ok(TableCut { family, table, rules, emptied, removed })
+    Ok(TableCut { family, table, rules, live, emptied, removed })
 }
 
 /// The chains that a rule's expressions lead to.
@@ -257,6 +266,7 @@ mod tests {
                 family: 2,
                 table: "nat".into(),
                 rules: vec![("PREROUTING".into(), 7)],
+                live: 1,
                 emptied: vec!["KUBE-SERVICES".into()],
                 removed: vec!["KUBE-SEP-A".into(), "KUBE-SVC-B".into()],
             }],

@@ -66,12 +66,15 @@ pub struct Found {
     pub chains: usize,
     /// Rules in chains of others.
     pub hooks: usize,
+    /// Those of them by which packets meet kube-proxy's services.
+    pub live: usize,
 }
 
 impl Found {
     fn add(&mut self, remainder: &Remainder) {
         self.chains += remainder.chains;
         self.hooks += remainder.hooks;
+        self.live += remainder.live;
     }
 }
 
