@@ -13,7 +13,9 @@ use pintle::takeover::{
     netlink::{Message, Netfilter},
 };
 use pintle_tests::agent::FastPath;
-use pintle_tests::client::{HttpConnection, connect_from, http_get};
+use pintle_tests::client::{
+    HttpConnection, connect_from, http_get, udp_ask_on, udp_pod, udp_socket,
+};
 use pintle_tests::kube_proxy::{self, Iptables, ServiceRules};
 use pintle_tests::load::{Kind, Load};
 use pintle_tests::manifest::Port;
@@ -22,7 +24,7 @@ use pintle_tests::topology::{Cni, Family};
 
 use socket2::SockRef;
 
-use crate::scene::{DNS, HTTP, Scene, alone, beside_others, eventually};
+use crate::scene::{DNS, HTTP, Scene, alone, beside_others, endpoints, eventually};
 
 /// Rules of the kubelet, of a plugin for host ports and of the node's owner, with counters.
 const FOREIGN: &str = "\
@@ -390,6 +392,25 @@ fn a_port_that_a_kept_connection_had_may_dial_again() {
         scene.client.run(dial).get().expect("an answer to a new connection");
         assert_eq!(scene.agent.counter("new flows").expect("the counter"), round);
     }
+}
+
+#[test]
+fn a_kept_udp_socket_leaves_a_backend_that_goes() {
+    let _company = beside_others();
+    let mut scene = Scene::without_agent(Cni::Ptp, FastPath::Auto).expect("build the scene");
+    proxy(&scene, Mode::Nftables, 1);
+    let target = scene.vip(Family::V4, &DNS);
+    let socket = scene.client.run(|| udp_socket(target)).expect("a socket");
+    let ask = || udp_pod(&udp_ask_on(&socket, target, b"hello").expect("an answer"));
+    let pod = ask();
+    scene.agent.start().expect("start");
+    assert_eq!(ask(), pod, "the kernel's translation goes on");
+    let others = scene.backends.iter().filter(|backend| backend.pod.name != pod);
+    let others = endpoints(others);
+    scene.set_endpoints(&others);
+    let moved = ask();
+    assert_ne!(moved, pod);
+    assert_eq!(ask(), moved);
 }
 
 #[test]
