@@ -31,5 +31,6 @@ mod restart;
 mod same_source_port;
 mod scene;
 mod shared_backend;
+mod take_over;
 mod transfer;
 mod worlds;

@@ -79,6 +79,12 @@ impl Agent {
 
     /// Starts the process and returns when everything in the directory is programmed.
     pub fn start(&mut self) -> Result<()> {
+        self.launch()?;
+        self.wait_ready()
+    }
+
+    /// Starts the process and waits for nothing.
+    pub fn launch(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the agent runs already");
         let mut command = self.agent_command();
         let log = File::options().create(true).append(true).open(self.log_path())?;
@@ -86,7 +92,7 @@ impl Agent {
         die_with_parent(&mut command);
         let spawned = command.spawn();
         self.child = Some(spawned.with_context(|| format!("run {}", self.binary.display()))?);
-        self.wait_ready()
+        Ok(())
     }
 
     /// Runs the process until it ends by itself, because it cannot start.

@@ -11,6 +11,7 @@ pub mod frame;
 pub mod host_world;
 pub mod kernel_state;
 pub mod kernel_world;
+pub mod kube_proxy;
 pub mod latency;
 pub mod load;
 pub mod manifest;

@@ -15,3 +15,4 @@ pub mod plan;
 pub mod reconcile;
 pub mod server;
 pub mod source;
+pub mod takeover;

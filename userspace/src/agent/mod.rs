@@ -15,6 +15,7 @@ mod node_fate;
 mod pods;
 mod report;
 mod start;
+mod take_over;
 
 use std::{
     future::pending,
@@ -48,7 +49,7 @@ use pods::Pods;
 /// How often what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often netfilter is searched for policy engines.
+/// How often netfilter is searched for policy engines and rules of kube-proxy's.
 const NETFILTER: Duration = Duration::from_secs(30);
 
 /// The agent as its tasks share it.
@@ -133,7 +134,11 @@ async fn follow(
                 // runtime are in the same network namespace.
                 spawn_blocking(move || {
                     let engine = fast_path::look();
-                    lock(&agent).follow_netfilter(engine);
+                    let is_wanted = lock(&agent).take_over.is_wanted();
+                    let look = take_over::look(is_wanted);
+                    let mut agent = lock(&agent);
+                    agent.follow_netfilter(engine);
+                    agent.follow_leftovers(look);
                 });
             }
             () = at(due) => {}

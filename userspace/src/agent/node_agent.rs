@@ -17,6 +17,7 @@ use super::{
     fast_path::FastPath,
     node_fate::node_fate,
     report,
+    take_over::TakeOver,
 };
 use crate::{
     datapath::{
@@ -25,10 +26,10 @@ use crate::{
     },
     model::{event::Event, ip::Family, rejection::Rejection},
     node::{IfIndex, Snapshot},
-    plan::{desired::Changes, options::Options, planner::Planner},
+    plan::{desired::Changes, planner::Planner},
     reconcile::{
         reconciler::{Outcome, Reconciler},
-        tables::Redirect,
+        tables::{Redirect, Tables as _},
     },
     server::{
         Recorder,
@@ -48,6 +49,7 @@ pub struct NodeAgent {
     pub(super) attacher: Attacher,
     pub(super) network: Snapshot,
     pub(super) fast_path: FastPath,
+    pub(super) take_over: TakeOver,
     /// Batches read from the source.
     pub(super) revision: u64,
     /// The last of them that the maps hold completely.
@@ -65,25 +67,36 @@ pub struct NodeAgent {
     was_due: bool,
 }
 
+/// What an agent is made of.
+pub struct Parts {
+    /// What should be in the maps.
+    pub planner: Planner,
+    /// What is in them.
+    pub reconciler: Reconciler<KernelTables>,
+    /// The programs.
+    pub attacher: Attacher,
+    /// May packets be redirected past the host's stack?
+    pub fast_path: FastPath,
+    /// Health and metrics.
+    pub recorder: Arc<Recorder>,
+    /// From kube-proxy to us.
+    pub take_over: TakeOver,
+}
+
 impl NodeAgent {
     /// An agent that has taken over the maps and has seen no event yet.
-    pub fn new(
-        node_name: &str,
-        options: Options,
-        reconciler: Reconciler<KernelTables>,
-        attacher: Attacher,
-        fast_path: FastPath,
-        recorder: Arc<Recorder>,
-    ) -> Self {
+    pub fn new(node_name: &str, parts: Parts) -> Self {
+        let Parts { planner, reconciler, attacher, fast_path, recorder, take_over } = parts;
         Self {
             node_name: node_name.to_owned(),
             started: Instant::now(),
             started_at: SystemTime::now(),
-            planner: Planner::new(node_name, options),
+            planner,
             reconciler,
             attacher,
             network: Snapshot::default(),
             fast_path,
+            take_over,
             revision: 0,
             programmed: 0,
             programmed_at: None,
@@ -131,6 +144,9 @@ impl NodeAgent {
         let start = Instant::now();
         self.reconciler.complete(&mut changes);
         let frontends = changes.frontends.len();
+        let tables = self.reconciler.tables();
+        let spare = Family::ALL.map(|family| tables.backend_capacity(family) - 1);
+        self.take_over.before_programming(&changes, spare);
         let both = Families::from(Family::ALL);
         self.recorder.queued(&both, Moment::now());
         self.program(changes);
@@ -173,6 +189,7 @@ impl NodeAgent {
         }
         let complete = !is_due && self.reconciler.errors().next().is_none();
         if self.planner.is_synced() && complete {
+            self.finish_take_over();
             self.programmed = self.revision;
         }
     }

@@ -127,7 +127,9 @@ fn backend_row(info: &BackendInfo) -> state::Backend {
 
 fn errors(agent: &NodeAgent) -> Vec<String> {
     let frontends = agent.reconciler.errors().map(|(addr, error)| format!("{addr}: {error}"));
-    frontends.chain(agent.reconciler.due_error().map(ToString::to_string)).collect()
+    let others = agent.reconciler.due_error().map(ToString::to_string);
+    let take_over = agent.take_over.problem().map(str::to_owned);
+    frontends.chain(others).chain(take_over).collect()
 }
 
 fn rejections(agent: &NodeAgent) -> Vec<Rejection> {

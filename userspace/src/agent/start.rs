@@ -8,7 +8,12 @@ use pintle_abi::addr::{V4, V6};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{conntrack, fast_path::FastPath, node_agent::NodeAgent};
+use super::{
+    conntrack,
+    fast_path::FastPath,
+    node_agent::{NodeAgent, Parts},
+    take_over::TakeOver,
+};
 use crate::{
     cli::agent::{AgentArgs, Uplinks},
     config::Config,
@@ -17,7 +22,7 @@ use crate::{
         MasqueradePorts, NodeView, Probes, Selection, Snapshot,
         loopback::{self, LOOPBACK_SETTINGS},
     },
-    plan::options::Options,
+    plan::{options::Options, planner::Planner},
     reconcile::reconciler::Reconciler,
     server::Recorder,
 };
@@ -57,6 +62,7 @@ pub fn node_agent(
     network: Snapshot,
     recorder: Arc<Recorder>,
 ) -> anyhow::Result<NodeAgent> {
+    let mut take_over = TakeOver::at_start(args.take_over)?;
     pins.create()?;
     if let Err(error) = loopback::prepare(Path::new(LOOPBACK_SETTINGS), &pins.settings()) {
         warn!(%error, "prepare loopback: the host itself may not reach node ports");
@@ -67,6 +73,7 @@ pub fn node_agent(
     let mut tables = KernelTables::take(&mut ebpf)?;
     let fast_path = FastPath::at_start(args.fast_path);
     write_settings(args, &mut tables, fast_path)?;
+    take_over.begin(pins, &mut tables)?;
     let realized = tables.realized().context("read the maps")?;
     let attacher = Attacher::new(ebpf, pins.clone(), args.attach.into());
     info!(
@@ -77,8 +84,9 @@ pub fn node_agent(
     );
     let mut reconciler = Reconciler::new(tables);
     reconciler.adopt(realized);
-    let mut agent =
-        NodeAgent::new(node_name, Options::default(), reconciler, attacher, fast_path, recorder);
+    let planner = Planner::new(node_name, Options::default());
+    let parts = Parts { planner, reconciler, attacher, fast_path, recorder, take_over };
+    let mut agent = NodeAgent::new(node_name, parts);
     agent.follow_network(network);
     agent.forget_other_interfaces().context("remove pins of other interfaces")?;
     Ok(agent)

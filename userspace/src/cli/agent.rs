@@ -86,6 +86,9 @@ pub struct AgentArgs {
     /// How programs are attached to interfaces.
     #[arg(long, env = "PINTLE_ATTACH", value_enum, default_value = "auto")]
     pub attach: Attach,
+    /// What to do about a kube-proxy that was on this node, or still is.
+    #[arg(long, env = "PINTLE_TAKE_OVER", value_enum, default_value = "auto")]
+    pub take_over: TakeOver,
     /// Form of the log [default: text].
     #[arg(long, env = "PINTLE_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
@@ -171,6 +174,17 @@ impl From<Attach> for Option<Mode> {
             Attach::Clsact => Some(Mode::Clsact),
         }
     }
+}
+
+/// What to do about a kube-proxy that was on this node, or still is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TakeOver {
+    /// Remove what it has left, without breaking connections; refuse to start while it runs.
+    Auto,
+    /// Leave alone what it has left; refuse to start while it runs.
+    Off,
+    /// Like auto, but start beside one that runs, and leave its rules alone.
+    Force,
 }
 
 /// Interfaces to other nodes.

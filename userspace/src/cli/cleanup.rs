@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::{Global, Outcome, env::Env, output::hint::CommandError};
-use crate::{datapath::cleanup::cleanup, server::socket_path};
+use crate::{datapath::cleanup::cleanup, server::socket_path, takeover};
 
 /// Flags of `cleanup`.
 #[derive(Clone, Debug, Default, Args)]
@@ -24,6 +24,7 @@ pub fn run(args: &CleanupArgs, global: &Global, env: &mut Env<'_>) -> anyhow::Re
         return Err(CommandError::AgentRuns.into());
     }
     let cleaned = cleanup(&global.bpf_root)?;
+    takeover::give_back().context("remove what kept kube-proxy's connections")?;
     if !running {
         let socket = socket_path(&global.run_dir, &global.bpf_root);
         remove_socket(&socket).with_context(|| format!("remove {}", socket.display()))?;

@@ -15,6 +15,7 @@ const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_NOEXIST: u64 = 1;
+const BPF_EXIST: u64 = 2;
 
 /// The element members of the kernel's `union bpf_attr`.
 #[repr(C)]
@@ -89,6 +90,10 @@ where
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
             result => result.map(drop),
         }
+    }
+
+    fn replace(&mut self, key: &Tuple<A>, mut flow: Flow<A>) -> io::Result<()> {
+        self.call(BPF_MAP_UPDATE_ELEM, key, Some(&mut flow), BPF_EXIST).map(drop)
     }
 
     fn remove(&mut self, key: &Tuple<A>) -> io::Result<()> {

@@ -18,6 +18,8 @@ pub(super) trait FlowTable<A> {
     fn take(&mut self, key: &Tuple<A>) -> io::Result<Option<Flow<A>>>;
     /// Puts an entry back, unless another has taken its place.
     fn put_back(&mut self, key: &Tuple<A>, flow: Flow<A>) -> io::Result<()>;
+    /// Writes an entry in the place of another, unless that is gone.
+    fn replace(&mut self, key: &Tuple<A>, flow: Flow<A>) -> io::Result<()>;
     /// Removes an entry.
     fn remove(&mut self, key: &Tuple<A>) -> io::Result<()>;
 }
@@ -27,15 +29,21 @@ pub(super) fn is_expired<A>(protocol: Protocol, flow: &Flow<A>, now_ns: u64) -> 
     now_ns > flow.last_seen_ns.saturating_add(timeout_ns(protocol, flow))
 }
 
-/// An alias lives as long as its main entry; by itself only a forgotten one goes, and late.
+/// An alias lives as long as its main entry; by itself only a forgotten one goes, and late. An entry
+/// of the kernel's connections has a state of its own.
 fn timeout_ns<A>(protocol: Protocol, flow: &Flow<A>) -> u64 {
-    let alias = flow.flags & flow_flags::ALIAS != 0;
+    let alias = flow.flags & flow_flags::ALIAS != 0 && !is_kernels(flow);
     match protocol {
         Protocol::Tcp if alias => TcpState::Established.timeout_ns(),
         Protocol::Tcp => TcpState::of(flow.forward, flow.reply).timeout_ns(),
         Protocol::Udp | Protocol::Sctp if alias => udp_timeout_ns(u8::MAX),
         Protocol::Udp | Protocol::Sctp => udp_timeout_ns(flow.reply),
     }
+}
+
+/// The kernel translates the connection: the entry stands alone.
+fn is_kernels<A>(flow: &Flow<A>) -> bool {
+    flow.flags & flow_flags::KERNEL != 0
 }
 
 /// Removes expired entries as they were read; returns the number of connections removed.
@@ -45,7 +53,9 @@ pub(super) fn remove<A: Ordered>(
 ) -> io::Result<usize> {
     let mut removed = 0;
     for (key, flow) in expired {
-        if flow.flags & flow_flags::ALIAS != 0 {
+        if is_kernels(flow) {
+            removed += usize::from(remove_unless_refreshed(table, key, flow)?.is_some());
+        } else if flow.flags & flow_flags::ALIAS != 0 {
             remove_orphan(table, key, flow)?;
         } else {
             removed += usize::from(remove_connection(table, key, flow)?);
@@ -54,18 +64,28 @@ pub(super) fn remove<A: Ordered>(
     Ok(removed)
 }
 
-/// Removes both entries of a connection. A packet may have refreshed it since it was read: then it
-/// is put back.
+/// Removes an entry and returns it. A packet may have refreshed it since it was read: then it is put
+/// back.
+fn remove_unless_refreshed<A>(
+    table: &mut impl FlowTable<A>,
+    key: &Tuple<A>,
+    read: &Flow<A>,
+) -> io::Result<Option<Flow<A>>> {
+    let Some(now) = table.take(key)? else { return Ok(None) };
+    if now.last_seen_ns != read.last_seen_ns {
+        table.put_back(key, now)?;
+        return Ok(None);
+    }
+    Ok(Some(now))
+}
+
+/// Removes both entries of a connection.
 fn remove_connection<A: Ordered>(
     table: &mut impl FlowTable<A>,
     key: &Tuple<A>,
     read: &Flow<A>,
 ) -> io::Result<bool> {
-    let Some(now) = table.take(key)? else { return Ok(false) };
-    if now.last_seen_ns != read.last_seen_ns {
-        table.put_back(key, now)?;
-        return Ok(false);
-    }
+    let Some(now) = remove_unless_refreshed(table, key, read)? else { return Ok(false) };
     let (alias_key, _) = now.other.canonical();
     // The client may have a newer connection under the same alias.
     if table.get(&alias_key)?.is_some_and(|alias| alias.other.canonical().0 == *key) {
@@ -87,7 +107,7 @@ fn remove_orphan<A: Ordered>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{collections::HashMap, net::Ipv4Addr};
 
     use pintle_abi::{addr::V4, flow::seen};
@@ -98,8 +118,8 @@ mod tests {
 
     /// A map in memory.
     #[derive(Default)]
-    struct Memory {
-        flows: HashMap<Tuple<V4>, Flow<V4>>,
+    pub(in super::super) struct Memory {
+        pub(in super::super) flows: HashMap<Tuple<V4>, Flow<V4>>,
     }
 
     impl FlowTable<V4> for Memory {
@@ -113,6 +133,11 @@ mod tests {
 
         fn put_back(&mut self, key: &Tuple<V4>, flow: Flow<V4>) -> io::Result<()> {
             self.flows.entry(*key).or_insert(flow);
+            Ok(())
+        }
+
+        fn replace(&mut self, key: &Tuple<V4>, flow: Flow<V4>) -> io::Result<()> {
+            self.flows.entry(*key).and_modify(|old| *old = flow);
             Ok(())
         }
 
@@ -208,6 +233,31 @@ mod tests {
         memory.flows.remove(&main_key);
         remove(&mut memory, &found).unwrap();
         assert!(memory.flows.is_empty());
+    }
+
+    #[test]
+    fn a_connection_of_the_kernels_goes_by_its_own_state_and_alone() {
+        let kernels = |forward, last_seen_ns| Flow {
+            other: server_side(5),
+            flags: flow_flags::KERNEL | flow_flags::ALIAS,
+            forward,
+            reply: seen::ANY | seen::DATA,
+            last_seen_ns,
+            ..Flow::default()
+        };
+        let mut memory = Memory::default();
+        connect(&mut memory, 5, 9 * 3600 * SECOND);
+        let key = client_side().canonical().0;
+        memory.flows.insert(key, kernels(seen::ANY | seen::DATA, 0));
+        assert!(expired(&memory, 9 * 3600 * SECOND).is_empty(), "it is established");
+        memory.flows.insert(key, kernels(seen::ANY | seen::DATA | seen::FIN, 0));
+        let found = expired(&memory, 9 * 3600 * SECOND);
+        assert_eq!(found.len(), 1);
+        memory.flows.get_mut(&key).unwrap().last_seen_ns = SECOND;
+        assert_eq!(remove(&mut memory, &found).unwrap(), 0, "a packet came meanwhile");
+        let found = expired(&memory, 9 * 3600 * SECOND);
+        assert_eq!(remove(&mut memory, &found).unwrap(), 1);
+        assert_eq!(memory.flows.len(), 1);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod element;
 pub mod entry;
 mod expiry;
 pub mod foreign;
+pub mod kernel_flows;
 pub mod object;
 pub mod pins;
 mod range;

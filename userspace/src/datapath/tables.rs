@@ -148,6 +148,12 @@ impl KernelTables {
         self.put_settings(Settings { node_v4, node_v6, ..settings })
     }
 
+    /// Says whether connections of kube-proxy's are being taken over; effective on the next packet.
+    pub fn put_take_over(&mut self, on: bool) -> Result<(), WriteError> {
+        let settings = Settings { take_over: u32::from(on), ..self.settings()? };
+        self.put_settings(settings)
+    }
+
     /// Tells the programs of an interface.
     pub fn put_device(&mut self, ifindex: u32, record: &DeviceRecord) -> Result<(), WriteError> {
         let device = Device::from(record);

@@ -39,17 +39,35 @@ const SO_GET_ENTRIES: libc::c_int = 65;
 /// Names of tables in legacy iptables (`XT_TABLE_MAXNAMELEN`).
 const TABLE_NAME: usize = 32;
 
+/// Legacy iptables of each family: address family, level of its options, list of its tables.
+const LEGACY: [(libc::c_int, libc::c_int, &str); 2] = [
+    (libc::AF_INET, libc::SOL_IP, "/proc/thread-self/net/ip_tables_names"),
+    (libc::AF_INET6, libc::SOL_IPV6, "/proc/thread-self/net/ip6_tables_names"),
+];
+
 /// The policy engine at work in this network namespace, if there is one that we know.
 pub fn policy_engine() -> io::Result<Option<&'static str>> {
     if let Some(engine) = in_nftables()? {
         return Ok(Some(engine));
     }
-    for (family, level) in [(libc::AF_INET, libc::SOL_IP), (libc::AF_INET6, libc::SOL_IPV6)] {
+    for (family, level, tables) in LEGACY {
+        // Asking for a table that is not there would make it.
+        if !has_filter(tables)? {
+            continue;
+        }
         if let Some(engine) = legacy_filter(family, level)?.and_then(|rules| in_blob(&rules)) {
             return Ok(Some(engine));
         }
     }
     Ok(None)
+}
+
+/// Whether this network namespace has the legacy `filter` table.
+fn has_filter(tables: &str) -> io::Result<bool> {
+    match std::fs::read_to_string(tables) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        list => Ok(list?.lines().any(|table| table == "filter")),
+    }
 }
 
 fn by_name(name: &str) -> Option<&'static str> {

@@ -129,6 +129,13 @@ impl Backends {
         self.ids.get(addr).copied()
     }
 
+    /// Id and generation of a backend in use.
+    pub fn known(&self, addr: &BackendAddr) -> Option<(u32, u32)> {
+        let id = self.id_of(addr)?;
+        let place = self.places.get(id as usize).filter(|place| !place.retired)?;
+        Some((id, place.generation))
+    }
+
     /// How many of these would need an id of their own.
     pub fn missing<'a>(&self, backends: impl Iterator<Item = &'a DesiredBackend>) -> usize {
         backends.filter(|backend| !self.ids.contains_key(&backend.addr)).count()

@@ -145,6 +145,11 @@ impl<T: Tables> Reconciler<T> {
         &self.tables
     }
 
+    /// Id and generation of a backend in use.
+    pub fn backend(&self, addr: &BackendAddr) -> Option<(u32, u32)> {
+        self.families[Family::of(addr.ip) as usize].backends.known(addr)
+    }
+
     /// The maps, for what is not of services.
     pub fn tables_mut(&mut self) -> &mut T {
         &mut self.tables

@@ -12,6 +12,7 @@ use super::Format;
 use crate::{
     datapath::{object::LoadError, pins::PinError, view::OpenError},
     server::socket::AnotherAgent,
+    takeover::running::KubeProxyRuns,
 };
 
 /// What a command cannot do for reasons of its own.
@@ -106,6 +107,14 @@ fn hint_of_start(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if cause.is::<AnotherAgent>() {
         return Some("stop it first; agents side by side need a --bpf-root each".into());
+    }
+    if cause.is::<KubeProxyRuns>() {
+        return Some(
+            "remove it first: kubectl -n kube-system delete daemonset kube-proxy (kubeadm), or \
+             --disable-kube-proxy (k3s, rke2), or its add-on;\n       \
+             --take-over=force starts beside it"
+                .into(),
+        );
     }
     match cause.downcast_ref::<LoadError>()? {
         LoadError::ForeignMap { .. } => {
