@@ -39,10 +39,10 @@ impl ServiceRules {
         };
         let service = |number: u16| ServiceRules {
             name: format!("shop/many-{number}:http"),
-            protocol: if number % 3 == 0 { "udp" } else { "tcp" },
+            protocol: if number.is_multiple_of(3) { "udp" } else { "tcp" },
             frontend: SocketAddr::new(ip(97, number), 80),
             endpoints: (0..5).map(|n| SocketAddr::new(ip(128 + n, number), 8080)).collect(),
-            node_port: (number % 4 == 0).then_some(30_000 + number / 4),
+            node_port: (number.is_multiple_of(4)).then_some(30_000 + number / 4),
         };
         (0..count).map(service).collect()
     }
