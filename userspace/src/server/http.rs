@@ -11,7 +11,8 @@ use anyhow::Context as _;
 use axum::{
     Json, Router,
     extract::State,
-    http::{HeaderName, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -23,7 +24,7 @@ use super::{
     recorder::Recorder,
     state::StateSource,
 };
-use crate::config::resolved::BindFailure;
+use crate::{config::resolved::BindFailure, takeover::running::SERVER};
 
 /// Pause between attempts to listen on an address that is taken.
 const RETRY: Duration = Duration::from_secs(5);
@@ -61,7 +62,7 @@ pub(super) async fn listen(
         match (TcpListener::bind(address).await, failure) {
             (Ok(listener), _) => {
                 info!(%address, what, "listening");
-                if let Err(error) = axum::serve(listener, routes.clone()).await {
+                if let Err(error) = axum::serve(listener, signed(routes.clone())).await {
                     error!(%address, what, %error, "the server ended; trying again");
                 }
             }
@@ -74,6 +75,14 @@ pub(super) async fn listen(
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// Every answer says whose it is: an agent that starts tells another one from a kube-proxy by it.
+fn signed(routes: Router) -> Router {
+    routes.layer(middleware::map_response(async |mut answer: Response| {
+        answer.headers_mut().insert(header::SERVER, HeaderValue::from_static(SERVER));
+        answer
+    }))
 }
 
 fn routes(source: Arc<dyn StateSource>, recorder: Arc<Recorder>) -> Router {
@@ -147,7 +156,7 @@ pub(super) mod client {
     pub async fn serve(routes: Router) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, routes).await });
+        tokio::spawn(async move { axum::serve(listener, signed(routes)).await });
         address
     }
 }
@@ -192,7 +201,9 @@ mod tests {
         let answer = get(address, "/readyz").await;
         assert_eq!((answer.code, &*answer.body), (503, r#"{"revision":7,"synced":false}"#));
         assert_eq!(get(address, "/healthz").await.code, 200);
-        assert_eq!(get(address, "/livez").await.code, 200);
+        let alive = get(address, "/livez").await;
+        assert_eq!(alive.code, 200);
+        assert!(alive.head.contains("server: pintle"), "or it would be taken for kube-proxy's");
         fake.0.store(true, Ordering::Relaxed);
         assert_eq!(get(address, "/readyz").await.code, 200);
     }
