@@ -183,6 +183,13 @@ impl dyn World + '_ {
         self.went(exit);
     }
 
+    /// A frame that came in elsewhere leaves through `to_net`; it must pass and come out like that.
+    #[track_caller]
+    pub fn forwards(&mut self, frame: &Frame, expected: &Frame) {
+        let went = self.send_from(Origin::Elsewhere, Hook::ToNet, &frame.bytes());
+        assert_eq!((went.0, &Frame::parse(&went.1)), (Verdict::Pass, expected));
+    }
+
     /// The last packet went there, as far as the world can tell.
     #[track_caller]
     pub fn went(&self, exit: Exit) {

@@ -10,7 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use pintle_abi::addr::proto;
 
-use crate::frame::{Frame, flag, tcp, udp};
+use crate::{
+    frame::{Frame, flag, tcp, udp},
+    world::node_address,
+};
 
 pub mod backend_gone;
 pub mod clusterip;
@@ -18,8 +21,11 @@ pub mod connections;
 pub mod fragments;
 pub mod hairpin;
 pub mod icmp_errors;
+pub mod masquerade;
+pub mod north_south;
 pub mod odd_packets;
 pub mod refusal;
+pub mod scene;
 pub mod tables;
 
 /// Expands a macro to a test for each vector and family: `$run!(file, vector)`.
@@ -58,6 +64,15 @@ macro_rules! for_each_vector {
             error_of_the_client_reaches_the_backend, error_behind_the_stack_names_the_service,
             error_quotes_eight_bytes, error_quotes_options, error_of_no_flow_is_dropped,
             error_elsewhere_is_untouched, echo_to_a_service_is_refused, echo_elsewhere_is_untouched
+        }
+        $run! { masquerade:
+            port_in_the_range_is_kept, second_client_of_a_port_gets_another, clients_with_one_source_port_are_kept_apart, exhausted_ports_fail_new_clients_only, ports_of_finished_connections_are_used_again, node_without_ports_or_address_drops, half_of_a_masqueraded_pair_is_restored, lost_masqueraded_connection_is_rebuilt, clients_that_are_no_pods_are_masqueraded_if_asked_for, pod_is_masqueraded_at_external_addresses, pod_reaches_a_neighbour_at_external_addresses, pod_reaches_itself_at_external_addresses, everybody_is_masqueraded_if_asked_for, masqueraded_datagrams_leave_a_backend_that_is_gone
+        }
+        $run! { north_south:
+            pod_of_this_node_sees_the_client, pod_of_this_node_is_reached_past_the_stack,
+            pod_of_another_node_sees_this_node, node_port_answers_at_node_addresses_only,
+            unknown_port_of_a_load_balancer_does_not_loop,
+            external_ip_of_somebody_else_takes_its_port_only, services_share_a_remote_backend
         }
         $run! { odd_packets:
             ipv4_options_are_kept, extension_headers_are_kept, too_many_extension_headers_are_refused,
@@ -121,6 +136,46 @@ impl Ip {
         let subnet = u16::from(number % 2) * 2;
         let ip = self.address([10, 244, subnet as u8, number], [subnet, u16::from(number)]);
         SocketAddr::new(ip, port)
+    }
+
+    /// A client outside the cluster, by number.
+    pub fn outside(self, number: u8, port: u16) -> SocketAddr {
+        let ip = self.address([203, 0, 113, number], [113, u16::from(number)]);
+        SocketAddr::new(ip, port)
+    }
+
+    /// This node: its address A, which also stands for masqueraded clients.
+    pub fn node(self, port: u16) -> SocketAddr {
+        SocketAddr::new(node_address(self.is_v6()), port)
+    }
+
+    /// This node's address B.
+    pub fn node_b(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address([192, 168, 1, 1], [169, 1]), port)
+    }
+
+    /// This host for itself.
+    pub fn loopback(self, port: u16) -> SocketAddr {
+        let ip = match self {
+            Self::V4 => IpAddr::from(std::net::Ipv4Addr::LOCALHOST),
+            Self::V6 => IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
+        };
+        SocketAddr::new(ip, port)
+    }
+
+    /// Another node.
+    pub fn other_node(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address([192, 168, 0, 2], [168, 2]), port)
+    }
+
+    /// The address of a load balancer.
+    pub fn load_balancer(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address([198, 51, 100, 7], [100, 7]), port)
+    }
+
+    /// An external IP.
+    pub fn external(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address([198, 51, 100, 80], [100, 80]), port)
     }
 
     /// A router on the way.
