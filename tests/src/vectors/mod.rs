@@ -15,6 +15,7 @@ use crate::{
     world::node_address,
 };
 
+pub mod affinity;
 pub mod backend_gone;
 pub mod clusterip;
 pub mod connections;
@@ -32,6 +33,9 @@ pub mod tables;
 #[macro_export]
 macro_rules! for_each_vector {
     ($run:ident) => {
+        $run! { affinity:
+            client_keeps_its_backend, addresses_of_a_service_port_share_it, service_ports_do_not_share_it, affinity_ends_and_is_refreshed, backend_that_left_the_set_is_left, backend_that_is_gone_is_left, affinity_needs_a_backend
+        }
         $run! { backend_gone:
             udp_moves_to_another_backend_at_once, tcp_continues_with_a_backend_that_is_gone,
             unanswered_tcp_moves_to_another_backend, udp_is_refused_while_there_is_no_backend
