@@ -19,6 +19,7 @@ pub mod affinity;
 pub mod backend_gone;
 pub mod clusterip;
 pub mod connections;
+pub mod exposed_fragments;
 pub mod fragments;
 pub mod hairpin;
 pub mod icmp_errors;
@@ -34,7 +35,10 @@ pub mod tables;
 macro_rules! for_each_vector {
     ($run:ident) => {
         $run! { affinity:
-            client_keeps_its_backend, addresses_of_a_service_port_share_it, service_ports_do_not_share_it, affinity_ends_and_is_refreshed, backend_that_left_the_set_is_left, backend_that_is_gone_is_left, affinity_needs_a_backend
+            client_keeps_its_backend, addresses_of_a_service_port_share_it,
+            service_ports_do_not_share_it, affinity_ends_and_is_refreshed,
+            backend_that_left_the_set_is_left, backend_that_is_gone_is_left,
+            affinity_needs_a_backend
         }
         $run! { backend_gone:
             udp_moves_to_another_backend_at_once, tcp_continues_with_a_backend_that_is_gone,
@@ -56,6 +60,15 @@ macro_rules! for_each_vector {
             connection_is_picked_up_in_its_middle, lost_main_entry_is_restored,
             finished_connection_does_not_touch_its_successor
         }
+        $run! { exposed_fragments:
+            fragments_pass_through_a_node_port, fragments_of_masqueraded_clients_pass,
+            fragments_to_a_node_port_wait_for_their_first,
+            fragments_for_the_node_itself_are_untouched,
+            fragments_for_the_node_itself_wait_for_their_first,
+            fragments_for_other_ports_are_untouched,
+            fragments_share_the_fate_of_their_first,
+            fragments_of_the_host_reach_a_backend
+        }
         $run! { fragments:
             fragments_follow_their_first, fragmented_reply_comes_from_the_service,
             later_fragments_wait_for_their_first, fragment_without_place_is_dropped,
@@ -70,13 +83,27 @@ macro_rules! for_each_vector {
             error_elsewhere_is_untouched, echo_to_a_service_is_refused, echo_elsewhere_is_untouched
         }
         $run! { masquerade:
-            port_in_the_range_is_kept, second_client_of_a_port_gets_another, clients_with_one_source_port_are_kept_apart, exhausted_ports_fail_new_clients_only, ports_of_finished_connections_are_used_again, node_without_ports_or_address_drops, half_of_a_masqueraded_pair_is_restored, lost_masqueraded_connection_is_rebuilt, clients_that_are_no_pods_are_masqueraded_if_asked_for, pod_is_masqueraded_at_external_addresses, pod_reaches_a_neighbour_at_external_addresses, pod_reaches_itself_at_external_addresses, everybody_is_masqueraded_if_asked_for, masqueraded_datagrams_leave_a_backend_that_is_gone
+            port_in_the_range_is_kept, second_client_of_a_port_gets_another,
+            clients_with_one_source_port_are_kept_apart,
+            exhausted_ports_fail_new_clients_only,
+            ports_of_finished_connections_are_used_again,
+            node_without_ports_or_address_drops, half_of_a_masqueraded_pair_is_restored,
+            lost_masqueraded_connection_is_rebuilt,
+            clients_that_are_no_pods_are_masqueraded_if_asked_for,
+            pod_is_masqueraded_at_external_addresses,
+            pod_reaches_a_neighbour_at_external_addresses,
+            pod_reaches_itself_at_external_addresses,
+            everybody_is_masqueraded_if_asked_for,
+            masqueraded_datagrams_leave_a_backend_that_is_gone
         }
         $run! { north_south:
-            pod_of_this_node_sees_the_client, pod_of_this_node_is_reached_past_the_stack,
-            pod_of_another_node_sees_this_node, node_port_answers_at_node_addresses_only,
+            pod_of_this_node_sees_the_client,
+            pod_of_this_node_is_reached_past_the_stack,
+            pod_of_another_node_sees_this_node,
+            node_port_answers_at_node_addresses_only,
             unknown_port_of_a_load_balancer_does_not_loop,
-            external_ip_of_somebody_else_takes_its_port_only, services_share_a_remote_backend
+            external_ip_of_somebody_else_takes_its_port_only,
+            services_share_a_remote_backend
         }
         $run! { odd_packets:
             ipv4_options_are_kept, extension_headers_are_kept, too_many_extension_headers_are_refused,
