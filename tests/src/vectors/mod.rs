@@ -26,6 +26,7 @@ pub mod icmp_errors;
 pub mod masquerade;
 pub mod north_south;
 pub mod odd_packets;
+pub mod policy;
 pub mod refusal;
 pub mod scene;
 pub mod tables;
@@ -111,6 +112,16 @@ macro_rules! for_each_vector {
             contradictory_header_is_dropped, last_hop_goes_to_the_stack,
             udp_without_checksum_stays_without, udp_checksum_is_never_zero
         }
+        $run! { policy:
+            clients_outside_get_backends_of_this_node_only,
+            clients_outside_are_dropped_without_backends_of_this_node,
+            pods_are_known_by_their_addresses,
+            clients_inside_are_dropped_without_backends_of_this_node,
+            only_clients_in_a_source_range_are_served,
+            source_ranges_bind_pods_and_the_host,
+            source_ranges_leave_connections_and_other_addresses_alone,
+            unallocated_cluster_address_is_dropped
+        }
         $run! { refusal:
             service_without_backends_is_refused, service_without_backends_drops_silently_if_told_to,
             unknown_port_is_refused, unsupported_protocol_is_refused, refusals_are_limited,
@@ -160,6 +171,11 @@ impl Ip {
     /// Another service.
     pub fn other_service(self, port: u16) -> SocketAddr {
         SocketAddr::new(self.address([10, 96, 0, 11], [96, 11]), port)
+    }
+
+    /// The cluster's range of service addresses.
+    pub fn service_range(self) -> IpAddr {
+        self.address([10, 96, 0, 0], [96, 0])
     }
 
     /// A backend by number; its address sorts before or behind the client's.
