@@ -22,6 +22,7 @@ pub mod connections;
 pub mod exposed_fragments;
 pub mod fragments;
 pub mod hairpin;
+pub mod host;
 pub mod icmp_errors;
 pub mod masquerade;
 pub mod north_south;
@@ -30,6 +31,7 @@ pub mod policy;
 pub mod refusal;
 pub mod scene;
 pub mod tables;
+pub mod take_over;
 
 /// Expands a macro to a test for each vector and family: `$run!(file, vector)`.
 #[macro_export]
@@ -77,6 +79,14 @@ macro_rules! for_each_vector {
             reused_identification_follows_the_new_first, old_first_fragment_is_forgotten
         }
         $run! { hairpin: pod_reaches_itself, pod_reaches_itself_behind_the_stack }
+        $run! { host:
+            host_reaches_a_pod_of_its_node, host_reaches_a_pod_of_another_node,
+            other_address_of_the_host_is_masqueraded, host_reaches_a_server_of_its_own,
+            loopback_source_is_masqueraded, forwarded_packets_are_left_alone,
+            host_is_told_that_it_is_refused, client_outside_is_told_that_it_is_refused,
+            echo_is_refused_at_cluster_addresses_only,
+            lost_connection_of_the_host_is_restored
+        }
         $run! { icmp_errors:
             error_of_a_router_names_the_service, error_of_the_backend_comes_from_the_service,
             error_of_the_client_reaches_the_backend, error_behind_the_stack_names_the_service,
@@ -129,6 +139,13 @@ macro_rules! for_each_vector {
         }
         $run! { tables:
             full_flow_map_overflows, overflowed_flow_is_found_again, established_survives_a_full_map
+        }
+        $run! { take_over:
+            unknown_tcp_connections_are_left_to_the_kernel,
+            unknown_tcp_connections_are_ours_afterwards, connections_of_the_kernel_pass,
+            new_tcp_connection_leaves_the_kernel,
+            datagrams_leave_the_kernel_when_their_backend_is_gone,
+            errors_about_connections_of_the_kernel_pass
         }
     };
 }
