@@ -22,10 +22,10 @@ abi_struct! {
         pub backend: u32,
         /// Generation of the backend when it was chosen.
         pub generation: u32,
-        /// First slot of the block that the backend was last seen in: while the frontend has the same
-        /// block, the backend is in it.
-        pub base: u32,
-        /// Slots of that block.
-        pub count: u32,
+        /// The slot that the backend was last seen in: while it is there, and the slot is one of the
+        /// frontend's, the client keeps it.
+        pub slot: u32,
+        /// Reserved; 0.
+        pub pad: u32,
     }
 }

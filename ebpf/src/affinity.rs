@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Session affinity: a client keeps its backend while it opens connections often enough.
 //!
-//! An entry remembers the block of slots that its backend was seen in. While the frontend has the same
-//! block the backend is one of it; otherwise the new block is searched, once.
+//! An entry remembers the slot that its backend was seen in. Mostly the backend is still there; where
+//! the slots of the frontend have changed they are searched, once. The slot's own content decides:
+//! blocks of slots are used again, for the same frontend and for others.
 
 use pintle_abi::{
     affinity::{Affinity, AffinityKey},
@@ -12,11 +13,11 @@ use pintle_abi::{
 
 use crate::{
     family::Family,
-    kernel::{IfPresent, any, now_ns},
+    kernel::{IfPresent, now_ns, position},
     lb::{self, Choice},
 };
 
-/// The backend that a client of a service had, if it is still among those of this frontend.
+/// The slot of the backend that a client of a service had, if it is still one of this frontend.
 #[inline(always)]
 pub fn find<F: Family>(frontend: &Frontend, client: F) -> Option<u32> {
     let entry = F::affinity().get(&AffinityKey { service: frontend.service, client })?;
@@ -28,8 +29,11 @@ pub fn find<F: Family>(frontend: &Frontend, client: F) -> Option<u32> {
     if gone || is_expired(now_ns(), entry.last_used_ns, timeout) {
         return None;
     }
-    let same_block = (entry.base, entry.count) == (frontend.base, frontend.count);
-    (same_block || is_among::<F>(frontend, entry.backend)).then_some(entry.backend)
+    let is_ours = entry.slot.wrapping_sub(frontend.base) < frontend.count;
+    if is_ours && lb::slot::<F>(entry.slot) == Some(entry.backend) {
+        return Some(entry.slot);
+    }
+    search::<F>(frontend, entry.backend)
 }
 
 /// Remembers a client's backend.
@@ -39,8 +43,8 @@ pub fn note<F: Family>(frontend: &Frontend, client: F, choice: &Choice<F>) {
         last_used_ns: now_ns(),
         backend: choice.id,
         generation: choice.backend.generation,
-        base: frontend.base,
-        count: frontend.count,
+        slot: choice.slot,
+        pad: 0,
     };
     let key = AffinityKey { service: frontend.service, client };
     // An LRU map always has room, unless the kernel is out of memory; then the client is forgotten.
@@ -54,10 +58,10 @@ struct Search {
 }
 
 #[inline(always)]
-fn is_among<F: Family>(frontend: &Frontend, backend: u32) -> bool {
+fn search<F: Family>(frontend: &Frontend, backend: u32) -> Option<u32> {
     let search = Search { base: frontend.base, backend };
-    any(frontend.count, &search, |search, index| {
-        // SAFETY: array elements live as long as the map.
-        F::slots().get(search.base + index).is_some_and(|id| unsafe { *id } == search.backend)
-    })
+    let found = position(frontend.count, &search, |search, index| {
+        lb::slot::<F>(search.base + index) == Some(search.backend)
+    });
+    found.map(|index| frontend.base + index)
 }

@@ -71,7 +71,7 @@ pub fn find_quoted<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F
     let (key, source_first) = tuple.canonical();
     let Some(flow) = get(transport, &key) else { return Found::Nothing };
     if flow.flags & flow_flags::KERNEL != 0 {
-        return Found::Nothing;
+        return Found::Kernel(flow);
     }
     let alias = flow.flags & flow_flags::ALIAS != 0;
     match (alias, is_from_client(flow, source_first)) {

@@ -58,16 +58,22 @@ pub fn translate<E: Entrance, F: Family, P: Packet>(
             let to = towards_client(headers, &quoted, main);
             (way::to_client::<E>(packet, headers.ttl, main.flags, main.client_ifindex), to)
         }
-        Found::Kernel(_) | Found::Nothing => return Ok(None),
+        Found::Kernel(_) => return Ok(Some(pass::<E>())),
+        Found::Nothing => return Ok(None),
     };
     if !way.translated {
-        report::count(E::HOOK, Counter::Passed);
-        return Ok(Some(Step::PASS));
+        return Ok(Some(pass::<E>()));
     }
     let way = way.counted::<E>();
     rewrite(packet, headers, &quoted, &to, way.hop)?;
     report::count(E::HOOK, Counter::IcmpError);
     Ok(Some(way.step))
+}
+
+#[inline(always)]
+fn pass<E: Entrance>() -> Step {
+    report::count(E::HOOK, Counter::Passed);
+    Step::PASS
 }
 
 /// An error that is about to enter a pod. `false` if it is none about a tracked connection.

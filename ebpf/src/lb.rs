@@ -23,6 +23,8 @@ use crate::{
 /// The backend chosen for a connection.
 #[derive(Clone, Copy)]
 pub struct Choice<A: 'static> {
+    /// The slot that led to it.
+    pub slot: u32,
     /// Its id.
     pub id: u32,
     /// The backend itself; a reference, so that nothing is copied.
@@ -154,10 +156,8 @@ pub fn select<F: Family>(tuple: &Tuple<F>, frontend: &Frontend) -> Result<Choice
         let silent = frontend.flags & frontend_flags::DROP != 0;
         return Err(if silent { DropReason::NoBackend } else { DropReason::Refused });
     }
-    let slot = scale(hash(tuple), count);
-    let id = F::slots().get(frontend.base + slot).ok_or(DropReason::MissingBackend)?;
-    // SAFETY: array elements live as long as the map.
-    choice_of(frontend, unsafe { *id }).ok_or(DropReason::MissingBackend)
+    let slot = frontend.base + scale(hash(tuple), count);
+    choice_of(frontend, slot).ok_or(DropReason::MissingBackend)
 }
 
 /// The same with session affinity: the client's last backend, if it still is one of this frontend.
@@ -170,7 +170,7 @@ pub fn choose<F: Family>(
         return select(&headers.tuple, frontend);
     }
     let kept = affinity::find::<F>(frontend, headers.tuple.src);
-    let choice = match kept.and_then(|id| choice_of(frontend, id)) {
+    let choice = match kept.and_then(|slot| choice_of(frontend, slot)) {
         Some(choice) => choice,
         None => select(&headers.tuple, frontend)?,
     };
@@ -179,9 +179,17 @@ pub fn choose<F: Family>(
 }
 
 #[inline(always)]
-fn choice_of<F: Family>(frontend: &Frontend, id: u32) -> Option<Choice<F>> {
+fn choice_of<F: Family>(frontend: &Frontend, slot: u32) -> Option<Choice<F>> {
+    let id = self::slot::<F>(slot)?;
     let backend = backend::<F>(id).filter(|backend| backend.state != backend_state::FREE)?;
-    Some(Choice { id, backend, service: frontend.service, flags: frontend.flags })
+    Some(Choice { slot, id, backend, service: frontend.service, flags: frontend.flags })
+}
+
+/// The backend id in a slot.
+#[inline(always)]
+pub fn slot<F: Family>(index: u32) -> Option<u32> {
+    // SAFETY: array elements live as long as the map.
+    F::slots().get(index).map(|id| unsafe { *id })
 }
 
 /// The backend of an id.

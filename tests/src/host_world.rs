@@ -6,25 +6,27 @@ use std::net::{IpAddr, SocketAddr};
 use pintle_abi::{
     addr::{Tuple, V4, V6, proto},
     counter::Hook,
-    device::{Device, device_flags},
+    device::Device,
     flow::{Flow, flow_flags},
-    fragment::HELD_FRAME_LEN,
-    service::Frontend,
+    settings::Settings,
+    source_range::Prefix,
 };
 use pintle_ebpf::{
     family::{Family, Version},
     held,
     hooks::{Entrance, FromNet, FromPod, Next, Step, ToNet, entrance, to_pod},
     kernel::{self, Hash, IfPresent},
-    maps,
-    packet::{ChecksumKind, Covered, Packet, Refused},
-    reject, report,
+    maps, reject, report,
 };
 
-use crate::{
-    kernel_world::{backend_value, frontend_key, spec_of},
-    world::{BackendSpec, FlowSpec, Forget, IFINDEX, MTU, Table, Verdict, World, settings},
+use crate::world::{
+    BackendSpec, Exit, FlowSpec, Forget, FrontendSpec, IFINDEX, KernelFlow, Origin, Range, Table,
+    Verdict, World, device, settings,
 };
+
+mod buffer;
+
+use buffer::Buffer;
 
 /// Most elements of any map, so that a flow map can be filled.
 const ENTRIES: u32 = 1024;
@@ -36,6 +38,17 @@ const CHAIN: usize = 33;
 pub struct HostWorld {
     offload: Offload,
     reinjected: Vec<Vec<u8>>,
+    place: Place,
+    exit: Option<Exit>,
+}
+
+/// Where packets are.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The interface whose hook they are at.
+    pub ifindex: u32,
+    /// The interface through which the node's routes lead, whereto ever; 0 if they do not.
+    pub way_out: u32,
 }
 
 /// What a transport checksum holds when a frame comes.
@@ -50,16 +63,22 @@ pub enum Offload {
 impl HostWorld {
     /// Empties this thread's maps and writes the settings.
     pub fn new(offload: Offload) -> Self {
-        kernel::reset();
-        kernel::limit(ENTRIES);
-        let device = Device { flags: device_flags::FAST, mtu: MTU, ..Device::default() };
-        write(maps::SETTINGS.get(0), settings());
-        put(&maps::DEVICES, &IFINDEX, &device);
-        Self { offload, reinjected: Vec::new() }
+        let place = Place { ifindex: IFINDEX, way_out: 0 };
+        let mut world = Self { offload, reinjected: Vec::new(), place, exit: None };
+        world.clear();
+        world
     }
-}
 
-impl HostWorld {
+    /// Puts the packets that follow somewhere.
+    pub fn place(&mut self, place: Place) {
+        self.place = place;
+    }
+
+    /// Writes what is known of any interface.
+    pub fn put_device_at(&mut self, ifindex: u32, device: &Device) {
+        put(&maps::DEVICES, &ifindex, device);
+    }
+
     /// The frames that the programs sent anew since the last call.
     pub fn reinjected(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.reinjected)
@@ -77,28 +96,34 @@ fn put<K: Copy, V: Copy>(map: &Hash<K, V>, key: &K, value: &V) {
 }
 
 impl World for HostWorld {
-    fn put_frontend(&mut self, addr: SocketAddr, proto: u8, slots: (u32, u32), flags: u32) {
-        let (base, count) = slots;
-        let service = u32::from(addr.port());
-        let value = Frontend { service, base, count, flags, affinity_seconds: 0 };
-        match addr.ip() {
-            IpAddr::V4(ip) => {
-                put(&maps::FRONTENDS_V4, &frontend_key(V4::from(ip), addr.port(), proto), &value);
-            }
-            IpAddr::V6(ip) => {
-                put(&maps::FRONTENDS_V6, &frontend_key(V6::from(ip), addr.port(), proto), &value);
-            }
+    fn clear(&mut self) {
+        kernel::reset();
+        kernel::limit(ENTRIES);
+        self.put_settings(&settings());
+        self.put_device(&device());
+    }
+
+    fn put_settings(&mut self, settings: &Settings) {
+        write(maps::SETTINGS.get(0), *settings);
+    }
+
+    fn put_device(&mut self, device: &Device) {
+        self.put_device_at(IFINDEX, device);
+    }
+
+    fn put_frontend(&mut self, spec: &FrontendSpec) {
+        let value = spec.value();
+        match spec.addr.ip() {
+            IpAddr::V4(ip) => put(&maps::FRONTENDS_V4, &spec.key(V4::from(ip)), &value),
+            IpAddr::V6(ip) => put(&maps::FRONTENDS_V6, &spec.key(V6::from(ip)), &value),
         }
     }
 
     fn remove_frontend(&mut self, addr: SocketAddr, proto: u8) {
+        let spec = FrontendSpec::new(addr, proto, (0, 0));
         match addr.ip() {
-            IpAddr::V4(ip) => {
-                maps::FRONTENDS_V4.remove(&frontend_key(V4::from(ip), addr.port(), proto));
-            }
-            IpAddr::V6(ip) => {
-                maps::FRONTENDS_V6.remove(&frontend_key(V6::from(ip), addr.port(), proto));
-            }
+            IpAddr::V4(ip) => maps::FRONTENDS_V4.remove(&spec.key(V4::from(ip))),
+            IpAddr::V6(ip) => maps::FRONTENDS_V6.remove(&spec.key(V6::from(ip))),
         }
     }
 
@@ -108,30 +133,65 @@ impl World for HostWorld {
 
     fn put_backend(&mut self, spec: BackendSpec) {
         match spec.addr.ip() {
-            IpAddr::V4(ip) => {
-                write(maps::BACKENDS_V4.get(spec.id), backend_value(V4::from(ip), spec));
-            }
-            IpAddr::V6(ip) => {
-                write(maps::BACKENDS_V6.get(spec.id), backend_value(V6::from(ip), spec));
-            }
+            IpAddr::V4(ip) => write(maps::BACKENDS_V4.get(spec.id), spec.value(V4::from(ip))),
+            IpAddr::V6(ip) => write(maps::BACKENDS_V6.get(spec.id), spec.value(V6::from(ip))),
         }
     }
 
-    fn send_bytes(&mut self, hook: Hook, frame: &[u8]) -> (Verdict, Vec<u8>) {
-        let mut buffer = Buffer {
-            bytes: frame.to_vec(),
-            linear: 0,
-            offload: self.offload,
-            reinjected: Vec::new(),
-            from_host: hook == Hook::ToNet,
+    fn put_source_range(&mut self, service: u32, range: Range) {
+        let inserted = match range.ip {
+            IpAddr::V4(ip) => {
+                let (bits, key) = Range::key(service, V4::from(ip), range.bits);
+                maps::SOURCE_RANGES_V4.insert(bits, key, 1)
+            }
+            IpAddr::V6(ip) => {
+                let (bits, key) = Range::key(service, V6::from(ip), range.bits);
+                maps::SOURCE_RANGES_V6.insert(bits, key, 1)
+            }
         };
-        let verdict = match frame[12..14] {
+        inserted.unwrap_or_else(|error| panic!("{error:?}"));
+    }
+
+    fn put_cluster_range(&mut self, range: Range) {
+        match (range.ip, range.mask()) {
+            (IpAddr::V4(addr), IpAddr::V4(mask)) => {
+                let prefix = Prefix { addr: V4::from(addr), mask: V4::from(mask) };
+                write(maps::CLUSTER_RANGES_V4.get(0), prefix);
+            }
+            (IpAddr::V6(addr), IpAddr::V6(mask)) => {
+                let prefix = Prefix { addr: V6::from(addr), mask: V6::from(mask) };
+                write(maps::CLUSTER_RANGES_V6.get(0), prefix);
+            }
+            _ => unreachable!("a mask has the family of its address"),
+        }
+    }
+
+    fn put_kernel_flow(&mut self, flow: &KernelFlow) {
+        match (flow.client.ip(), flow.service.ip()) {
+            (IpAddr::V4(client), IpAddr::V4(service)) => {
+                put_kernel_flow::<V4>(flow, client.into(), service.into());
+            }
+            (IpAddr::V6(client), IpAddr::V6(service)) => {
+                put_kernel_flow::<V6>(flow, client.into(), service.into());
+            }
+            _ => panic!("a connection of two families"),
+        }
+    }
+
+    fn send_from(&mut self, origin: Origin, hook: Hook, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        let mut buffer = Buffer::new(frame, self.offload, origin, self.place);
+        let exit = match frame[12..14] {
             [0x08, 0x00] => run::<V4>(&mut buffer, hook),
             [0x86, 0xdd] => run::<V6>(&mut buffer, hook),
-            _ => Verdict::Pass,
+            _ => Exit::Next,
         };
         self.reinjected.append(&mut buffer.reinjected);
-        (verdict, buffer.bytes)
+        self.exit = Some(exit);
+        (exit.verdict(), buffer.bytes)
+    }
+
+    fn exit(&self) -> Option<Exit> {
+        self.exit
     }
 
     fn counter(&self, index: u32) -> u64 {
@@ -147,6 +207,10 @@ impl World for HostWorld {
     }
 
     fn age_flows(&mut self, ns: u64) {
+        kernel::advance(ns);
+    }
+
+    fn age_affinity(&mut self, ns: u64) {
         kernel::advance(ns);
     }
 
@@ -177,7 +241,7 @@ pub fn fill_overflow<F: Family>(protocol: u8) {
 }
 
 /// Follows a packet from program to program, as `tc.rs` does by tail calls.
-fn run<F: Family>(buffer: &mut Buffer, hook: Hook) -> Verdict {
+fn run<F: Family>(buffer: &mut Buffer, hook: Hook) -> Exit {
     let family = Version::<F>::THIS;
     let mut step = match hook {
         Hook::FromPod => entrance::handle::<FromPod, F, _>(buffer, family),
@@ -186,8 +250,8 @@ fn run<F: Family>(buffer: &mut Buffer, hook: Hook) -> Verdict {
         Hook::ToNet => entrance::handle::<ToNet, F, _>(buffer, family),
     };
     for _ in 0..=CHAIN {
-        if let Some(verdict) = verdict(step) {
-            return verdict;
+        if let Some(exit) = exit(step) {
+            return exit;
         }
         step = match hook {
             Hook::FromPod => take::<FromPod, F>(buffer, step),
@@ -198,15 +262,17 @@ fn run<F: Family>(buffer: &mut Buffer, hook: Hook) -> Verdict {
         };
     }
     report::dropped(hook, step.failure());
-    Verdict::Drop
+    Exit::Drop
 }
 
 /// What becomes of the packet, if nothing is left to do.
-fn verdict(step: Step) -> Option<Verdict> {
+fn exit(step: Step) -> Option<Exit> {
     match step.next {
-        Next::Pass => Some(Verdict::Pass),
-        Next::Drop => Some(Verdict::Drop),
-        Next::Deliver | Next::Send | Next::Receive => Some(Verdict::Deliver),
+        Next::Pass => Some(Exit::Next),
+        Next::Drop => Some(Exit::Drop),
+        Next::Deliver => Some(Exit::Pod),
+        Next::Send => Some(Exit::Routes),
+        Next::Receive => Some(Exit::Host),
         Next::Unusual
         | Next::Icmp
         | Next::Connect
@@ -232,6 +298,11 @@ fn take<E: Entrance, F: Family>(buffer: &mut Buffer, step: Step) -> Step {
     }
 }
 
+fn put_kernel_flow<F: Family>(flow: &KernelFlow, client: F, service: F) {
+    let (key, value) = flow.entry(client, service);
+    put(flow_map::<F>(flow.proto, Table::Main), &key, &value);
+}
+
 fn flow_map<F: Family>(protocol: u8, table: Table) -> &'static Hash<Tuple<F>, Flow<F>> {
     let flows = if protocol == proto::TCP { F::tcp_flows() } else { F::udp_flows() };
     match table {
@@ -243,14 +314,14 @@ fn flow_map<F: Family>(protocol: u8, table: Table) -> &'static Hash<Tuple<F>, Fl
 fn flows<F: Family>(protocol: u8, table: Table) -> Vec<FlowSpec> {
     let elements = flow_map::<F>(protocol, table).elements();
     // SAFETY: an element of this thread's maps.
-    elements.into_iter().map(|(_, flow)| spec_of(unsafe { &*flow })).collect()
+    elements.into_iter().map(|(_, flow)| FlowSpec::of(unsafe { &*flow })).collect()
 }
 
 fn forget<F: Family>(map: &Hash<Tuple<F>, Flow<F>>, which: Forget) {
     for (key, flow) in map.elements() {
         // SAFETY: an element of this thread's maps.
         let flags = unsafe { (*flow).flags };
-        if which == Forget::Everything || flags & flow_flags::ALIAS == 0 {
+        if which.includes(flags & flow_flags::ALIAS != 0) {
             map.remove(&key);
         }
     }
@@ -264,114 +335,4 @@ fn fill<F: Family>(map: &Hash<Tuple<F>, Flow<F>>) {
             return;
         }
     }
-}
-
-/// A frame in memory of which only a part can be read directly, as with the kernel's buffers.
-struct Buffer {
-    bytes: Vec<u8>,
-    linear: usize,
-    offload: Offload,
-    reinjected: Vec<Vec<u8>>,
-    from_host: bool,
-}
-
-impl Packet for Buffer {
-    fn start(&self) -> usize {
-        self.bytes.as_ptr() as usize
-    }
-
-    fn end(&self) -> usize {
-        self.start() + self.linear
-    }
-
-    fn len(&self) -> u32 {
-        self.bytes.len() as u32
-    }
-
-    fn ifindex(&self) -> u32 {
-        IFINDEX
-    }
-
-    fn is_from_host(&self) -> bool {
-        self.from_host
-    }
-
-    fn way_out<F: Family>(&self, _to: F) -> u32 {
-        0
-    }
-
-    fn ethertype(&self) -> u16 {
-        u16::from_ne_bytes([self.bytes[12], self.bytes[13]])
-    }
-
-    fn pull(&mut self, len: u32) -> Result<(), Refused> {
-        if len as usize > self.bytes.len() {
-            return Err(Refused);
-        }
-        self.linear = self.linear.max(len as usize);
-        Ok(())
-    }
-
-    fn fix_checksum(
-        &mut self,
-        offset: u32,
-        difference: u32,
-        covered: Covered,
-        kind: ChecksumKind,
-    ) -> Result<(), Refused> {
-        let place = offset as usize..offset as usize + 2;
-        let field = self.bytes.get_mut(place).ok_or(Refused)?;
-        let old = u16::from_ne_bytes([field[0], field[1]]);
-        if kind == ChecksumKind::Udp && old == 0 {
-            return Ok(());
-        }
-        let sum = match (self.offload, covered) {
-            (Offload::None, _) => !sum(!old, difference),
-            (Offload::Partial, Covered::PseudoHeader) => sum(old, difference),
-            (Offload::Partial, Covered::Payload) => old,
-        };
-        let new = if kind == ChecksumKind::Udp && sum == 0 { 0xffff } else { sum };
-        field.copy_from_slice(&new.to_ne_bytes());
-        Ok(())
-    }
-
-    fn grow(&mut self, len: u32) -> Result<(), Refused> {
-        self.bytes.splice(14..14, std::iter::repeat_n(0, len as usize));
-        self.linear = 0;
-        Ok(())
-    }
-
-    fn save(&mut self, to: *mut [u8; HELD_FRAME_LEN]) -> Result<(), Refused> {
-        // SAFETY: an element of this thread's maps.
-        let place = unsafe { &mut *to };
-        place.get_mut(..self.bytes.len()).ok_or(Refused)?.copy_from_slice(&self.bytes);
-        Ok(())
-    }
-
-    fn replace(&mut self, from: *const [u8; HELD_FRAME_LEN], len: u32) -> Result<(), Refused> {
-        // SAFETY: an element of this thread's maps.
-        let place = unsafe { &*from };
-        self.bytes = place.get(..len as usize).ok_or(Refused)?.to_vec();
-        self.linear = 0;
-        Ok(())
-    }
-
-    fn reinject(&mut self) -> Result<(), Refused> {
-        self.reinjected.push(self.bytes.clone());
-        Ok(())
-    }
-
-    fn truncate(&mut self, len: u32) -> Result<(), Refused> {
-        self.bytes.truncate(len as usize);
-        self.linear = self.linear.min(self.bytes.len());
-        Ok(())
-    }
-}
-
-fn sum(word: u16, difference: u32) -> u16 {
-    let mut sum = u32::from(word) + (difference & 0xffff) + (difference >> 16);
-    while sum >> 16 != 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
 }

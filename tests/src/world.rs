@@ -3,20 +3,28 @@
 //!
 //! Packet vectors ([`crate::vectors`]) are written once against this and run on both.
 
-use std::{
-    fmt::Write as _,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use pintle_abi::{
-    addr::{V4, V6, proto},
-    counter::{Counter, Hook, counter_index, drop_index},
-    drop_reason::DropReason,
+    addr::{V4, V6},
+    counter::Hook,
+    device::{Device, device_flags},
     service::wildcard_flags,
     settings::Settings,
 };
 
 use crate::frame::Frame;
+
+mod expect;
+mod spec;
+
+pub use spec::{BackendSpec, FlowSpec, FrontendSpec, KernelFlow, Place, Range};
+
+/// The interface that every hook of a vector is at: loopback, which exists in every namespace.
+pub const IFINDEX: u32 = 1;
+
+/// MTU of that interface.
+pub const MTU: u32 = 1500;
 
 /// What a hook did with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,42 +33,50 @@ pub enum Verdict {
     Pass,
     /// Dropped.
     Drop,
-    /// Delivered straight to a pod.
+    /// Redirected past what comes next.
     Deliver,
 }
 
-/// The interface that every vector's client sits behind: loopback, which exists in every namespace.
-pub const IFINDEX: u32 = 1;
-
-/// MTU of the interface that clients sit behind.
-pub const MTU: u32 = 1500;
-
-/// A backend to write.
-#[derive(Clone, Copy, Debug)]
-pub struct BackendSpec {
-    /// Its id.
-    pub id: u32,
-    /// Its address.
-    pub addr: SocketAddr,
-    /// Generation; 0 writes a free id.
-    pub generation: u32,
-    /// Host-side interface if it is local and may be reached by redirect.
-    pub ifindex: u32,
+/// Where a packet goes from a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// On to the next program, and to the host's stack or out of the device.
+    Next,
+    /// Nowhere.
+    Drop,
+    /// Into the pod behind the vectors' interface.
+    Pod,
+    /// To where the node's routes lead.
+    Routes,
+    /// Into the host's stack.
+    Host,
 }
 
-/// One flow entry as the maps hold it.
+impl Exit {
+    /// What the kernel shows of it.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::Next => Verdict::Pass,
+            Self::Drop => Verdict::Drop,
+            Self::Pod | Self::Routes | Self::Host => Verdict::Deliver,
+        }
+    }
+}
+
+/// Where a packet was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowSpec {
-    /// Bits of `flow_flags`.
-    pub flags: u16,
-    /// Backend id.
-    pub backend: u32,
-    /// What was seen from the client.
-    pub forward: u8,
-    /// What was seen from the backend.
-    pub reply: u8,
-    /// Packets counted.
-    pub packets: u64,
+pub enum Origin {
+    /// By this host.
+    Host,
+    /// Elsewhere: it came in at a device.
+    Elsewhere,
+}
+
+impl Origin {
+    /// Where the packets of a hook are made, unless a vector says otherwise.
+    fn usual(hook: Hook) -> Self {
+        if hook == Hook::ToNet { Self::Host } else { Self::Elsewhere }
+    }
 }
 
 /// The two maps that hold the flows of a protocol.
@@ -72,32 +88,6 @@ pub enum Table {
     Overflow,
 }
 
-/// The data path under test.
-pub trait World {
-    /// Writes a frontend that leads to slots; `proto` and port 0 write the wildcard.
-    fn put_frontend(&mut self, addr: SocketAddr, proto: u8, slots: (u32, u32), flags: u32);
-    /// Removes a frontend.
-    fn remove_frontend(&mut self, addr: SocketAddr, proto: u8);
-    /// Writes a slot.
-    fn put_slot(&mut self, v6: bool, slot: u32, backend: u32);
-    /// Writes a backend.
-    fn put_backend(&mut self, backend: BackendSpec);
-    /// Sends raw bytes through a hook.
-    fn send_bytes(&mut self, hook: Hook, frame: &[u8]) -> (Verdict, Vec<u8>);
-    /// A counter, summed over CPUs.
-    fn counter(&self, index: u32) -> u64;
-    /// Every flow entry of a protocol in a table.
-    fn flows(&self, v6: bool, proto: u8, table: Table) -> Vec<FlowSpec>;
-    /// Makes every flow entry look idle for that much longer.
-    fn age_flows(&mut self, ns: u64);
-    /// Makes every first fragment look older.
-    fn age_fragments(&mut self, ns: u64);
-    /// Removes every flow entry, as eviction would; main entries only, or both.
-    fn forget_flows(&mut self, which: Forget);
-    /// Fills a flow map with entries of other connections until it takes no more.
-    fn fill_flows(&mut self, v6: bool, proto: u8);
-}
-
 /// Which flow entries to remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forget {
@@ -105,10 +95,66 @@ pub enum Forget {
     Everything,
     /// Main entries only: half of each pair.
     Mains,
+    /// Aliases only: the other half.
+    Aliases,
 }
 
-/// The protocols that have flows, with the word for each.
-const FLOW_PROTOCOLS: [(u8, &str); 2] = [(proto::TCP, "tcp"), (proto::UDP, "udp")];
+impl Forget {
+    pub(crate) fn includes(self, alias: bool) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Mains => !alias,
+            Self::Aliases => alias,
+        }
+    }
+}
+
+/// The data path under test.
+pub trait World {
+    /// Makes it as empty as a new one.
+    fn clear(&mut self);
+    /// Writes the settings.
+    fn put_settings(&mut self, settings: &Settings);
+    /// Writes what is known of the vectors' interface.
+    fn put_device(&mut self, device: &Device);
+    /// Writes a frontend.
+    fn put_frontend(&mut self, frontend: &FrontendSpec);
+    /// Removes a frontend for everybody.
+    fn remove_frontend(&mut self, addr: SocketAddr, proto: u8);
+    /// Writes a slot.
+    fn put_slot(&mut self, v6: bool, slot: u32, backend: u32);
+    /// Writes a backend.
+    fn put_backend(&mut self, backend: BackendSpec);
+    /// Lets clients in a range use a service port that has source ranges.
+    fn put_source_range(&mut self, service: u32, range: Range);
+    /// Writes the one range of the cluster's service addresses of a family.
+    fn put_cluster_range(&mut self, range: Range);
+    /// Writes a connection that the kernel's own connection tracking translates.
+    fn put_kernel_flow(&mut self, flow: &KernelFlow);
+    /// Sends raw bytes from somewhere through a hook.
+    fn send_from(&mut self, origin: Origin, hook: Hook, frame: &[u8]) -> (Verdict, Vec<u8>);
+    /// Where the last packet went; `None` if this world cannot tell.
+    fn exit(&self) -> Option<Exit>;
+    /// A counter, summed over CPUs.
+    fn counter(&self, index: u32) -> u64;
+    /// Every flow entry of a protocol in a table.
+    fn flows(&self, v6: bool, proto: u8, table: Table) -> Vec<FlowSpec>;
+    /// Makes every flow entry look idle for that much longer.
+    fn age_flows(&mut self, ns: u64);
+    /// Makes every client's last use of a service with affinity look older.
+    fn age_affinity(&mut self, ns: u64);
+    /// Makes every first fragment look older.
+    fn age_fragments(&mut self, ns: u64);
+    /// Removes every flow entry, as eviction would; main entries only, or both.
+    fn forget_flows(&mut self, which: Forget);
+    /// Fills a flow map with entries of other connections until it takes no more.
+    fn fill_flows(&mut self, v6: bool, proto: u8);
+
+    /// Sends raw bytes through a hook.
+    fn send_bytes(&mut self, hook: Hook, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        self.send_from(Origin::usual(hook), hook, frame)
+    }
+}
 
 impl dyn World + '_ {
     /// Sends a frame through a hook and parses what comes out.
@@ -127,6 +173,27 @@ impl dyn World + '_ {
     #[track_caller]
     pub fn to_pod(&mut self, frame: &Frame, expected: &Frame) {
         assert_eq!(self.send(Hook::ToPod, frame), (Verdict::Pass, expected.clone()));
+    }
+
+    /// Sends a frame through a hook; it must go there and come out like that.
+    #[track_caller]
+    pub fn takes(&mut self, hook: Hook, frame: &Frame, exit: Exit, expected: &Frame) {
+        let went = self.send(hook, frame);
+        assert_eq!((&went.1, went.0), (expected, exit.verdict()), "of {}", hook.as_str());
+        self.went(exit);
+    }
+
+    /// A frame that came in elsewhere leaves through `to_net`; it must pass and come out like that.
+    #[track_caller]
+    pub fn forwards(&mut self, frame: &Frame, expected: &Frame) {
+        let went = self.send_from(Origin::Elsewhere, Hook::ToNet, &frame.bytes());
+        assert_eq!((went.0, &Frame::parse(&went.1)), (Verdict::Pass, expected));
+    }
+
+    /// The last packet went there, as far as the world can tell.
+    #[track_caller]
+    pub fn went(&self, exit: Exit) {
+        assert_eq!(self.exit().unwrap_or(exit), exit);
     }
 
     /// Sends a frame through `from_pod`; it must be dropped.
@@ -156,71 +223,15 @@ impl dyn World + '_ {
         first: u32,
         backends: &[SocketAddr],
     ) {
-        for (index, backend) in (first..).zip(backends) {
-            self.put_backend(BackendSpec { id: index, addr: *backend, generation: 1, ifindex });
-            self.put_slot(backend.is_ipv6(), index, index);
+        let place = if ifindex == 0 { Place::Remote } else { Place::Local };
+        for (id, addr) in (first..).zip(backends) {
+            let spec = BackendSpec { id, addr: *addr, generation: 1, ifindex, place };
+            self.put_backend(spec);
+            self.put_slot(addr.is_ipv6(), id, id);
         }
-        self.put_frontend(SocketAddr::new(addr.ip(), 0), 0, (0, 0), wildcard_flags::CLUSTER);
-        self.put_frontend(addr, proto, (first, backends.len() as u32), 0);
-    }
-
-    /// Every counter and drop that is not 0.
-    fn moved(&self) -> String {
-        let mut text = String::new();
-        let mut add = |count: u64, hook: Hook, what: &str| {
-            if count > 0 {
-                let separator = if text.is_empty() { "" } else { ", " };
-                let _ = write!(text, "{separator}{}: {count} {what}", hook.as_str());
-            }
-        };
-        for hook in Hook::ALL {
-            for counter in Counter::ALL {
-                add(self.counter(counter_index(*hook, *counter)), *hook, counter.as_str());
-            }
-            for reason in DropReason::ALL {
-                let what = format!("dropped ({})", reason.as_str());
-                add(self.counter(drop_index(*hook, *reason)), *hook, &what);
-            }
-        }
-        text
-    }
-
-    /// How many flow entries there are.
-    fn flow_counts(&self) -> String {
-        let mut counts = Vec::new();
-        for (proto, word) in FLOW_PROTOCOLS {
-            for (table, name) in [(Table::Main, "flows"), (Table::Overflow, "overflow flows")] {
-                let count = |v6| self.flows(v6, proto, table).len();
-                let sum = count(false) + count(true);
-                if sum > 0 {
-                    counts.push(format!("{sum} {word} {name}"));
-                }
-            }
-        }
-        counts.join(", ")
-    }
-
-    /// Exactly this has moved since the world began.
-    #[track_caller]
-    pub fn expect(&self, moved: &str) {
-        let separator = if self.flow_counts().is_empty() { "" } else { ", " };
-        assert_eq!(format!("{}{separator}{}", self.moved(), self.flow_counts()), moved);
-    }
-
-    /// Exactly these counters have moved since the world began; the maps hold what they hold.
-    #[track_caller]
-    pub fn expect_counters(&self, moved: &str) {
-        assert_eq!(self.moved(), moved);
-    }
-
-    /// A counter of a hook.
-    pub fn count(&self, hook: Hook, counter: Counter) -> u64 {
-        self.counter(counter_index(hook, counter))
-    }
-
-    /// A drop reason of a hook.
-    pub fn dropped(&self, hook: Hook, reason: DropReason) -> u64 {
-        self.counter(drop_index(hook, reason))
+        self.put_frontend(&FrontendSpec::wildcard(addr.ip(), wildcard_flags::CLUSTER));
+        let slots = (first, backends.len() as u32);
+        self.put_frontend(&FrontendSpec::new(addr, proto, slots));
     }
 }
 
@@ -233,16 +244,36 @@ pub fn hairpin_address(v6: bool) -> IpAddr {
     }
 }
 
+/// The address that stands for masqueraded clients, in every world.
+pub fn node_address(v6: bool) -> IpAddr {
+    if v6 { IpAddr::from([0xfd00, 168, 0, 0, 0, 0, 0, 1]) } else { IpAddr::from([192, 168, 0, 1]) }
+}
+
+/// The source ports of masqueraded clients, in every world.
+pub const MASQUERADE: std::ops::Range<u16> = 50_000..60_000;
+
+/// What every world knows of the vectors' interface: packets may be redirected from and to it.
+pub fn device() -> Device {
+    Device { flags: device_flags::FAST, mtu: MTU, ..Device::default() }
+}
+
 /// The settings of every world.
 pub fn settings() -> Settings {
-    let (IpAddr::V4(v4), IpAddr::V6(v6)) = (hairpin_address(false), hairpin_address(true)) else {
-        unreachable!("one address of each family")
+    let both = |address: fn(bool) -> IpAddr| match (address(false), address(true)) {
+        (IpAddr::V4(v4), IpAddr::V6(v6)) => (V4::from(v4), V6::from(v6)),
+        _ => unreachable!("one address of each family"),
     };
+    let (hairpin_v4, hairpin_v6) = both(hairpin_address);
+    let (node_v4, node_v6) = both(node_address);
     Settings {
         hash_key: 0x5eed,
         fast_path: 1,
-        hairpin_v4: V4::from(v4),
-        hairpin_v6: V6::from(v6),
+        hairpin_v4,
+        hairpin_v6,
+        node_v4,
+        node_v6,
+        masquerade_base: MASQUERADE.start,
+        masquerade_count: MASQUERADE.end - MASQUERADE.start,
         ..Settings::default()
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     fragment, held, icmp,
     kernel::now_ns,
     lb, maps, nat,
-    packet::{Headers, Packet, Parsed, Shape},
+    packet::{Fragmentation, Headers, Packet, Parsed, Shape},
     reject, report,
     wire::ethernet,
 };
@@ -135,9 +135,14 @@ pub fn restore<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>)
 /// known connection. The argument of the step that led here is a number of [`Attempt`].
 #[inline(always)]
 pub fn connect<E: Entrance, F: Family, P: Packet>(packet: &mut P, attempt: u32) -> Step {
-    let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+    let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
         return pass::<E>();
     };
+    // Once its first one was seen a later fragment is a packet like any other: of a datagram to a
+    // port that is no service's nothing may be missing.
+    if headers.fragmentation.is_later() && fragment::resolve(&mut headers) {
+        headers.fragmentation = Fragmentation::WHOLE;
+    }
     conclude::<E>(dial_thoroughly::<E, F, P>(packet, &headers, Attempt::of(attempt)))
 }
 

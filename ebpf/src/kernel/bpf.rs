@@ -134,9 +134,9 @@ impl Steps {
     }
 }
 
-/// Whether a test holds for any number below `count`; the test must not capture anything.
+/// The first number below `count` that a test holds for; the test must not capture anything.
 #[inline(always)]
-pub fn any<C, T: Fn(&C, u32) -> bool>(count: u32, context: &C, _test: T) -> bool {
+pub fn position<C, T: Fn(&C, u32) -> bool>(count: u32, context: &C, _test: T) -> Option<u32> {
     struct Search<'a, C> {
         context: &'a C,
         found: u32,
@@ -151,14 +151,16 @@ pub fn any<C, T: Fn(&C, u32) -> bool>(count: u32, context: &C, _test: T) -> bool
             (&mut *search.cast::<Search<'_, C>>(), core::ptr::NonNull::<T>::dangling().as_ref())
         };
         let found = test(search.context, index);
-        search.found |= u32::from(found);
+        if found {
+            search.found = index;
+        }
         i64::from(found)
     }
-    let mut search = Search { context, found: 0 };
+    let mut search = Search { context, found: count };
     let context = (&raw mut search).cast();
     // SAFETY: the callback has the signature that the helper asks for, and its context lives.
     unsafe { helpers::generated::bpf_loop(count, step::<C, T> as *mut _, context, 0) };
-    search.found != 0
+    (search.found != count).then_some(search.found)
 }
 
 /// Changes a state in a map if it is what it is believed to be; no other CPU comes between.

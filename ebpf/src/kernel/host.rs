@@ -61,9 +61,9 @@ pub fn random() -> u32 {
 /// Has a meaning for the kernel only.
 pub fn apart<const N: i32>() {}
 
-/// Whether a test holds for any number below `count`.
-pub fn any<C>(count: u32, context: &C, test: impl Fn(&C, u32) -> bool) -> bool {
-    (0..count).any(|index| test(context, index))
+/// The first number below `count` that a test holds for.
+pub fn position<C>(count: u32, context: &C, test: impl Fn(&C, u32) -> bool) -> Option<u32> {
+    (0..count).find(|index| test(context, *index))
 }
 
 /// Changes a state if it is what it is believed to be.

@@ -23,7 +23,7 @@ use pintle_tests::{
     frame::Frame,
     kernel_world::{self, KernelWorld},
     vectors::{Ip, data, first},
-    world::{BackendSpec, Forget, IFINDEX, World},
+    world::{BackendSpec, Forget, FrontendSpec, IFINDEX, Origin, Place, World},
     wrapper::{Counting, Field, Wrapper, empty_program, lookup_program},
 };
 
@@ -163,7 +163,7 @@ fn look_up(world: &mut KernelWorld, rounds: usize) -> Result<f64> {
     world.hash("TCP_FLOWS_V4").insert(Tuple::<V4>::default(), Flow::<V4>::default(), 0)?;
     let map = world.map_fd("TCP_FLOWS_V4")?;
     let frame = Kind::Miss.frame(Ip::V4, proto::TCP).bytes();
-    let context = kernel_world::context();
+    let context = kernel_world::context(Origin::Elsewhere);
     let wrap = |target| Wrapper::new(target, &[], &[], frame.len());
     let (program, empty) = (wrap(lookup_program(map, LOOKUPS)?)?, wrap(empty_program()?)?);
     let mut samples = Vec::new();
@@ -205,14 +205,15 @@ fn load(services: u32) -> Result<KernelWorld> {
             let id = FIRST_ID + number;
             let mut addr = ip.backend(5, 8080);
             addr.set_port(8080 + (number % 50_000) as u16);
-            world.put_backend(BackendSpec { id, addr, generation: 1, ifindex: IFINDEX });
+            let place = Place::Local;
+            world.put_backend(BackendSpec { id, addr, generation: 1, ifindex: IFINDEX, place });
             world.put_slot(ip.is_v6(), id, id);
             // In the world of one service the others are written, but not there to be found.
             if services > 1 {
-                let mut service = numbered(ip, number);
-                world.put_frontend(service, proto::TCP, (id, 1), 0);
-                service.set_port(0);
-                world.put_frontend(service, 0, (0, 0), wildcard_flags::CLUSTER);
+                let service = numbered(ip, number);
+                world.put_frontend(&FrontendSpec::new(service, proto::TCP, (id, 1)));
+                let cluster = wildcard_flags::CLUSTER;
+                world.put_frontend(&FrontendSpec::wildcard(service.ip(), cluster));
             }
         }
     }
@@ -298,7 +299,7 @@ fn original(frame: &[u8], ip: Ip) -> Vec<Field> {
 
 impl Case {
     fn measure(&mut self, world: &mut KernelWorld) -> Result<()> {
-        let context = kernel_world::context();
+        let context = kernel_world::context(Origin::Elsewhere);
         if matches!(self.kind, Kind::New | Kind::NewSpread) {
             world.forget_flows(Forget::Everything);
         } else {

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Connections whose backend is given up.
 
-use pintle_abi::addr::proto::{TCP, UDP};
+use pintle_abi::{
+    addr::proto::{TCP, UDP},
+    service::frontend_flags,
+};
 
 use super::{Ip, data, first};
 use crate::{
     frame::{flag, tcp},
-    world::{BackendSpec, IFINDEX, Verdict, World},
+    world::{BackendSpec, FrontendSpec, IFINDEX, Place, Verdict, World},
 };
 
 /// Another backend takes over, and the id of the first is given up.
@@ -17,7 +20,8 @@ fn replace_backend(world: &mut dyn World, ip: Ip, proto: u8) {
 
 fn give_up(world: &mut dyn World, ip: Ip) {
     let addr = ip.backend(5, 80);
-    world.put_backend(BackendSpec { id: 1, addr, generation: 2, ifindex: IFINDEX });
+    let place = Place::Local;
+    world.put_backend(BackendSpec { id: 1, addr, generation: 2, ifindex: IFINDEX, place });
 }
 
 fn connect(world: &mut dyn World, ip: Ip, proto: u8) {
@@ -75,7 +79,7 @@ pub fn unanswered_tcp_moves_to_another_backend(world: &mut dyn World, ip: Ip) {
 pub fn udp_is_refused_while_there_is_no_backend(world: &mut dyn World, ip: Ip) {
     let (client, service) = (ip.client(40000), ip.service(80));
     connect(world, ip, UDP);
-    world.put_frontend(service, UDP, (1, 0), 1);
+    world.put_frontend(&FrontendSpec::new(service, UDP, (1, 0)).flags(frontend_flags::DROP));
     give_up(world, ip);
     world.drops(&data(UDP, client, service));
     world.service(service, UDP, 2, &[ip.backend(6, 80)]);

@@ -10,22 +10,39 @@ use std::net::{IpAddr, SocketAddr};
 
 use pintle_abi::addr::proto;
 
-use crate::frame::{Frame, flag, tcp, udp};
+use crate::{
+    frame::{Frame, flag, tcp, udp},
+    world::node_address,
+};
 
+pub mod affinity;
 pub mod backend_gone;
 pub mod clusterip;
 pub mod connections;
+pub mod exposed_fragments;
 pub mod fragments;
 pub mod hairpin;
+pub mod host;
 pub mod icmp_errors;
+pub mod masquerade;
+pub mod north_south;
 pub mod odd_packets;
+pub mod policy;
 pub mod refusal;
+pub mod scene;
 pub mod tables;
+pub mod take_over;
 
 /// Expands a macro to a test for each vector and family: `$run!(file, vector)`.
 #[macro_export]
 macro_rules! for_each_vector {
     ($run:ident) => {
+        $run! { affinity:
+            client_keeps_its_backend, addresses_of_a_service_port_share_it,
+            service_ports_do_not_share_it, affinity_ends_and_is_refreshed,
+            backend_that_left_the_set_is_left, backend_that_is_gone_is_left,
+            affinity_needs_a_backend
+        }
         $run! { backend_gone:
             udp_moves_to_another_backend_at_once, tcp_continues_with_a_backend_that_is_gone,
             unanswered_tcp_moves_to_another_backend, udp_is_refused_while_there_is_no_backend
@@ -46,6 +63,15 @@ macro_rules! for_each_vector {
             connection_is_picked_up_in_its_middle, lost_main_entry_is_restored,
             finished_connection_does_not_touch_its_successor
         }
+        $run! { exposed_fragments:
+            fragments_pass_through_a_node_port, fragments_of_masqueraded_clients_pass,
+            fragments_to_a_node_port_wait_for_their_first,
+            fragments_for_the_node_itself_are_untouched,
+            fragments_for_the_node_itself_wait_for_their_first,
+            fragments_for_other_ports_are_untouched,
+            fragments_share_the_fate_of_their_first,
+            fragments_of_the_host_reach_a_backend
+        }
         $run! { fragments:
             fragments_follow_their_first, fragmented_reply_comes_from_the_service,
             later_fragments_wait_for_their_first, fragment_without_place_is_dropped,
@@ -53,17 +79,58 @@ macro_rules! for_each_vector {
             reused_identification_follows_the_new_first, old_first_fragment_is_forgotten
         }
         $run! { hairpin: pod_reaches_itself, pod_reaches_itself_behind_the_stack }
+        $run! { host:
+            host_reaches_a_pod_of_its_node, host_reaches_a_pod_of_another_node,
+            other_address_of_the_host_is_masqueraded, host_reaches_a_server_of_its_own,
+            loopback_source_is_masqueraded, forwarded_packets_are_left_alone,
+            host_is_told_that_it_is_refused, client_outside_is_told_that_it_is_refused,
+            echo_is_refused_at_cluster_addresses_only,
+            lost_connection_of_the_host_is_restored
+        }
         $run! { icmp_errors:
             error_of_a_router_names_the_service, error_of_the_backend_comes_from_the_service,
             error_of_the_client_reaches_the_backend, error_behind_the_stack_names_the_service,
             error_quotes_eight_bytes, error_quotes_options, error_of_no_flow_is_dropped,
             error_elsewhere_is_untouched, echo_to_a_service_is_refused, echo_elsewhere_is_untouched
         }
+        $run! { masquerade:
+            port_in_the_range_is_kept, second_client_of_a_port_gets_another,
+            clients_with_one_source_port_are_kept_apart,
+            exhausted_ports_fail_new_clients_only,
+            ports_of_finished_connections_are_used_again,
+            node_without_ports_or_address_drops, half_of_a_masqueraded_pair_is_restored,
+            lost_masqueraded_connection_is_rebuilt,
+            clients_that_are_no_pods_are_masqueraded_if_asked_for,
+            pod_is_masqueraded_at_external_addresses,
+            pod_reaches_a_neighbour_at_external_addresses,
+            pod_reaches_itself_at_external_addresses,
+            everybody_is_masqueraded_if_asked_for,
+            masqueraded_datagrams_leave_a_backend_that_is_gone
+        }
+        $run! { north_south:
+            pod_of_this_node_sees_the_client,
+            pod_of_this_node_is_reached_past_the_stack,
+            pod_of_another_node_sees_this_node,
+            node_port_answers_at_node_addresses_only,
+            unknown_port_of_a_load_balancer_does_not_loop,
+            external_ip_of_somebody_else_takes_its_port_only,
+            services_share_a_remote_backend
+        }
         $run! { odd_packets:
             ipv4_options_are_kept, extension_headers_are_kept, too_many_extension_headers_are_refused,
             no_next_header_is_refused, padding_is_kept, truncated_packet_is_dropped,
             contradictory_header_is_dropped, last_hop_goes_to_the_stack,
             udp_without_checksum_stays_without, udp_checksum_is_never_zero
+        }
+        $run! { policy:
+            clients_outside_get_backends_of_this_node_only,
+            clients_outside_are_dropped_without_backends_of_this_node,
+            pods_are_known_by_their_addresses,
+            clients_inside_are_dropped_without_backends_of_this_node,
+            only_clients_in_a_source_range_are_served,
+            source_ranges_bind_pods_and_the_host,
+            source_ranges_leave_connections_and_other_addresses_alone,
+            unallocated_cluster_address_is_dropped
         }
         $run! { refusal:
             service_without_backends_is_refused, service_without_backends_drops_silently_if_told_to,
@@ -72,6 +139,13 @@ macro_rules! for_each_vector {
         }
         $run! { tables:
             full_flow_map_overflows, overflowed_flow_is_found_again, established_survives_a_full_map
+        }
+        $run! { take_over:
+            unknown_tcp_connections_are_left_to_the_kernel,
+            unknown_tcp_connections_are_ours_afterwards, connections_of_the_kernel_pass,
+            new_tcp_connection_leaves_the_kernel,
+            datagrams_leave_the_kernel_when_their_backend_is_gone,
+            errors_about_connections_of_the_kernel_pass
         }
     };
 }
@@ -116,11 +190,56 @@ impl Ip {
         SocketAddr::new(self.address([10, 96, 0, 11], [96, 11]), port)
     }
 
+    /// The cluster's range of service addresses.
+    pub fn service_range(self) -> IpAddr {
+        self.address([10, 96, 0, 0], [96, 0])
+    }
+
     /// A backend by number; its address sorts before or behind the client's.
     pub fn backend(self, number: u8, port: u16) -> SocketAddr {
         let subnet = u16::from(number % 2) * 2;
         let ip = self.address([10, 244, subnet as u8, number], [subnet, u16::from(number)]);
         SocketAddr::new(ip, port)
+    }
+
+    /// A client outside the cluster, by number.
+    pub fn outside(self, number: u8, port: u16) -> SocketAddr {
+        let ip = self.address([203, 0, 113, number], [113, u16::from(number)]);
+        SocketAddr::new(ip, port)
+    }
+
+    /// This node: its address A, which also stands for masqueraded clients.
+    pub fn node(self, port: u16) -> SocketAddr {
+        SocketAddr::new(node_address(self.is_v6()), port)
+    }
+
+    /// This node's address B.
+    pub fn node_b(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address([192, 168, 1, 1], [169, 1]), port)
+    }
+
+    /// This host for itself.
+    pub fn loopback(self, port: u16) -> SocketAddr {
+        let ip = match self {
+            Self::V4 => IpAddr::from(std::net::Ipv4Addr::LOCALHOST),
+            Self::V6 => IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
+        };
+        SocketAddr::new(ip, port)
+    }
+
+    /// Another node.
+    pub fn other_node(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address([192, 168, 0, 2], [168, 2]), port)
+    }
+
+    /// The address of a load balancer.
+    pub fn load_balancer(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address([198, 51, 100, 7], [100, 7]), port)
+    }
+
+    /// An external IP.
+    pub fn external(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address([198, 51, 100, 80], [100, 80]), port)
     }
 
     /// A router on the way.

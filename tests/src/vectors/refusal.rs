@@ -13,7 +13,7 @@ use pintle_abi::{addr::proto, counter::Hook, drop_reason::DropReason, service::f
 use super::{Ip, PROTOCOLS, data, first};
 use crate::{
     frame::{Frame, flag, icmp, tcp},
-    world::{Verdict, World},
+    world::{FrontendSpec, Verdict, World},
 };
 
 /// The answer to a frame, from its destination: a reset, or "port unreachable", which quotes 8 bytes
@@ -48,7 +48,8 @@ pub fn service_without_backends_is_refused(world: &mut dyn World, ip: Ip) {
 pub fn service_without_backends_drops_silently_if_told_to(world: &mut dyn World, ip: Ip) {
     for proto in PROTOCOLS {
         world.service(ip.service(80), proto, 1, &[]);
-        world.put_frontend(ip.service(80), proto, (0, 0), frontend_flags::DROP);
+        let silent = FrontendSpec::new(ip.service(80), proto, (0, 0)).flags(frontend_flags::DROP);
+        world.put_frontend(&silent);
         world.drops(&first(proto, ip.client(40000), ip.service(80)));
     }
     world.expect("from_pod: 2 dropped (no backend)");

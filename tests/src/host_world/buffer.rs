@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A frame on the host: plain memory, and what the kernel's helpers would do with it.
+
+use pintle_abi::fragment::HELD_FRAME_LEN;
+use pintle_ebpf::{
+    family::Family,
+    packet::{ChecksumKind, Covered, Packet, Refused},
+};
+
+use super::{Offload, Place};
+use crate::world::Origin;
+
+/// A frame in memory of which only a part can be read directly, as with the kernel's buffers.
+pub(super) struct Buffer {
+    pub(super) bytes: Vec<u8>,
+    linear: usize,
+    offload: Offload,
+    pub(super) reinjected: Vec<Vec<u8>>,
+    origin: Origin,
+    at: Place,
+}
+
+impl Buffer {
+    pub(super) fn new(frame: &[u8], offload: Offload, origin: Origin, at: Place) -> Self {
+        let (bytes, reinjected) = (frame.to_vec(), Vec::new());
+        Self { bytes, linear: 0, offload, reinjected, origin, at }
+    }
+}
+
+impl Packet for Buffer {
+    fn start(&self) -> usize {
+        self.bytes.as_ptr() as usize
+    }
+
+    fn end(&self) -> usize {
+        self.start() + self.linear
+    }
+
+    fn len(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+
+    fn ifindex(&self) -> u32 {
+        self.at.ifindex
+    }
+
+    fn is_from_host(&self) -> bool {
+        self.origin == Origin::Host
+    }
+
+    fn way_out<F: Family>(&self, _to: F) -> u32 {
+        self.at.way_out
+    }
+
+    fn ethertype(&self) -> u16 {
+        u16::from_ne_bytes([self.bytes[12], self.bytes[13]])
+    }
+
+    fn pull(&mut self, len: u32) -> Result<(), Refused> {
+        if len as usize > self.bytes.len() {
+            return Err(Refused);
+        }
+        self.linear = self.linear.max(len as usize);
+        Ok(())
+    }
+
+    fn fix_checksum(
+        &mut self,
+        offset: u32,
+        difference: u32,
+        covered: Covered,
+        kind: ChecksumKind,
+    ) -> Result<(), Refused> {
+        let place = offset as usize..offset as usize + 2;
+        let field = self.bytes.get_mut(place).ok_or(Refused)?;
+        let old = u16::from_ne_bytes([field[0], field[1]]);
+        if kind == ChecksumKind::Udp && old == 0 {
+            return Ok(());
+        }
+        let sum = match (self.offload, covered) {
+            (Offload::None, _) => !sum(!old, difference),
+            (Offload::Partial, Covered::PseudoHeader) => sum(old, difference),
+            (Offload::Partial, Covered::Payload) => old,
+        };
+        let new = if kind == ChecksumKind::Udp && sum == 0 { 0xffff } else { sum };
+        field.copy_from_slice(&new.to_ne_bytes());
+        Ok(())
+    }
+
+    fn grow(&mut self, len: u32) -> Result<(), Refused> {
+        self.bytes.splice(14..14, std::iter::repeat_n(0, len as usize));
+        self.linear = 0;
+        Ok(())
+    }
+
+    fn save(&mut self, to: *mut [u8; HELD_FRAME_LEN]) -> Result<(), Refused> {
+        // SAFETY: an element of this thread's maps.
+        let place = unsafe { &mut *to };
+        place.get_mut(..self.bytes.len()).ok_or(Refused)?.copy_from_slice(&self.bytes);
+        Ok(())
+    }
+
+    fn replace(&mut self, from: *const [u8; HELD_FRAME_LEN], len: u32) -> Result<(), Refused> {
+        // SAFETY: an element of this thread's maps.
+        let place = unsafe { &*from };
+        self.bytes = place.get(..len as usize).ok_or(Refused)?.to_vec();
+        self.linear = 0;
+        Ok(())
+    }
+
+    fn reinject(&mut self) -> Result<(), Refused> {
+        self.reinjected.push(self.bytes.clone());
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: u32) -> Result<(), Refused> {
+        self.bytes.truncate(len as usize);
+        self.linear = self.linear.min(self.bytes.len());
+        Ok(())
+    }
+}
+
+fn sum(word: u16, difference: u32) -> u16 {
+    let mut sum = u32::from(word) + (difference & 0xffff) + (difference >> 16);
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What moved in a [`World`], as words: everything, so that a vector fails by what nobody expected.
+
+use std::fmt::Write as _;
+
+use pintle_abi::{
+    addr::proto,
+    counter::{Counter, Hook, counter_index, drop_index},
+    drop_reason::DropReason,
+};
+
+use super::{Table, World};
+
+/// The protocols that have flows, with the word for each.
+const FLOW_PROTOCOLS: [(u8, &str); 2] = [(proto::TCP, "tcp"), (proto::UDP, "udp")];
+
+impl dyn World + '_ {
+    /// Every counter and drop that is not 0.
+    fn moved(&self) -> String {
+        let mut text = String::new();
+        let mut add = |count: u64, hook: Hook, what: &str| {
+            if count > 0 {
+                let separator = if text.is_empty() { "" } else { ", " };
+                let _ = write!(text, "{separator}{}: {count} {what}", hook.as_str());
+            }
+        };
+        for hook in Hook::ALL {
+            for counter in Counter::ALL {
+                add(self.counter(counter_index(*hook, *counter)), *hook, counter.as_str());
+            }
+            for reason in DropReason::ALL {
+                let what = format!("dropped ({})", reason.as_str());
+                add(self.counter(drop_index(*hook, *reason)), *hook, &what);
+            }
+        }
+        text
+    }
+
+    /// How many flow entries there are.
+    fn flow_counts(&self) -> String {
+        let mut counts = Vec::new();
+        for (proto, word) in FLOW_PROTOCOLS {
+            for (table, name) in [(Table::Main, "flows"), (Table::Overflow, "overflow flows")] {
+                let count = |v6| self.flows(v6, proto, table).len();
+                let sum = count(false) + count(true);
+                if sum > 0 {
+                    counts.push(format!("{sum} {word} {name}"));
+                }
+            }
+        }
+        counts.join(", ")
+    }
+
+    /// Exactly this has moved since the world began.
+    #[track_caller]
+    pub fn expect(&self, moved: &str) {
+        let separator = if self.flow_counts().is_empty() { "" } else { ", " };
+        assert_eq!(format!("{}{separator}{}", self.moved(), self.flow_counts()), moved);
+    }
+
+    /// Exactly these counters have moved since the world began; the maps hold what they hold.
+    #[track_caller]
+    pub fn expect_counters(&self, moved: &str) {
+        assert_eq!(self.moved(), moved);
+    }
+
+    /// A counter of a hook.
+    pub fn count(&self, hook: Hook, counter: Counter) -> u64 {
+        self.counter(counter_index(hook, counter))
+    }
+
+    /// A drop reason of a hook.
+    pub fn dropped(&self, hook: Hook, reason: DropReason) -> u64 {
+        self.counter(drop_index(hook, reason))
+    }
+}
