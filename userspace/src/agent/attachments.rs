@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     datapath::{attach::Role, devices::DeviceRecord},
-    node::{IfIndex, PodInterface, Snapshot, Uplink, devices::LOOPBACK},
+    node::{IfIndex, PodDevices, PodInterface, Snapshot, Uplink, devices::LOOPBACK},
 };
 
 /// An interface that gets programs.
@@ -22,34 +22,36 @@ pub struct Attachment {
 /// Largest packet of the loopback device.
 const LOOPBACK_MTU: u32 = 65_536;
 
-/// Every interface that gets programs.
-pub fn attachments(network: &Snapshot, fast_path: bool) -> BTreeMap<IfIndex, Attachment> {
-    let pods = network.interfaces.values().map(|pod| (pod.index, of_pod(pod, fast_path)));
+/// Every interface that gets programs. `pods` bring packets of local pods.
+pub fn attachments(
+    network: &Snapshot,
+    fast_path: bool,
+    pods: &PodDevices,
+) -> BTreeMap<IfIndex, Attachment> {
+    let interfaces = network.interfaces.values().map(|pod| (pod.index, of_pod(pod, fast_path)));
     let uplinks =
         network.uplinks.values().map(|uplink| (uplink.index, of_uplink(uplink, fast_path)));
     // A namespace whose view has not been read yet has no loopback device either.
     let loopback = network.has_loopback().then(|| (LOOPBACK, loopback()));
-    uplinks.chain(loopback).chain(pods).collect()
+    let mut all: BTreeMap<_, _> = uplinks.chain(loopback).chain(interfaces).collect();
+    all.iter_mut().for_each(|(index, wanted)| wanted.device.pod = pods.contain(network, *index));
+    all
 }
 
 fn of_pod(pod: &PodInterface, fast_path: bool) -> Attachment {
-    let device = DeviceRecord {
-        fast: fast_path && pod.eligible(),
-        pod: true,
-        mtu: pod.mtu,
-        ..DeviceRecord::default()
-    };
+    let device =
+        DeviceRecord { fast: fast_path && pod.eligible(), mtu: pod.mtu, ..DeviceRecord::default() };
     Attachment { name: pod.name.clone(), role: Role::Pod, device }
 }
 
 fn of_uplink(uplink: &Uplink, fast_path: bool) -> Attachment {
     let device = DeviceRecord {
         fast: fast_path,
-        pod: false,
         mtu: uplink.mtu,
         mac: uplink.mac,
         v4: uplink.v4,
         v6: uplink.v6,
+        ..DeviceRecord::default()
     };
     Attachment { name: uplink.name.clone(), role: Role::Net, device }
 }

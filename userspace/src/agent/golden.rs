@@ -4,7 +4,8 @@
 //!
 //! A script is a list of commands and then named sections. `apply F…` writes files, from the
 //! sections of their names; `replace F with S` gives a file the text of another section; `delete
-//! F…` removes files; `node-addresses IP…` gives the node its addresses; `restart` lets the agent die and start again; `expect S` compares the maps,
+//! F…` removes files; `node-addresses IP…` gives the node its addresses; `options
+//! WORD…` starts an agent with other options; `restart` lets the agent die and start again; `expect S` compares the maps,
 //! as they are when all retries and the grace period are over, with a section; `expect-empty` wants
 //! them empty. We are `node-1`. `UPDATE_GOLDEN=1` writes what was found into the scripts.
 
@@ -21,7 +22,7 @@ use crate::{
     model::event::{Batch, Event},
     plan::{
         desired::Changes,
-        options::{NodeAddresses, Options},
+        options::{NodeAddresses, Options, Unallocated, UnknownPort},
         planner::Planner,
     },
     reconcile::{
@@ -94,6 +95,7 @@ struct Node {
     told: Batch,
     planner: Planner,
     reconciler: Reconciler<FakeTables>,
+    options: Options,
     addresses: NodeAddresses,
 }
 
@@ -110,6 +112,7 @@ impl Node {
             told: vec![Event::Synced],
             planner: Planner::new(NODE, Options::default()),
             reconciler: Reconciler::new(tables),
+            options: Options::default(),
             addresses: NodeAddresses::default(),
         };
         node.planner.apply(node.told.clone());
@@ -121,6 +124,24 @@ impl Node {
         self.told.splice(self.told.len() - 1..self.told.len() - 1, batch.clone());
         let changes = self.planner.apply(batch);
         self.program(changes);
+    }
+
+    /// Another agent starts, with other options.
+    fn set_options(&mut self, words: &[&str]) {
+        self.options = Options::default();
+        for word in words {
+            match *word {
+                "masquerade-all" => self.options.masquerade_all = true,
+                "no-detector" => self.options.has_detector = false,
+                "no-external-ips" => self.options.external_ips = false,
+                "pass" => {
+                    self.options.unknown_port = UnknownPort::Pass;
+                    self.options.unallocated = Unallocated::Pass;
+                }
+                _ => panic!("what is the option '{word}'?"),
+            }
+        }
+        self.restart();
     }
 
     fn set_addresses(&mut self, ips: &[&str]) {
@@ -152,7 +173,7 @@ impl Node {
         let realized = tables.realized();
         self.reconciler = Reconciler::new(tables);
         self.reconciler.adopt(realized);
-        self.planner = Planner::new(NODE, Options::default());
+        self.planner = Planner::new(NODE, self.options.clone());
         self.planner.set_node_addresses(self.addresses.clone());
         let mut changes = self.planner.apply(self.told.clone());
         self.reconciler.complete(&mut changes);
@@ -244,6 +265,7 @@ fn run(name: &str, script: &mut Script) {
                 node.take_events();
             }
             ["node-addresses", ref ips @ ..] => node.set_addresses(ips),
+            ["options", ref words @ ..] => node.set_options(words),
             ["restart"] => node.restart(),
             ["expect", section] => {
                 node.settle();

@@ -13,6 +13,7 @@ mod golden;
 mod node_agent;
 mod node_fate;
 mod pods;
+mod profile;
 mod report;
 mod start;
 mod take_over;

@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::IpAddr,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -16,6 +17,7 @@ use super::{
     attachments::{Attachment, attachments},
     fast_path::FastPath,
     node_fate::node_fate,
+    profile::Profile,
     report,
     take_over::TakeOver,
 };
@@ -26,7 +28,7 @@ use crate::{
     },
     model::{event::Event, ip::Family, rejection::Rejection},
     node::{IfIndex, Snapshot},
-    plan::{desired::Changes, planner::Planner},
+    plan::{desired::Changes, options::NodeAddresses, planner::Planner},
     reconcile::{
         reconciler::{Outcome, Reconciler},
         tables::{Redirect, Tables as _},
@@ -44,7 +46,10 @@ pub struct NodeAgent {
     pub(super) node_name: String,
     pub(super) started: Instant,
     pub(super) started_at: SystemTime,
+    pub(super) profile: Profile,
     pub(super) planner: Planner,
+    /// The node's own addresses, as the planner knows them.
+    pub(super) addresses: NodeAddresses,
     pub(super) reconciler: Reconciler<KernelTables>,
     pub(super) attacher: Attacher,
     pub(super) network: Snapshot,
@@ -69,8 +74,8 @@ pub struct NodeAgent {
 
 /// What an agent is made of.
 pub struct Parts {
-    /// What should be in the maps.
-    pub planner: Planner,
+    /// The operator's choices.
+    pub profile: Profile,
     /// What is in them.
     pub reconciler: Reconciler<KernelTables>,
     /// The programs.
@@ -86,12 +91,14 @@ pub struct Parts {
 impl NodeAgent {
     /// An agent that has taken over the maps and has seen no event yet.
     pub fn new(node_name: &str, parts: Parts) -> Self {
-        let Parts { planner, reconciler, attacher, fast_path, recorder, take_over } = parts;
+        let Parts { profile, reconciler, attacher, fast_path, recorder, take_over } = parts;
         Self {
             node_name: node_name.to_owned(),
             started: Instant::now(),
             started_at: SystemTime::now(),
-            planner,
+            planner: Planner::new(node_name, profile.options.clone()),
+            profile,
+            addresses: NodeAddresses::default(),
             reconciler,
             attacher,
             network: Snapshot::default(),
@@ -112,8 +119,12 @@ impl NodeAgent {
     pub fn take(&mut self, delivery: Delivery) {
         let was_synced = self.planner.is_synced();
         let rejections = self.planner.rejections_version();
+        let node_ips = self.planner.node_ips().to_vec();
         let seen = self.note_seen(&delivery.batch);
-        let changes = self.planner.apply(delivery.batch);
+        let mut changes = self.planner.apply(delivery.batch);
+        if self.planner.node_ips() != node_ips {
+            changes.wildcards.extend(self.follow_addresses().wildcards);
+        }
         self.revision += 1;
         let frontends = changes.frontends.len();
         match (was_synced, self.planner.is_synced()) {
@@ -215,7 +226,7 @@ impl NodeAgent {
     /// A change of the node's network: attaches to new pods and forgets those that are gone.
     pub fn follow_network(&mut self, snapshot: Snapshot) {
         self.network = snapshot;
-        let wanted = attachments(&self.network, self.fast_path.is_on());
+        let wanted = attachments(&self.network, self.fast_path.is_on(), &self.profile.pods);
         let gone: Vec<IfIndex> = self
             .attacher
             .attached()
@@ -239,6 +250,26 @@ impl NodeAgent {
         }
         self.reconciler.resolve_again(&resolver(&self.network, self.fast_path.is_on()));
         self.tell(&Outcome::default());
+        let changes = self.follow_addresses();
+        if !changes.is_empty() {
+            self.program(changes);
+        }
+    }
+
+    /// Node ports answer at the addresses that the node has now, those that stand for it included.
+    fn follow_addresses(&mut self) -> Changes {
+        // Until its Node object is known, the node is known by the way to the network.
+        let (v4, v6) = self.network.node_addresses();
+        let known = self.planner.node_ips().iter().copied();
+        let primary: Vec<IpAddr> =
+            known.chain(v4.map(IpAddr::from)).chain(v6.map(IpAddr::from)).collect();
+        let addresses = self.profile.node_ports.choose(&self.network.addresses(), &primary);
+        if addresses == self.addresses {
+            return Changes::default();
+        }
+        debug!(node_ports = ?addresses.node_ports, "the node's addresses");
+        self.addresses = addresses.clone();
+        self.planner.set_node_addresses(addresses)
     }
 
     /// What a search of netfilter for policy engines has found.

@@ -12,6 +12,7 @@ use super::{
     conntrack,
     fast_path::FastPath,
     node_agent::{NodeAgent, Parts},
+    profile::Profile,
     take_over::TakeOver,
 };
 use crate::{
@@ -22,7 +23,6 @@ use crate::{
         MasqueradePorts, NodeView, Probes, Selection, Snapshot,
         loopback::{self, LOOPBACK_SETTINGS},
     },
-    plan::{options::Options, planner::Planner},
     reconcile::reconciler::Reconciler,
     server::Recorder,
 };
@@ -84,8 +84,8 @@ pub fn node_agent(
     );
     let mut reconciler = Reconciler::new(tables);
     reconciler.adopt(realized);
-    let planner = Planner::new(node_name, Options::default());
-    let parts = Parts { planner, reconciler, attacher, fast_path, recorder, take_over };
+    let profile = Profile::default();
+    let parts = Parts { profile, reconciler, attacher, fast_path, recorder, take_over };
     let mut agent = NodeAgent::new(node_name, parts);
     agent.follow_network(network);
     agent.forget_other_interfaces().context("remove pins of other interfaces")?;

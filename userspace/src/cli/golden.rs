@@ -8,6 +8,7 @@ use pintle_abi::{
     counter::{Counter, Hook},
     drop_reason::DropReason,
     flow::TcpState,
+    service::frontend_flags::{DROP, MASQUERADE, MASQUERADE_OTHERS, SOURCE_RANGES, SPLIT},
 };
 
 use super::{
@@ -45,15 +46,33 @@ impl Maps for FakeMaps {
             key: FrontendKey::internal(frontend_addr(text, protocol)),
             service,
             backends: backends.to_vec(),
-            flags: 0,
+            flags: if service == 4 { MASQUERADE_OTHERS } else { 0 },
             affinity_seconds,
         };
+        let web = |text, flags| FrontendEntry { flags, ..entry(text, Protocol::Tcp, 3, &[4], 600) };
+        let outside = |inside: FrontendEntry, flags, backends: &[u32]| FrontendEntry {
+            key: FrontendKey::external(inside.key.addr),
+            flags,
+            backends: backends.to_vec(),
+            ..inside
+        };
+        let balancer = web("203.0.113.7:80", SPLIT | MASQUERADE_OTHERS | SOURCE_RANGES);
+        let node_port = web("0.0.0.0:30080", SPLIT | MASQUERADE_OTHERS);
         Ok(vec![
+            node_port.clone(),
+            outside(node_port, DROP, &[]),
             entry("10.96.0.1:443", Protocol::Tcp, 1, &[1], 0),
             entry("10.96.0.10:53", Protocol::Udp, 2, &[2, 3], 0),
             entry("10.96.0.20:80", Protocol::Tcp, 3, &[4], 600),
             entry("10.96.0.99:80", Protocol::Tcp, 4, &[], 0),
+            FrontendEntry {
+                flags: MASQUERADE,
+                ..entry("192.0.2.9:53", Protocol::Udp, 2, &[2, 3], 0)
+            },
+            balancer.clone(),
+            outside(balancer, DROP | SOURCE_RANGES, &[]),
             entry("[fd00::a]:53", Protocol::Udp, 2, &[1], 0),
+            FrontendEntry { flags: MASQUERADE, ..entry("[::]:30053", Protocol::Udp, 2, &[1], 0) },
         ])
     }
 
@@ -216,6 +235,7 @@ impl Agent for FakeAgent {
             traffic: "Cluster".into(),
             age_seconds: Some(3 * 86_400),
         };
+        let of_kind = |kind: &str, row: Frontend| Frontend { kind: kind.into(), ..row };
         let tcp = |text| frontend_addr(text, Protocol::Tcp);
         let udp = |text| frontend_addr(text, Protocol::Udp);
         let backend = |text, state: &str| {
@@ -235,7 +255,11 @@ impl Agent for FakeAgent {
                 frontend("kube-system", "kube-dns", udp("10.96.0.10:53"), 2),
                 frontend("kube-system", "kube-dns", udp("[fd00::a]:53"), 2),
                 frontend("shop", "empty", tcp("10.96.0.99:80"), 0),
+                of_kind("ExternalIP", frontend("kube-system", "kube-dns", udp("192.0.2.9:53"), 2)),
+                of_kind("NodePort", frontend("kube-system", "kube-dns", udp("[::]:30053"), 2)),
                 frontend("shop", "web", tcp("10.96.0.20:80"), 3),
+                of_kind("LoadBalancer", frontend("shop", "web", tcp("203.0.113.7:80"), 3)),
+                of_kind("NodePort", frontend("shop", "web", tcp("0.0.0.0:30080"), 3)),
             ],
             backends: vec![
                 backend("10.244.0.3:53", "ready"),

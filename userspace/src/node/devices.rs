@@ -27,6 +27,9 @@ const OVERLAYS: &[&str] = &[
     "ip6tnl",
 ];
 
+/// The device of kube-proxy's ipvs mode.
+const IPVS_DEVICE: &str = "kube-ipvs0";
+
 /// A device that leads to the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
@@ -119,9 +122,16 @@ fn own_address<A: Ord>(
 }
 
 /// Every address that the node answers at, without those of the link's own scope.
+///
+/// kube-proxy in ipvs mode gives a device of its own every address of every service, and leaves it
+/// behind: those are no addresses of the node.
 pub fn addresses(state: &State) -> Vec<IpAddr> {
-    let mut found: Vec<IpAddr> =
-        state.addresses.iter().map(|address| address.ip).filter(|ip| !is_link_local(*ip)).collect();
+    let is_own = |address: &&Address| {
+        let link = state.links.get(&address.index);
+        !is_link_local(address.ip) && link.is_none_or(|link| link.name != IPVS_DEVICE)
+    };
+    let own = state.addresses.iter().filter(is_own);
+    let mut found: Vec<IpAddr> = own.map(|address| address.ip).collect();
     found.sort();
     found.dedup();
     found
@@ -210,6 +220,8 @@ mod tests {
             device(2, "eth0", ""),
             address(2, "192.168.1.7/24"),
             address(2, "fe80::7/64"),
+            device(3, "kube-ipvs0", "dummy"),
+            address(3, "10.96.0.1/32"),
         ]);
         let texts: Vec<String> = addresses(&state).iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["127.0.0.1", "192.168.1.7"]);

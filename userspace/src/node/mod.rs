@@ -11,6 +11,7 @@
 
 use std::fmt;
 
+pub mod detect;
 pub mod devices;
 pub mod loopback;
 pub mod netfilter;
@@ -21,6 +22,7 @@ pub mod state;
 pub mod view;
 pub mod wire;
 
+pub use detect::PodDevices;
 pub use devices::Uplink;
 pub use ports::MasqueradePorts;
 pub use select::{Ineligible, PodInterface, PodInterfaces, Selection};

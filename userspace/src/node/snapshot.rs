@@ -52,6 +52,14 @@ impl Snapshot {
         self.state.links.contains_key(&devices::LOOPBACK)
     }
 
+    /// The name of an interface, and that of the bridge it is a port of.
+    pub(super) fn names(&self, index: IfIndex) -> impl Iterator<Item = &str> {
+        let link = self.state.links.get(&index);
+        let bridge = link.and_then(|link| link.master).filter(|at| is_bridge(&self.state, *at));
+        let bridge = bridge.and_then(|bridge| self.state.links.get(&bridge));
+        link.into_iter().chain(bridge).map(|link| link.name.as_str())
+    }
+
     /// Every address that the node answers at, in order.
     pub fn addresses(&self) -> Vec<IpAddr> {
         devices::addresses(&self.state)

@@ -142,6 +142,11 @@ impl Planner {
         self.nodes.get(&ObjectName::cluster(&self.place.node))
     }
 
+    /// Addresses that stand for our node, as far as they are known.
+    pub fn node_ips(&self) -> &[IpAddr] {
+        &self.node_ips
+    }
+
     /// Where load balancers ask for which service, and what they are told.
     pub fn health_checks(&self) -> &BTreeMap<ServiceName, HealthCheck> {
         &self.health_checks

@@ -52,7 +52,7 @@ impl Row for ServiceRow {
         Column::right("BACKENDS", "backends"),
         Column::left("AFFINITY", "affinity_seconds"),
         Column::left("TRAFFIC", "traffic"),
-        Column::left("CLIENTS", "clients").wide(),
+        Column::left("CLIENTS", "clients"),
         Column::left("EMPTY", "empty").wide(),
         Column::left("MASQUERADE", "masquerade").wide(),
         Column::left("SOURCES", "sources").wide(),
