@@ -30,6 +30,7 @@ mod refused;
 mod restart;
 mod same_source_port;
 mod scene;
+mod service_types;
 mod shared_backend;
 mod take_over;
 mod transfer;

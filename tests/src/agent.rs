@@ -231,12 +231,13 @@ impl Agent {
         Ok(())
     }
 
-    /// The sum of a counter, or of a drop reason, over both hooks.
+    /// The sum of a counter, or of a drop reason, over all hooks.
     pub fn counter(&self, reason: &str) -> Result<u64> {
         let rows = self.json(&["counters"])?;
         let row = rows.as_array().into_iter().flatten().find(|row| row["reason"] == reason);
         let row = row.with_context(|| format!("no counter {reason}: {rows}"))?;
-        Ok(["from_pod", "to_pod"].iter().filter_map(|hook| row[hook].as_u64()).sum())
+        let hooks = row.as_object().into_iter().flatten();
+        Ok(hooks.filter_map(|(_, count)| count.as_u64()).sum())
     }
 
     /// The directory of its socket.
