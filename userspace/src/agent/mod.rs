@@ -76,7 +76,7 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
     let (snapshot, network) = start::node_view(&args)?;
     start::adapt_host(&config)?;
     let recorder = Arc::new(Recorder::new(config.sync_period));
-    let agent = start::node_agent(&args, &config.node_name, &pins, snapshot, recorder.clone())?;
+    let agent = start::node_agent(&args, &config, &pins, snapshot, recorder.clone())?;
     let agent: Shared = Arc::new(Mutex::new(agent));
     let SourceArg::Dir(path) = &args.source else {
         bail!("--source kube is not in this build yet; use --source dir:PATH");

@@ -17,7 +17,7 @@ use super::{
     attachments::{Attachment, attachments},
     fast_path::FastPath,
     node_fate::node_fate,
-    profile::Profile,
+    profile::{PodRanges, Profile},
     report,
     take_over::TakeOver,
 };
@@ -119,10 +119,11 @@ impl NodeAgent {
     pub fn take(&mut self, delivery: Delivery) {
         let was_synced = self.planner.is_synced();
         let rejections = self.planner.rejections_version();
-        let node_ips = self.planner.node_ips().to_vec();
+        let node = self.planner.node().cloned();
         let seen = self.note_seen(&delivery.batch);
         let mut changes = self.planner.apply(delivery.batch);
-        if self.planner.node_ips() != node_ips {
+        if self.planner.node() != node.as_ref() {
+            self.follow_pod_ranges();
             changes.wildcards.extend(self.follow_addresses().wildcards);
         }
         self.revision += 1;
@@ -250,9 +251,22 @@ impl NodeAgent {
         }
         self.reconciler.resolve_again(&resolver(&self.network, self.fast_path.is_on()));
         self.tell(&Outcome::default());
+        self.follow_pod_ranges();
         let changes = self.follow_addresses();
         if !changes.is_empty() {
             self.program(changes);
+        }
+    }
+
+    /// Tells the programs whose packets are local pods', where addresses tell.
+    fn follow_pod_ranges(&mut self) {
+        let ranges = self.profile.pod_ranges;
+        let known = ranges.known(self.planner.node().map(Arc::as_ref));
+        if known.is_none() && ranges != PodRanges::None {
+            return;
+        }
+        if let Err(error) = self.reconciler.tables_mut().put_pod_ranges(known) {
+            warn!(error = format!("{:#}", anyhow::Error::from(error)), "write the settings");
         }
     }
 

@@ -57,7 +57,7 @@ pub fn adapt_host(config: &Config) -> anyhow::Result<()> {
 /// Loads the programs and takes over what the maps hold.
 pub fn node_agent(
     args: &AgentArgs,
-    node_name: &str,
+    config: &Config,
     pins: &Pins,
     network: Snapshot,
     recorder: Arc<Recorder>,
@@ -84,9 +84,9 @@ pub fn node_agent(
     );
     let mut reconciler = Reconciler::new(tables);
     reconciler.adopt(realized);
-    let profile = Profile::default();
+    let profile = Profile::from(config);
     let parts = Parts { profile, reconciler, attacher, fast_path, recorder, take_over };
-    let mut agent = NodeAgent::new(node_name, parts);
+    let mut agent = NodeAgent::new(&config.node_name, parts);
     agent.follow_network(network);
     agent.forget_other_interfaces().context("remove pins of other interfaces")?;
     Ok(agent)

@@ -136,21 +136,6 @@ pub enum NodePortAddresses {
     Cidrs(Vec<Cidr>),
 }
 
-impl NodePortAddresses {
-    /// An address of the node has node ports. `primary` are the Node object's addresses, the first
-    /// of each family counts.
-    pub fn allow(&self, ip: IpAddr, primary: &[IpAddr]) -> bool {
-        match self {
-            Self::All => true,
-            Self::Primary => {
-                let same_family = |other: &&IpAddr| other.is_ipv4() == ip.is_ipv4();
-                primary.iter().find(same_family) == Some(&ip)
-            }
-            Self::Cidrs(cidrs) => cidrs.iter().any(|cidr| cidr.contains(ip)),
-        }
-    }
-}
-
 /// What becomes of packets to an address of the cluster's ranges that no service has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -306,23 +291,5 @@ mod tests {
         for text in ["localhost:1", "1.2.3.4:", "1.2.3.4:99999", "[::1:1", "eth0"] {
             assert!(text.parse::<BindAddress>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn node_ports_are_where_they_are_allowed() {
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let primary = [ip("10.0.0.1"), ip("10.0.0.2"), ip("fd00::1")];
-        let check = |addresses: &NodePortAddresses, text: &str, expected| {
-            assert_eq!(addresses.allow(ip(text), &primary), expected, "{addresses:?} {text}");
-        };
-        check(&NodePortAddresses::All, "127.0.0.1", true);
-        check(&NodePortAddresses::Primary, "10.0.0.1", true);
-        check(&NodePortAddresses::Primary, "10.0.0.2", false);
-        check(&NodePortAddresses::Primary, "fd00::1", true);
-        let cidrs = ["10.0.0.0/24", "::/0"].map(|text| Cidr::parse(text).unwrap());
-        let cidrs = NodePortAddresses::Cidrs(cidrs.into());
-        check(&cidrs, "10.0.0.9", true);
-        check(&cidrs, "10.0.1.9", false);
-        check(&cidrs, "fd00::9", true);
     }
 }

@@ -17,7 +17,7 @@ use pintle_abi::{
     map::{self, MapSpec},
     plain::Plain,
     service::{Backend, Frontend, FrontendKey as AbiKey, backend_state, scope},
-    settings::Settings,
+    settings::{Settings, detect},
     source_range::{Prefix, SourceRange},
 };
 
@@ -152,6 +152,19 @@ impl KernelTables {
     pub fn put_take_over(&mut self, on: bool) -> Result<(), WriteError> {
         let settings = Settings { take_over: u32::from(on), ..self.settings()? };
         self.put_settings(settings)
+    }
+
+    /// Says which addresses are local pods', IPv4 and IPv6; `None` if interfaces tell.
+    pub fn put_pod_ranges(&mut self, ranges: Option<[Option<Cidr>; 2]>) -> Result<(), WriteError> {
+        let [v4, v6] = ranges.unwrap_or_default();
+        let settings = self.settings()?;
+        let wanted = Settings {
+            detect: if ranges.is_some() { detect::ADDRESS } else { detect::INTERFACE },
+            pods_v4: v4.and_then(range::prefix).unwrap_or_default(),
+            pods_v6: v6.and_then(range::prefix).unwrap_or_default(),
+            ..settings
+        };
+        if wanted == settings { Ok(()) } else { self.put_settings(wanted) }
     }
 
     /// Tells the programs of an interface.
