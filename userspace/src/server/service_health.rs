@@ -88,12 +88,7 @@ struct Listener {
 impl ServiceHealth {
     /// No servers yet. `proxy` decides with the endpoints whether a check is good.
     pub fn new(proxy: Arc<ProxyHealth>) -> Self {
-        Self {
-            proxy,
-            wanted: BTreeMap::new(),
-            running: BTreeMap::new(),
-            failed: BTreeMap::new(),
-        }
+        Self { proxy, wanted: BTreeMap::new(), running: BTreeMap::new(), failed: BTreeMap::new() }
     }
 
     /// Makes the servers as planned, on these addresses: those of the node that have node ports, or
