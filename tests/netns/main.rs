@@ -19,6 +19,7 @@ mod foreign;
 mod from_host;
 mod from_outside;
 mod hairpin;
+mod health_checks;
 mod hops;
 mod icmp_errors;
 mod malformed;

@@ -10,6 +10,7 @@ pub mod conntrack;
 mod fast_path;
 #[cfg(test)]
 mod golden;
+mod health_checks;
 mod node_agent;
 mod node_fate;
 mod pods;
@@ -44,6 +45,7 @@ use crate::{
         event::{Batches, Source as _},
     },
 };
+use health_checks::HealthChecks;
 use node_agent::NodeAgent;
 use pods::Pods;
 
@@ -84,6 +86,8 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
     let batches = DirSource::new(path).start().context("start the source")?;
     let _sweeper = sweep(&pins)?;
     let pods = Arc::new(Mutex::new(Pods::new(&config.node_name)));
+    let health_checks =
+        HealthChecks::new(recorder.health.clone(), config.node_port_addresses.clone());
     let answers = Answers { pods: pods.clone(), recorder, kube_proxy };
     let servers = serve(&args, &config, &agent, answers)?;
     let changed = config_changed(file)?;
@@ -94,7 +98,7 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
         "started"
     );
     tokio::select! {
-        result = follow(&agent, &pods, batches, network) => result,
+        result = follow(&agent, &pods, health_checks, batches, network) => result,
         result = servers => result,
         () = changed => bail!("the configuration file has changed; to be started again with it"),
         signal = ended() => {
@@ -108,6 +112,7 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
 async fn follow(
     agent: &Shared,
     pods: &Mutex<Pods>,
+    mut health_checks: HealthChecks,
     mut batches: Batches,
     mut network: watch::Receiver<Snapshot>,
 ) -> anyhow::Result<()> {
@@ -128,7 +133,10 @@ async fn follow(
                 let snapshot = network.borrow_and_update().clone();
                 lock(agent).follow_network(snapshot);
             }
-            _ = retry.tick() => lock(agent).retry(),
+            _ = retry.tick() => {
+                lock(agent).retry();
+                health_checks.retry();
+            }
             _ = netfilter.tick() => {
                 let agent = agent.clone();
                 // Rules may be many: not on the thread that takes in changes. Threads of the
@@ -145,6 +153,7 @@ async fn follow(
             () = at(due) => {}
         }
         due = lock(agent).free_retired();
+        health_checks.follow(agent).await;
     }
 }
 

@@ -68,6 +68,8 @@ pub struct NodeAgent {
     pub(super) programming: Histogram,
     /// Health, and kube-proxy's metrics.
     pub(super) recorder: Arc<Recorder>,
+    /// Health checks of services that cannot be answered, in words.
+    pub(super) unanswered: Vec<String>,
     /// Something that no frontend waits for could not be written, and that was logged.
     was_due: bool,
 }
@@ -111,6 +113,7 @@ impl NodeAgent {
             rejected_since: BTreeMap::new(),
             programming: report::programming_histogram(),
             recorder,
+            unanswered: Vec::new(),
             was_due: false,
         }
     }

@@ -129,7 +129,8 @@ fn errors(agent: &NodeAgent) -> Vec<String> {
     let frontends = agent.reconciler.errors().map(|(addr, error)| format!("{addr}: {error}"));
     let others = agent.reconciler.due_error().map(ToString::to_string);
     let take_over = agent.take_over.problem().map(str::to_owned);
-    frontends.chain(others).chain(take_over).collect()
+    let unanswered = agent.unanswered.iter().cloned();
+    frontends.chain(others).chain(take_over).chain(unanswered).collect()
 }
 
 fn rejections(agent: &NodeAgent) -> Vec<Rejection> {

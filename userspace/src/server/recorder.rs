@@ -2,7 +2,7 @@
 //! What happens to changes, for health and for the metrics that kube-proxy has: their names are
 //! kube-proxy's, so that its dashboards and alerts go on.
 //!
-//! The agent tells [`Recorder`] in this order: changes seen, programmed, settled.
+//! The agent tells [`Recorder`] in this order: changes seen, queued, programmed, settled.
 
 use std::{
     collections::BTreeSet,
@@ -43,6 +43,8 @@ pub struct Seen {
     pub endpoints: u64,
     /// Families that they may concern.
     pub families: Families,
+    /// When what EndpointSlices tell began to be so, as far as they say.
+    pub triggers: Vec<(Family, SystemTime)>,
 }
 
 /// How much was programmed.
@@ -102,6 +104,7 @@ impl Seen {
             let (kind, family) = match event {
                 Event::Apply(Object::Service(_)) => (Kind::Service, None),
                 Event::Apply(Object::EndpointSlice(slice)) => {
+                    seen.triggers.extend(slice.trigger_time.map(|time| (slice.family, time)));
                     (Kind::EndpointSlice, Some(slice.family))
                 }
                 Event::Delete(object) => (object.kind.clone(), None),
@@ -143,6 +146,9 @@ impl Recorder {
         let endpoints = self.pending_endpoints.fetch_add(seen.endpoints, Ordering::Relaxed);
         metrics.services_pending.set((services + seen.services) as i64);
         metrics.endpoints_pending.set((endpoints + seen.endpoints) as i64);
+        // What happened before we started was not ours to program.
+        let triggers = seen.triggers.iter().filter(|(_, time)| *time >= self.started);
+        self.lock_triggers().extend(triggers);
     }
 
     /// Changes of these families are about to be programmed.
@@ -151,14 +157,6 @@ impl Recorder {
             self.health.queued(*family, now);
             self.metrics.last_queued.get_or_create(&label(*family)).set(unix(now.wall));
         }
-    }
-
-    /// When those changes happened that the next programming makes: annotation
-    /// `endpoints.kubernetes.io/last-change-trigger-time` of the slices that came or changed. What
-    /// happened before we started was not ours to program.
-    pub fn triggered(&self, family: Family, times: impl IntoIterator<Item = SystemTime>) {
-        let times = times.into_iter().filter(|time| *time >= self.started);
-        self.lock_triggers().extend(times.map(|time| (family, time)));
     }
 
     /// A programming of these families took so long, with or without success.
@@ -351,9 +349,10 @@ mod tests {
     fn names_and_labels_are_kube_proxy_s() {
         let recorder = Recorder::new(PERIOD);
         let now = Moment::now();
-        recorder.seen(&Seen { services: 2, endpoints: 3, families: both() });
+        let triggers = [now.wall - Duration::from_secs(9999), now.wall];
+        let triggers = triggers.map(|time| (Family::V4, time)).into();
+        recorder.seen(&Seen { services: 2, endpoints: 3, families: both(), triggers });
         recorder.queued(&both(), now);
-        recorder.triggered(Family::V4, [now.wall - Duration::from_secs(9999), now.wall]);
         expect(&recorder, &["kubeproxy_sync_proxy_rules_endpoint_changes_pending 3"]);
         recorder.programmed(&both(), Extent::Full, Duration::from_millis(3));
         recorder.settled(&Families::new(), now);
@@ -391,7 +390,8 @@ mod tests {
         let recorder = Recorder::new(PERIOD);
         let now = Moment::now();
         recorder.queued(&both(), now);
-        recorder.triggered(Family::V6, [now.wall + Duration::from_secs(1)]);
+        let triggers = vec![(Family::V6, now.wall + Duration::from_secs(1))];
+        recorder.seen(&Seen { triggers, ..Seen::default() });
         recorder.settled(&Families::new(), now);
         let text = text(&recorder);
         let start = "kubeproxy_network_programming_duration_seconds_bucket{le=\"";
@@ -411,7 +411,7 @@ mod tests {
         let now = Moment::now();
         recorder.queued(&both(), now);
         recorder.settled(&Families::new(), now);
-        recorder.seen(&Seen { services: 1, endpoints: 0, families: both() });
+        recorder.seen(&Seen { services: 1, families: both(), ..Seen::default() });
         recorder.queued(&both(), now);
         recorder.settled(&Families::from([Family::V6]), now);
         let later = Moment { instant: now.instant + PERIOD * 2, wall: now.wall + PERIOD * 2 };
@@ -437,7 +437,23 @@ mod tests {
     fn only_services_and_slices_are_counted() {
         let delete = |kind| Event::Delete(ObjectRef::new(kind, ObjectName::namespaced("a", "b")));
         let batch = [delete(Kind::Service), delete(Kind::EndpointSlice), delete(Kind::Pod)];
-        assert_eq!(Seen::of(&batch), Seen { services: 1, endpoints: 1, families: both() });
+        let expected = Seen { services: 1, endpoints: 1, families: both(), triggers: vec![] };
+        assert_eq!(Seen::of(&batch), expected);
         assert_eq!(Seen::of(&[delete(Kind::Node), Event::Synced]), Seen::default());
+    }
+
+    #[test]
+    fn a_slice_tells_when_its_change_began() {
+        let mut files = crate::source::text::Texts::default();
+        files.write(
+            "a.yaml",
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: web\n  \
+             labels: {kubernetes.io/service-name: web}\n  annotations: \
+             {endpoints.kubernetes.io/last-change-trigger-time: '1970-01-01T00:00:05Z'}\n\
+             addressType: IPv6\nendpoints: []\n",
+        );
+        let seen = Seen::of(&files.events());
+        assert_eq!(seen.families, Families::from([Family::V6]));
+        assert_eq!(seen.triggers, [(Family::V6, UNIX_EPOCH + Duration::from_secs(5))]);
     }
 }

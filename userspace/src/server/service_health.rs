@@ -2,8 +2,9 @@
 //! Health checks of load balancers: for each service with externalTrafficPolicy Local, a port that
 //! tells how many of its endpoints are on this node (`healthCheckNodePort`, KEP-1669).
 //!
-//! Invariants: a service listens on all addresses or on none it did not listen on before; what
-//! could not be had is kept as an error and tried again; a port is free once nobody desires it.
+//! Invariants: address families are independent, each tells of its own endpoints; a service listens
+//! on all addresses of a family or on none that it did not listen on before; what could not be had
+//! is kept as an error and tried again; a port is free once nobody desires it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,33 +31,34 @@ use super::{
     health::{Moment, ProxyHealth},
     http::JSON_HEADERS,
 };
-use crate::model::name::ServiceName;
+use crate::{
+    model::{ip::Family, name::ServiceName},
+    plan::health::HealthCheck,
+};
 
 /// How many endpoints there are: some load balancers weigh by it.
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// What a service's health check tells, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// `spec.healthCheckNodePort`.
-    pub port: u16,
-    /// Distinct addresses of ready endpoints on this node, over all ports of the service.
-    pub local_endpoints: u32,
-}
+/// A service in a family.
+type Key = (ServiceName, Family);
 
-/// Every service with a health check.
-pub type HealthChecks = BTreeMap<ServiceName, HealthCheck>;
+/// What a health check tells, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted {
+    port: u16,
+    local_endpoints: u32,
+    addresses: BTreeSet<IpAddr>,
+}
 
 /// The servers of all health checks.
 #[derive(Debug)]
 pub struct ServiceHealth {
     proxy: Arc<ProxyHealth>,
-    addresses: BTreeSet<IpAddr>,
-    desired: HealthChecks,
-    running: BTreeMap<ServiceName, Running>,
-    failed: BTreeMap<ServiceName, Failure>,
+    wanted: BTreeMap<Key, Wanted>,
+    running: BTreeMap<Key, Running>,
+    failed: BTreeMap<Key, Failure>,
 }
 
 /// A health check that cannot be answered, or not everywhere.
@@ -86,20 +88,29 @@ struct Listener {
 impl ServiceHealth {
     /// No servers yet. `proxy` decides with the endpoints whether a check is good.
     pub fn new(proxy: Arc<ProxyHealth>) -> Self {
-        Self {
-            proxy,
-            addresses: BTreeSet::new(),
-            desired: HealthChecks::new(),
-            running: BTreeMap::new(),
-            failed: BTreeMap::new(),
-        }
+        Self { proxy, wanted: BTreeMap::new(), running: BTreeMap::new(), failed: BTreeMap::new() }
     }
 
-    /// Makes the servers as desired, on these addresses: those of the node that have node ports,
-    /// or the unspecified ones for all. Ports that nobody desires any more are free when it returns.
-    pub async fn apply(&mut self, desired: HealthChecks, addresses: BTreeSet<IpAddr>) {
-        self.desired = desired;
-        self.addresses = addresses;
+    /// Makes the servers as planned, on these addresses: those of the node that have node ports, or
+    /// the unspecified ones for all. Ports that nobody desires any more are free when it returns.
+    pub async fn apply(
+        &mut self,
+        checks: &BTreeMap<ServiceName, HealthCheck>,
+        addresses: &BTreeSet<IpAddr>,
+    ) {
+        self.wanted.clear();
+        for (service, check) in checks {
+            for family in Family::ALL {
+                let Some(count) = check.local_endpoints(family) else { continue };
+                let of_family = addresses.iter().filter(|ip| Family::of(**ip) == family);
+                let wanted = Wanted {
+                    port: check.port,
+                    local_endpoints: u32::try_from(count).unwrap_or(u32::MAX),
+                    addresses: of_family.copied().collect(),
+                };
+                self.wanted.insert((service.clone(), family), wanted);
+            }
+        }
         self.close_undesired().await;
         self.open_desired();
     }
@@ -113,25 +124,24 @@ impl ServiceHealth {
 
     /// What could not be had, by service.
     pub fn failures(&self) -> impl Iterator<Item = (&ServiceName, &Failure)> {
-        self.failed.iter()
+        self.failed.iter().map(|((service, _), failure)| (service, failure))
     }
 
     async fn close_undesired(&mut self) {
         let mut closing = Vec::new();
-        let (desired, addresses) = (&self.desired, &self.addresses);
-        self.running.retain(|service, running| {
-            let stays = desired.get(service).is_some_and(|check| check.port == running.port);
-            let listeners = std::mem::take(&mut running.listeners);
-            for (address, listener) in listeners {
-                match stays && addresses.contains(&address) {
+        let wanted = &self.wanted;
+        self.running.retain(|key, running| {
+            let wanted = wanted.get(key).filter(|wanted| wanted.port == running.port);
+            for (address, listener) in std::mem::take(&mut running.listeners) {
+                match wanted.is_some_and(|wanted| wanted.addresses.contains(&address)) {
                     true => drop(running.listeners.insert(address, listener)),
                     false => closing.push(listener),
                 }
             }
-            if !stays {
-                info!(%service, port = running.port, "health check closed");
+            if wanted.is_none() {
+                info!(service = %key.0, family = %key.1, port = running.port, "health check closed");
             }
-            stays
+            wanted.is_some()
         });
         for listener in closing {
             listener.close().await;
@@ -140,26 +150,24 @@ impl ServiceHealth {
 
     fn open_desired(&mut self) {
         let mut failed = BTreeMap::new();
-        for (service, check) in &self.desired {
-            if let Some(running) = self.running.get(service) {
-                running.local_endpoints.store(check.local_endpoints, Ordering::Relaxed);
-            }
-            let running = self.running.entry(service.clone()).or_insert_with(|| Running {
-                port: check.port,
-                local_endpoints: Arc::new(AtomicU32::new(check.local_endpoints)),
+        for (key, wanted) in &self.wanted {
+            let running = self.running.entry(key.clone()).or_insert_with(|| Running {
+                port: wanted.port,
+                local_endpoints: Arc::default(),
                 listeners: BTreeMap::new(),
             });
-            if let Err(failure) = running.open(service, &self.addresses, &self.proxy) {
-                if self.failed.get(service) != Some(&failure) {
-                    let Failure { address, error } = &failure;
+            running.local_endpoints.store(wanted.local_endpoints, Ordering::Relaxed);
+            if let Err(failure) = running.open(&key.0, &wanted.addresses, &self.proxy) {
+                if self.failed.get(key) != Some(&failure) {
+                    let (service, Failure { address, error }) = (&key.0, &failure);
                     warn!(%service, %address, error, "no health check; trying again");
                 }
-                failed.insert(service.clone(), failure);
+                failed.insert(key.clone(), failure);
             }
         }
-        for service in self.failed.keys().filter(|service| !failed.contains_key(service)) {
-            if self.desired.contains_key(service) {
-                info!(%service, "health check answered after all");
+        for key in self.failed.keys().filter(|key| !failed.contains_key(key)) {
+            if self.wanted.contains_key(key) {
+                info!(service = %key.0, family = %key.1, "health check answered after all");
             }
         }
         self.failed = failed;
@@ -294,7 +302,6 @@ mod tests {
         super::http::client::{Answer, ask},
         *,
     };
-    use crate::model::ip::Family;
 
     const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
@@ -308,9 +315,10 @@ mod tests {
         ServiceName::namespaced("shop", name)
     }
 
-    fn checks(list: &[(&str, u16, u32)]) -> HealthChecks {
-        let check = |(service, port, local_endpoints): &(&str, u16, u32)| {
-            (name(service), HealthCheck { port: *port, local_endpoints: *local_endpoints })
+    /// Services of both families, with equally many endpoints in each.
+    fn checks(list: &[(&str, u16, usize)]) -> BTreeMap<ServiceName, HealthCheck> {
+        let check = |(service, port, count): &(&str, u16, usize)| {
+            (name(service), HealthCheck { port: *port, v4: Some(*count), v6: Some(*count) })
         };
         list.iter().map(check).collect()
     }
@@ -336,7 +344,7 @@ mod tests {
     async fn every_path_tells_how_many_endpoints_are_here() {
         let (mut health, proxy) = start();
         let port = port();
-        health.apply(checks(&[("web", port, 3)]), [V4].into()).await;
+        health.apply(&checks(&[("web", port, 3)]), &[V4].into()).await;
         let answer = check(V4, port).await.unwrap();
         assert_eq!(answer.code, 200);
         let body = "{\n\t\"service\": {\n\t\t\"namespace\": \"shop\",\n\t\t\"name\": \"web\"\n\t},\n\
@@ -350,12 +358,12 @@ mod tests {
             assert!(answer.head.contains(header), "no {header} in {}", answer.head);
         }
 
-        health.apply(checks(&[("web", port, 0)]), [V4].into()).await;
+        health.apply(&checks(&[("web", port, 0)]), &[V4].into()).await;
         let answer = check(V4, port).await.unwrap();
         assert_eq!(answer.code, 503);
         assert!(answer.head.contains("x-load-balancing-endpoint-weight: 0"), "{}", answer.head);
 
-        health.apply(checks(&[("web", port, 1)]), [V4].into()).await;
+        health.apply(&checks(&[("web", port, 1)]), &[V4].into()).await;
         assert_eq!(code(V4, port).await, Some(200));
         proxy.updated(Family::V6, Moment::now());
         proxy.queued(Family::V6, Moment::now());
@@ -368,36 +376,51 @@ mod tests {
     async fn services_come_and_go_and_change_their_port() {
         let (mut health, _proxy) = start();
         let [one, two] = [port(), port()];
-        health.apply(checks(&[("a", one, 1), ("b", two, 0)]), [V4, V6].into()).await;
+        health.apply(&checks(&[("a", one, 1), ("b", two, 0)]), &[V4, V6].into()).await;
         assert_eq!(failures(&health), [""; 0]);
         assert_eq!(code(V4, one).await, Some(200));
         assert_eq!(code(V6, one).await, Some(200));
         assert_eq!(code(V4, two).await, Some(503));
         // They change places at once.
-        health.apply(checks(&[("a", two, 1), ("b", one, 0)]), [V4, V6].into()).await;
+        health.apply(&checks(&[("a", two, 1), ("b", one, 0)]), &[V4, V6].into()).await;
         assert_eq!(failures(&health), [""; 0]);
         assert_eq!((code(V4, two).await, code(V6, one).await), (Some(200), Some(503)));
-        health.apply(checks(&[]), [V4, V6].into()).await;
+        health.apply(&checks(&[]), &[V4, V6].into()).await;
         assert_eq!((code(V4, one).await, code(V6, two).await), (None, None));
         assert!(health.running.is_empty());
     }
 
     #[tokio::test]
-    async fn all_addresses_are_listened_on_or_none_and_it_is_tried_again() {
+    async fn all_addresses_of_a_family_are_listened_on_or_none_and_it_is_tried_again() {
         let (mut health, _proxy) = start();
         let port = port();
-        let taken = StdListener::bind((V6, port)).unwrap();
-        health.apply(checks(&[("web", port, 1)]), [V4, V6].into()).await;
+        let second = IpAddr::from([127, 0, 0, 2]);
+        let taken = StdListener::bind((second, port)).unwrap();
+        health.apply(&checks(&[("web", port, 1)]), &[V4, second, V6].into()).await;
         assert_eq!(code(V4, port).await, None, "not without the other");
+        assert_eq!(code(V6, port).await, Some(200), "families are independent");
         let told = failures(&health);
         assert_eq!(told.len(), 1);
-        assert!(told[0].contains("shop/web") && told[0].contains("[::1]"), "{told:?}");
+        assert!(told[0].contains("shop/web") && told[0].contains("127.0.0.2"), "{told:?}");
         health.retry();
         assert_eq!(failures(&health).len(), 1);
         drop(taken);
         health.retry();
         assert_eq!(failures(&health), [""; 0]);
-        assert_eq!((code(V4, port).await, code(V6, port).await), (Some(200), Some(200)));
+        assert_eq!((code(V4, port).await, code(second, port).await), (Some(200), Some(200)));
+    }
+
+    #[tokio::test]
+    async fn each_family_tells_of_its_own_endpoints() {
+        let (mut health, _proxy) = start();
+        let [one, two] = [port(), port()];
+        let checks = [
+            (name("dual"), HealthCheck { port: one, v4: Some(2), v6: Some(0) }),
+            (name("single"), HealthCheck { port: two, v4: None, v6: Some(1) }),
+        ];
+        health.apply(&checks.into(), &[V4, V6].into()).await;
+        assert_eq!((code(V4, one).await, code(V6, one).await), (Some(200), Some(503)));
+        assert_eq!((code(V4, two).await, code(V6, two).await), (None, Some(200)));
     }
 
     #[tokio::test]
@@ -405,12 +428,12 @@ mod tests {
         let (mut health, _proxy) = start();
         let port = port();
         let desired = checks(&[("web", port, 1)]);
-        health.apply(desired.clone(), [V4].into()).await;
+        health.apply(&desired, &[V4].into()).await;
         assert_eq!((code(V4, port).await, code(V6, port).await), (Some(200), None));
-        health.apply(desired.clone(), [V6].into()).await;
+        health.apply(&desired, &[V6].into()).await;
         assert_eq!((code(V4, port).await, code(V6, port).await), (None, Some(200)));
         let any = [IpAddr::from([0_u8; 4]), IpAddr::from([0_u8; 16])];
-        health.apply(desired, any.into()).await;
+        health.apply(&desired, &any.into()).await;
         assert_eq!(failures(&health), [""; 0]);
         assert_eq!((code(V4, port).await, code(V6, port).await), (Some(200), Some(200)));
     }
@@ -420,9 +443,9 @@ mod tests {
         let (mut health, _proxy) = start();
         let port = port();
         let _taken = StdListener::bind((V4, port)).unwrap();
-        health.apply(checks(&[("web", port, 1)]), [V4].into()).await;
+        health.apply(&checks(&[("web", port, 1)]), &[V4].into()).await;
         assert_eq!(failures(&health).len(), 1);
-        health.apply(checks(&[]), [V4].into()).await;
+        health.apply(&checks(&[]), &[V4].into()).await;
         assert_eq!(failures(&health), [""; 0]);
     }
 }
