@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Type, code and the next four bytes: unreachable port, time exceeded, too big.
-fn errors(ip: Ip) -> [((u8, u8), u32); 3] {
+pub(super) fn errors(ip: Ip) -> [((u8, u8), u32); 3] {
     match ip {
         Ip::V4 => [((3, 3), 0), ((11, 0), 0), ((3, 4), 1400)],
         Ip::V6 => [((1, 4), 0), ((3, 0), 0), ((2, 0), 1400)],
@@ -20,7 +20,13 @@ fn errors(ip: Ip) -> [((u8, u8), u32); 3] {
 }
 
 /// Error from `src` to `dst` quoting `len` bytes behind the network header of a frame.
-fn about(quoted: &Frame, len: usize, src: IpAddr, dst: IpAddr, error: ((u8, u8), u32)) -> Frame {
+pub(super) fn about(
+    quoted: &Frame,
+    len: usize,
+    src: IpAddr,
+    dst: IpAddr,
+    error: ((u8, u8), u32),
+) -> Frame {
     icmp(src, dst, error.0, error.1, &quoted.quote(len))
 }
 

@@ -19,7 +19,9 @@ pub mod affinity;
 pub mod backend_gone;
 pub mod clusterip;
 pub mod connections;
+pub mod exposed_errors;
 pub mod exposed_fragments;
+pub mod exposed_shapes;
 pub mod fragments;
 pub mod hairpin;
 pub mod host;
@@ -63,6 +65,16 @@ macro_rules! for_each_vector {
             connection_is_picked_up_in_its_middle, lost_main_entry_is_restored,
             finished_connection_does_not_touch_its_successor
         }
+        $run! { exposed_errors:
+            error_about_a_masqueraded_request_reaches_the_client,
+            error_about_a_masqueraded_answer_reaches_the_backend,
+            error_of_this_node_reaches_the_masqueraded_client,
+            errors_about_a_masqueraded_pod_are_translated,
+            errors_through_the_stack_are_translated_behind_it,
+            errors_past_the_stack_are_translated,
+            errors_about_the_hosts_connections_are_translated,
+            errors_about_unknown_connections_are_left_to_the_node
+        }
         $run! { exposed_fragments:
             fragments_pass_through_a_node_port, fragments_of_masqueraded_clients_pass,
             fragments_to_a_node_port_wait_for_their_first,
@@ -71,6 +83,16 @@ macro_rules! for_each_vector {
             fragments_for_other_ports_are_untouched,
             fragments_share_the_fate_of_their_first,
             fragments_of_the_host_reach_a_backend
+        }
+        $run! { exposed_shapes:
+            unusual_headers_are_kept_from_outside,
+            unusual_headers_are_kept_from_the_host,
+            malformed_packets_are_left_to_the_node,
+            last_hop_of_a_masqueraded_packet_goes_to_the_stack,
+            last_hop_from_outside_goes_to_the_stack,
+            masqueraded_udp_without_checksum_stays_without,
+            lookalikes_of_a_connection_are_left_alone,
+            states_of_an_exposed_connection_follow_the_segments
         }
         $run! { fragments:
             fragments_follow_their_first, fragmented_reply_comes_from_the_service,
