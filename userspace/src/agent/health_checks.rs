@@ -82,7 +82,9 @@ fn addresses(
         NodePortAddresses::Cidrs(cidrs) => {
             let whole = |family: Family| cidrs.contains(&Cidr::all(family));
             let own = network.addresses().into_iter();
-            let allowed = own.filter(|ip| !whole(Family::of(*ip)) && node_ports.allow(*ip, &[]));
+            let allowed = own.filter(|ip| {
+                !whole(Family::of(*ip)) && cidrs.iter().any(|cidr| cidr.contains(*ip))
+            });
             allowed.chain(Family::ALL.into_iter().filter(|f| whole(*f)).map(unspecified)).collect()
         }
     }

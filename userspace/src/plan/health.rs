@@ -19,10 +19,13 @@ pub struct HealthCheck {
 }
 
 impl HealthCheck {
-    /// How many endpoints are ready on this node, where the answer is one for both families: a pod
-    /// of both counts once.
-    pub fn local_endpoints(&self) -> usize {
-        self.v4.max(self.v6).unwrap_or_default()
+    /// How many addresses of ready endpoints are on this node, in a family; `None` if the service
+    /// is not of the family.
+    pub fn local_endpoints(&self, family: Family) -> Option<usize> {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
     }
 }
 
