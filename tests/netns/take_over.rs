@@ -508,6 +508,29 @@ fn expect_refusal(scene: &Scene, sign: &str) {
 }
 
 #[test]
+fn nothing_is_taken_over_for_a_source_without_services() {
+    let _company = beside_others();
+    let mut scene = Scene::without_agent(Cni::Ptp, FastPath::Auto).expect("build the scene");
+    let node = (*scene.world.nodes[0]).clone();
+    proxy(&scene, Mode::Nftables, 1);
+    let target = scene.vip(Family::V4, &HTTP);
+    let manifests = scene.agent.manifests.path().to_owned();
+    let aside = manifests.with_extension("aside");
+    std::fs::rename(&manifests, &aside).expect("move the files away");
+    std::fs::create_dir(&manifests).expect("an empty directory");
+    scene.agent.start().expect("start");
+    assert!(node.run(|| takeover::leftovers().expect("look")).are_live());
+    scene.client.run(|| http_get(target)).expect("an answer through kube-proxy's rules");
+    for file in std::fs::read_dir(&aside).expect("read") {
+        let file = file.expect("a file");
+        std::fs::rename(file.path(), manifests.join(file.file_name())).expect("move it back");
+    }
+    eventually("it is taken over", || node.run(|| takeover::leftovers().expect("look")).is_empty());
+    scene.agent.wait_ready().expect("ready");
+    scene.client.run(|| http_get(target)).expect("an answer");
+}
+
+#[test]
 fn leftovers_stay_where_the_operator_wants_it_so() {
     let _company = beside_others();
     let mut scene = Scene::without_agent(Cni::Ptp, FastPath::Auto).expect("build the scene");

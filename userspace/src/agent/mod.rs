@@ -48,6 +48,7 @@ use crate::{
 use health_checks::HealthChecks;
 use node_agent::NodeAgent;
 use pods::Pods;
+use take_over::TakeOver;
 
 /// How often what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -74,11 +75,12 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
     let started = Instant::now();
     let Configured { config, kube_proxy, file } = configured;
     socket::refuse_company(&socket_path(&args.run_dir, &args.bpf_root))?;
+    let take_over = TakeOver::at_start(args.take_over)?;
     let pins = Pins::new(&args.bpf_root);
     let (snapshot, network) = start::node_view(&args)?;
     start::adapt_host(&config)?;
     let recorder = Arc::new(Recorder::new(config.sync_period));
-    let agent = start::node_agent(&args, &config, &pins, snapshot, recorder.clone())?;
+    let agent = start::node_agent(&args, &config, &pins, snapshot, recorder.clone(), take_over)?;
     let agent: Shared = Arc::new(Mutex::new(agent));
     let SourceArg::Dir(path) = &args.source else {
         bail!("--source kube is not in this build yet; use --source dir:PATH");

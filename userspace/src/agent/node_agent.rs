@@ -159,9 +159,6 @@ impl NodeAgent {
         let start = Instant::now();
         self.reconciler.complete(&mut changes);
         let frontends = changes.frontends.len();
-        let tables = self.reconciler.tables();
-        let spare = Family::ALL.map(|family| tables.backend_capacity(family) - 1);
-        self.take_over.before_programming(&changes, spare);
         let both = Families::from(Family::ALL);
         self.recorder.queued(&both, Moment::now());
         self.program(changes);
@@ -178,6 +175,9 @@ impl NodeAgent {
 
     fn program(&mut self, changes: Changes) {
         let now = Instant::now();
+        let tables = self.reconciler.tables();
+        let spare = Family::ALL.map(|family| tables.backend_capacity(family) - 1);
+        self.take_over.before_programming(&changes, spare);
         let outcome =
             self.reconciler.apply(changes, &resolver(&self.network, self.fast_path.is_on()), now);
         self.programmed_at = Some(now);

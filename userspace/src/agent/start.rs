@@ -61,8 +61,8 @@ pub fn node_agent(
     pins: &Pins,
     network: Snapshot,
     recorder: Arc<Recorder>,
+    mut take_over: TakeOver,
 ) -> anyhow::Result<NodeAgent> {
-    let mut take_over = TakeOver::at_start(args.take_over)?;
     pins.create()?;
     if let Err(error) = loopback::prepare(Path::new(LOOPBACK_SETTINGS), &pins.settings()) {
         warn!(%error, "prepare loopback: the host itself may not reach node ports");

@@ -53,7 +53,8 @@ pub struct TakeOver {
     problem: Option<String>,
 }
 
-/// What the first complete state serves.
+/// What is served, or was since the take-over began: an entry too many does no harm, for its packets
+/// pass to where they would have gone.
 #[derive(Debug, Default)]
 struct Served {
     frontends: BTreeSet<FrontendAddr>,
@@ -61,15 +62,13 @@ struct Served {
 }
 
 impl Served {
-    fn of(desired: &Changes) -> Self {
+    fn take(&mut self, desired: &Changes) {
         let all = desired.frontends.iter();
-        let kept = all.filter_map(|(key, value)| Some((key.addr, value.as_ref()?)));
-        let mut served = Self::default();
-        for (addr, frontend) in kept {
-            served.frontends.insert(addr);
-            served.backends.extend(frontend.backends.iter().map(|backend| backend.addr));
+        for (key, frontend) in all.filter_map(|(key, value)| Some((key, value.as_ref()?))) {
+            self.frontends.insert(key.addr);
+            let backends = frontend.backends.iter().chain(&frontend.draining);
+            self.backends.extend(backends.map(|backend| backend.addr));
         }
-        served
     }
 
     /// An address that clients dial; a node port is one of every address.
@@ -117,7 +116,7 @@ impl TakeOver {
     /// is one of each family that nobody has, so that it never seems to be gone.
     pub fn before_programming(&mut self, desired: &Changes, spare: [u32; 2]) {
         let Some(flows) = &self.flows else { return };
-        self.served = Served::of(desired);
+        self.served.take(desired);
         let backend = |addr: &BackendAddr| {
             let id = spare[Family::of(addr.ip) as usize];
             self.served.backends.contains(addr).then_some(KnownBackend { id, generation: 0 })
@@ -131,6 +130,10 @@ impl TakeOver {
     /// Ends the take-over: what kube-proxy has left goes, its connections stay.
     fn finish(&self, backend: impl Fn(&BackendAddr) -> Option<KnownBackend>) -> io::Result<bool> {
         let Some(flows) = &self.flows else { return Ok(false) };
+        // A source that knows of no service at all is no reason to take kube-proxy's away.
+        if self.served.frontends.is_empty() {
+            return Ok(false);
+        }
         let connections = translated()?;
         self.write(flows, &connections, &backend)?;
         if let Err(error) = hold(&connections) {
@@ -342,7 +345,8 @@ mod tests {
             (frontend("10.96.0.11", 80), None),
         ];
         let frontends = frontends.map(|(addr, value)| (FrontendKey::internal(addr), value)).into();
-        let served = Served::of(&Changes { frontends, ..Changes::default() });
+        let mut served = Served::default();
+        served.take(&Changes { frontends, ..Changes::default() });
         assert!(served.contains(&frontend("10.96.0.10", 80)));
         assert!(served.contains(&frontend("192.168.77.1", 30080)));
         assert!(!served.contains(&frontend("10.96.0.11", 80)));
