@@ -31,6 +31,8 @@ mod restart;
 mod same_source_port;
 mod scene;
 mod shared_backend;
+mod socket_lb;
+mod stale_sockets;
 mod take_over;
 mod transfer;
 mod worlds;

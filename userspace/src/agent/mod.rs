@@ -14,6 +14,7 @@ mod node_agent;
 mod node_fate;
 mod pods;
 mod report;
+mod socket_lb;
 mod start;
 mod take_over;
 

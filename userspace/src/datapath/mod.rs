@@ -3,6 +3,7 @@
 
 pub mod attach;
 pub mod batch;
+pub mod cgroup;
 pub mod cleanup;
 pub mod clsact;
 mod detach;
@@ -12,9 +13,13 @@ pub mod entry;
 mod expiry;
 pub mod foreign;
 pub mod kernel_flows;
+mod link;
 pub mod object;
 pub mod pins;
 mod range;
+pub mod socket;
+mod socket_diag;
+pub mod stale_sockets;
 pub mod sweep;
 pub mod tables;
 pub mod view;
