@@ -186,7 +186,8 @@ fn what_is_no_service_is_dialled_as_it_is<F: Tested>() {
     assert_eq!(socket::receive(&socket, other), None);
     let sctp = Fake { cookie: 8, netns: POD, proto: proto::SCTP };
     assert_eq!(socket::connect(&sctp, service), Verdict::Pass);
-    // The wildcard of the service's address is no cluster address here.
+    // An address that others may use, too.
+    put::<F>(F::IP.service(0), 0, Frontend::default());
     assert_eq!(socket::connect(&tcp(9), F::of(F::IP.service(81))), Verdict::Pass);
     assert_eq!(counted(&world), (1, BTreeMap::new()));
 }
