@@ -80,7 +80,15 @@ counters! {
     Masqueraded = 11, "masqueraded flows";
 }
 
-/// Columns of a hook's row: the counters, then the drop reasons.
+/// The row behind those of the hooks: sockets that are translated or refused when they dial.
+pub const CONNECT_ROW: u32 = 4;
+
+/// The name of that row.
+pub const CONNECT: &str = "connect";
+
+const _: () = assert!(Hook::ALL.len() <= CONNECT_ROW as usize);
+
+/// Columns of a row: the counters, then the drop reasons.
 pub const COLUMNS: u32 = 40;
 
 const _: () = assert!(Counter::ALL.len() + DropReason::ALL.len() <= COLUMNS as usize);
@@ -88,14 +96,26 @@ const _: () = assert!(Counter::ALL.len() + DropReason::ALL.len() <= COLUMNS as u
 /// Index in `COUNTERS` of a hook's counter.
 #[inline(always)]
 pub const fn counter_index(hook: Hook, counter: Counter) -> u32 {
-    hook as u32 * COLUMNS + counter as u32
+    counter_in(hook as u32, counter)
+}
+
+/// Index in `COUNTERS` of a row's counter.
+#[inline(always)]
+pub const fn counter_in(row: u32, counter: Counter) -> u32 {
+    row * COLUMNS + counter as u32
 }
 
 /// Index in `COUNTERS` of a hook's drop reason.
 #[inline(always)]
 pub const fn drop_index(hook: Hook, reason: DropReason) -> u32 {
-    hook as u32 * COLUMNS + Counter::ALL.len() as u32 + reason as u32
+    drop_in(hook as u32, reason)
+}
+
+/// Index in `COUNTERS` of a row's drop reason.
+#[inline(always)]
+pub const fn drop_in(row: u32, reason: DropReason) -> u32 {
+    row * COLUMNS + Counter::ALL.len() as u32 + reason as u32
 }
 
 /// Entries of `COUNTERS`.
-pub const COUNTER_ENTRIES: u32 = Hook::ALL.len() as u32 * COLUMNS;
+pub const COUNTER_ENTRIES: u32 = (CONNECT_ROW + 1) * COLUMNS;

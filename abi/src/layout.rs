@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The layout of every ABI struct as data, for the golden file and for BTF-less map dumps.
 
-use crate::{addr, affinity, device, flow, fragment, service, settings, source_range};
+use crate::{addr, affinity, device, flow, fragment, service, settings, socket, source_range};
 
 /// One field of an ABI struct; offset and size in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +45,13 @@ pub const ALL: &[(&str, &[Field])] = &[
     entry::<affinity::AffinityKey<addr::V4>>(),
     entry::<affinity::AffinityKey<addr::V6>>(),
     entry::<affinity::Affinity>(),
+    entry::<socket::Connection<addr::V4>>(),
+    entry::<socket::Connection<addr::V6>>(),
+    entry::<socket::UdpSocket>(),
+    entry::<socket::DatagramKey<addr::V4>>(),
+    entry::<socket::DatagramKey<addr::V6>>(),
+    entry::<socket::Datagram<addr::V4>>(),
+    entry::<socket::Datagram<addr::V6>>(),
     entry::<device::Device>(),
     entry::<settings::Settings>(),
 ];

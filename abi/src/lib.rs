@@ -23,6 +23,7 @@ pub mod map;
 pub mod plain;
 pub mod service;
 pub mod settings;
+pub mod socket;
 pub mod source_range;
 pub mod step;
 

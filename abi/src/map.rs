@@ -66,6 +66,16 @@ maps! {
     CLUSTER_RANGES_V4 = crate::source_range::CLUSTER_RANGES;
     /// The same for IPv6.
     CLUSTER_RANGES_V6 = crate::source_range::CLUSTER_RANGES;
+    /// Socket storage: connected socket → `Connection`. As large as there are sockets.
+    SOCKETS_V4 = 0;
+    /// The same for IPv6.
+    SOCKETS_V6 = 0;
+    /// Hash: cookie of a connected UDP socket → `UdpSocket`.
+    UDP_SOCKETS = 65_536;
+    /// LRU hash: UDP socket that is not connected, and a service or backend → the other of both.
+    DATAGRAMS_V4 = 16_384;
+    /// The same for IPv6.
+    DATAGRAMS_V6 = 16_384;
     /// Hash: ifindex → `Device`.
     DEVICES = 4_096;
     /// Per-CPU array of u64: hook and counter → count.

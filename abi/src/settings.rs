@@ -17,7 +17,7 @@ pub mod detect {
 
 abi_struct! {
     /// One per node, at index 0 of `SETTINGS`.
-    pub struct Settings = 100 {
+    pub struct Settings = 112 {
         /// Secret key of the backend choice. Drawn once and kept: the same tuple finds the same
         /// backend again after its flow was lost.
         pub hash_key: u32,
@@ -44,5 +44,9 @@ abi_struct! {
         pub masquerade_base: u16,
         /// Number of those ports; 0 refuses to masquerade.
         pub masquerade_count: u16,
+        /// One of [`crate::socket::socket_scope`].
+        pub socket_scope: u32,
+        /// Cookie of the node's own network namespace.
+        pub node_netns: u64,
     }
 }

@@ -9,6 +9,7 @@
 //! A packet's way: [`hooks`] tells the story, [`wire`] reads the headers, [`flow`] finds the
 //! connection or [`connect`] makes one, [`lb`] chooses a backend, [`nat`] rewrites, [`icmp`] does the
 //! same inside ICMP errors, [`fragment`] and [`held`] keep fragments together, [`reject`] answers, [`report`] counts.
+//! A socket that is translated when it dials ([`socket`]) has no such packets.
 
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -35,4 +36,5 @@ pub mod packet;
 pub mod reject;
 pub mod report;
 pub mod reset;
+pub mod socket;
 pub mod wire;

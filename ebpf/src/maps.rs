@@ -11,10 +11,11 @@ use pintle_abi::{
     map,
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
+    socket::{Connection, Datagram, DatagramKey, UdpSocket},
     source_range::{Prefix, SourceRange},
 };
 
-use crate::kernel::{Array, Hash, LruHash, PerCpuArray, PrefixTrie, Steps};
+use crate::kernel::{Array, Hash, LruHash, PerCpuArray, PrefixTrie, SocketStorage, Steps};
 
 macro_rules! maps {
     ($($(#[$meta:meta])* $name:ident: $ty:ty = $entries:expr;)*) => {$(
@@ -79,6 +80,14 @@ maps! {
     CLUSTER_RANGES_V4: Array<Prefix<V4>> = map::CLUSTER_RANGES_V4.entries;
     /// The cluster's service addresses. Written by the agent.
     CLUSTER_RANGES_V6: Array<Prefix<V6>> = map::CLUSTER_RANGES_V6.entries;
+    /// Connected UDP socket → its backend. Written by the programs, read by the agent.
+    UDP_SOCKETS: Hash<u64, UdpSocket> = map::UDP_SOCKETS.entries;
+    /// UDP socket that is not connected, and a service or backend → the other of both. Written by the
+    /// programs.
+    DATAGRAMS_V4: LruHash<DatagramKey<V4>, Datagram<V4>> = map::DATAGRAMS_V4.entries;
+    /// UDP socket that is not connected, and a service or backend → the other of both. Written by the
+    /// programs.
+    DATAGRAMS_V6: LruHash<DatagramKey<V6>, Datagram<V6>> = map::DATAGRAMS_V6.entries;
     /// Ifindex → what the programs may do there. Written by the agent.
     DEVICES: Hash<u32, Device> = map::DEVICES.entries;
     /// Hook and counter → count. Written by the programs.
@@ -93,6 +102,13 @@ maps! {
     /// Rare step → program. Written by the loader.
     RARE_STEPS: Steps = map::RARE_STEPS.entries;
 }
+
+/// Connected socket → what it dialled. Written by the programs.
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle), unsafe(link_section = ".maps"))]
+pub static SOCKETS_V4: SocketStorage<Connection<V4>> = SocketStorage::new();
+/// Connected socket → what it dialled. Written by the programs.
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle), unsafe(link_section = ".maps"))]
+pub static SOCKETS_V6: SocketStorage<Connection<V6>> = SocketStorage::new();
 
 /// The settings of the node; those of an empty map while the agent has written none.
 #[inline(always)]

@@ -2,7 +2,7 @@
 //! Counting: the only writer of `COUNTERS`.
 
 use pintle_abi::{
-    counter::{Counter, Hook, counter_index, drop_index},
+    counter::{CONNECT_ROW, Counter, Hook, counter_in, counter_index, drop_in, drop_index},
     drop_reason::DropReason,
 };
 
@@ -18,6 +18,18 @@ pub fn count(hook: Hook, counter: Counter) {
 #[inline(always)]
 pub fn dropped(hook: Hook, reason: DropReason) {
     increment(drop_index(hook, reason));
+}
+
+/// Counts a socket for which a backend was chosen.
+#[inline(always)]
+pub fn connected() {
+    increment(counter_in(CONNECT_ROW, Counter::NewFlow));
+}
+
+/// Counts a socket that was refused.
+#[inline(always)]
+pub fn refused(reason: DropReason) {
+    increment(drop_in(CONNECT_ROW, reason));
 }
 
 #[inline(always)]

@@ -4,6 +4,7 @@
 mod full;
 mod held;
 mod offload;
+mod socket;
 
 use pintle_tests::host_world::{HostWorld, Offload};
 

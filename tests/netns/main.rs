@@ -33,6 +33,8 @@ mod same_source_port;
 mod scene;
 mod service_types;
 mod shared_backend;
+mod socket_lb;
+mod stale_sockets;
 mod take_over;
 mod transfer;
 mod worlds;

@@ -49,6 +49,8 @@ pub struct Agent {
     child: Option<Child>,
     /// The revision that the agent had read when it was last ready.
     settled: u64,
+    /// Whose sockets it translates when they dial; nobody's unless a test says so.
+    socket_args: Vec<String>,
     /// Further flags, for tests of one flag.
     pub extra_args: Vec<String>,
 }
@@ -73,6 +75,7 @@ impl Agent {
             files,
             child: None,
             settled: 0,
+            socket_args: vec!["--socket-lb=off".into()],
             extra_args: Vec::new(),
         })
     }
@@ -112,6 +115,7 @@ impl Agent {
             .args(["--pod-interfaces", "auto", "--fast-path", fast_path])
             .args(["--healthz-bind-address", "127.0.0.1:10256"])
             .args(self.directory_args())
+            .args(&self.socket_args)
             .args(&self.extra_args);
         if !self.extra_args.iter().any(|flag| flag.starts_with("--metrics-bind-address")) {
             command.args(["--metrics-bind-address", ""]);
@@ -240,6 +244,13 @@ impl Agent {
         Ok(hooks.filter_map(|(_, count)| count.as_u64()).sum())
     }
 
+    /// A counter of sockets that dial.
+    pub fn connect_counter(&self, reason: &str) -> Result<u64> {
+        let rows = self.json(&["counters"])?;
+        let row = rows.as_array().into_iter().flatten().find(|row| row["reason"] == reason);
+        row.and_then(|row| row["connect"].as_u64()).with_context(|| format!("{reason}: {rows}"))
+    }
+
     /// The directory of its socket.
     pub fn run_dir(&self) -> PathBuf {
         self.files.path().join("run")
@@ -248,6 +259,12 @@ impl Agent {
     /// Pins elsewhere from the next start on.
     pub fn set_bpf_root(&mut self, path: &Path) {
         self.bpf_root = path.into();
+    }
+
+    /// From the next start on it translates sockets of a cgroup when they dial: `off`, `host` or `all`.
+    pub fn translate_sockets(&mut self, mode: &str, cgroup: &Path) {
+        let cgroup = format!("--cgroup={}", cgroup.display());
+        self.socket_args = vec![format!("--socket-lb={mode}"), cgroup];
     }
 
     /// Where its maps and links are pinned.

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The real kernel: aya's maps behind the few operations that the data path needs.
 
-use aya_ebpf::{helpers, maps};
+use aya_ebpf::{btf_maps::SkStorage, helpers, maps};
 
-use super::{IfPresent, InsertError};
+use super::{IfPresent, InsertError, PerSocket};
 
 const BPF_ANY: u64 = 0;
 const BPF_NOEXIST: u64 = 1;
 const BPF_F_NO_PREALLOC: u32 = 1;
+const BPF_SK_STORAGE_GET_F_CREATE: u64 = 1;
 const EEXIST: i32 = -17;
 
 macro_rules! hash {
@@ -161,6 +162,47 @@ pub fn position<C, T: Fn(&C, u32) -> bool>(count: u32, context: &C, _test: T) ->
     // SAFETY: the callback has the signature that the helper asks for, and its context lives.
     unsafe { helpers::generated::bpf_loop(count, step::<C, T> as *mut _, context, 0) };
     (search.found != count).then_some(search.found)
+}
+
+/// What the kernel hands to a program for a socket.
+pub type SocketHandle = *mut aya_ebpf::bindings::bpf_sock;
+
+/// A value for each socket that needs one. Described by BTF, which the kernel demands of this kind.
+pub type SocketStorage<V> = SkStorage<V>;
+
+impl<V: Copy> PerSocket<V> for SocketStorage<V> {
+    #[inline(always)]
+    fn get(&self, socket: SocketHandle) -> Option<*mut V> {
+        let map = core::ptr::from_ref(self).cast_mut().cast();
+        let none = core::ptr::null_mut();
+        // SAFETY: the map is one, and the handle is a socket that the kernel handed out.
+        let value = unsafe { helpers::generated::bpf_sk_storage_get(map, socket.cast(), none, 0) };
+        if value.is_null() { None } else { Some(value.cast()) }
+    }
+
+    #[inline(always)]
+    fn insert(&self, socket: SocketHandle, value: &V) -> Result<(), InsertError> {
+        let map = core::ptr::from_ref(self).cast_mut().cast();
+        let initial = core::ptr::from_ref(value).cast_mut().cast();
+        let create = BPF_SK_STORAGE_GET_F_CREATE;
+        // SAFETY: as above; the value lives through the call.
+        let place =
+            unsafe { helpers::generated::bpf_sk_storage_get(map, socket.cast(), initial, create) };
+        if place.is_null() {
+            return Err(InsertError::NoRoom);
+        }
+        // A value that was there before is not replaced by the helper.
+        // SAFETY: the place is the socket's, and lives as long as the program runs.
+        unsafe { *place.cast::<V>() = *value };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn remove(&self, socket: SocketHandle) {
+        let map = core::ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: as above.
+        unsafe { helpers::generated::bpf_sk_storage_delete(map, socket.cast()) };
+    }
 }
 
 /// Changes a state in a map if it is what it is believed to be; no other CPU comes between.

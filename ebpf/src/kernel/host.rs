@@ -9,7 +9,7 @@ use core::{
 };
 use std::{boxed::Box, collections::BTreeMap, vec::Vec};
 
-use super::{IfPresent, InsertError};
+use super::{IfPresent, InsertError, PerSocket};
 
 /// A value's memory, aligned for every ABI struct; its address does not change while it is there.
 type Memory = Box<[u64]>;
@@ -222,5 +222,38 @@ impl Steps {
     /// Nothing to hold.
     pub const fn new(_entries: u32) -> Self {
         Self
+    }
+}
+
+/// On the host a socket is a number.
+pub type SocketHandle = u64;
+
+/// A value for each socket that needs one.
+pub struct SocketStorage<V>(Hash<SocketHandle, V>);
+
+impl<V: Copy> SocketStorage<V> {
+    /// No socket has a value.
+    pub const fn new() -> Self {
+        Self(Hash::new(u32::MAX))
+    }
+}
+
+impl<V: Copy> Default for SocketStorage<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V: Copy> PerSocket<V> for SocketStorage<V> {
+    fn get(&self, socket: SocketHandle) -> Option<*mut V> {
+        self.0.get(&socket)
+    }
+
+    fn insert(&self, socket: SocketHandle, value: &V) -> Result<(), InsertError> {
+        self.0.insert(&socket, value, IfPresent::Replace)
+    }
+
+    fn remove(&self, socket: SocketHandle) {
+        self.0.remove(&socket);
     }
 }

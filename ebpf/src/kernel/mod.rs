@@ -28,3 +28,13 @@ pub enum IfPresent {
     /// Replace the value.
     Replace,
 }
+
+/// A map with a value for each socket that needs one; a value goes with its socket.
+pub trait PerSocket<V> {
+    /// The value of a socket.
+    fn get(&self, socket: SocketHandle) -> Option<*mut V>;
+    /// Gives a socket a value, in place of the one it has.
+    fn insert(&self, socket: SocketHandle, value: &V) -> Result<(), InsertError>;
+    /// Takes a socket's value away if it has one.
+    fn remove(&self, socket: SocketHandle);
+}

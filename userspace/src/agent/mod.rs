@@ -16,6 +16,7 @@ mod node_fate;
 mod pods;
 mod profile;
 mod report;
+mod socket_lb;
 mod start;
 mod take_over;
 

@@ -19,6 +19,7 @@ use super::{
     node_fate::node_fate,
     profile::{PodRanges, Profile},
     report,
+    socket_lb::SocketLb,
     take_over::TakeOver,
 };
 use crate::{
@@ -55,6 +56,7 @@ pub struct NodeAgent {
     pub(super) network: Snapshot,
     pub(super) fast_path: FastPath,
     pub(super) take_over: TakeOver,
+    pub(super) sockets: SocketLb,
     /// Batches read from the source.
     pub(super) revision: u64,
     /// The last of them that the maps hold completely.
@@ -88,12 +90,15 @@ pub struct Parts {
     pub recorder: Arc<Recorder>,
     /// From kube-proxy to us.
     pub take_over: TakeOver,
+    /// Sockets that are translated when they dial.
+    pub sockets: SocketLb,
 }
 
 impl NodeAgent {
     /// An agent that has taken over the maps and has seen no event yet.
     pub fn new(node_name: &str, parts: Parts) -> Self {
-        let Parts { profile, reconciler, attacher, fast_path, recorder, take_over } = parts;
+        let Parts { profile, reconciler, attacher, fast_path, recorder, take_over, sockets } =
+            parts;
         Self {
             node_name: node_name.to_owned(),
             started: Instant::now(),
@@ -106,6 +111,7 @@ impl NodeAgent {
             network: Snapshot::default(),
             fast_path,
             take_over,
+            sockets,
             revision: 0,
             programmed: 0,
             programmed_at: None,
@@ -323,9 +329,11 @@ impl NodeAgent {
         }
     }
 
-    /// Frees what is out of use; returns when there is more to free.
+    /// Frees what is out of use; returns when there is more to free. Called after every event.
     pub fn free_retired(&mut self) -> Option<Instant> {
-        self.reconciler.free_retired(Instant::now())
+        let next = self.reconciler.free_retired(Instant::now());
+        self.sockets.follow(self.reconciler.gone_backends());
+        next
     }
 
     /// Rejections as they are now, with the time each was first seen.

@@ -65,6 +65,7 @@ impl StateSource for Reporter {
             errors: errors(&agent),
             rejections: rejections(&agent),
             interfaces: interfaces(&agent),
+            socket_lb: agent.sockets.report(),
         }
     }
 

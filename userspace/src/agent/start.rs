@@ -13,6 +13,7 @@ use super::{
     fast_path::FastPath,
     node_agent::{NodeAgent, Parts},
     profile::Profile,
+    socket_lb::SocketLb,
     take_over::TakeOver,
 };
 use crate::{
@@ -75,6 +76,7 @@ pub fn node_agent(
     write_settings(args, &mut tables, fast_path)?;
     take_over.begin(pins, &mut tables)?;
     let realized = tables.realized().context("read the maps")?;
+    let sockets = SocketLb::start(args, &mut ebpf, &mut tables, pins)?;
     let attacher = Attacher::new(ebpf, pins.clone(), args.attach.into());
     info!(
         load_ms = start.elapsed().as_millis(),
@@ -85,7 +87,7 @@ pub fn node_agent(
     let mut reconciler = Reconciler::new(tables);
     reconciler.adopt(realized);
     let profile = Profile::from(config);
-    let parts = Parts { profile, reconciler, attacher, fast_path, recorder, take_over };
+    let parts = Parts { profile, reconciler, attacher, fast_path, recorder, take_over, sockets };
     let mut agent = NodeAgent::new(&config.node_name, parts);
     agent.follow_network(network);
     agent.forget_other_interfaces().context("remove pins of other interfaces")?;

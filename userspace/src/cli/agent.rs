@@ -28,7 +28,7 @@ use crate::{
         file::ConfigFile,
         resolved::{BindAddress, Log, LogFormat},
     },
-    datapath::attach::Mode,
+    datapath::{attach::Mode, socket::Scope},
     node::{MasqueradePorts, PodInterfaces},
 };
 
@@ -44,11 +44,11 @@ pub struct AgentArgs {
     /// A KubeProxyConfiguration file; flags of ours win over it, and a change of it ends the agent.
     #[arg(long, env = "PINTLE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Directory of the cgroup v2 hierarchy for socket load balancing.
-    #[arg(long, env = "PINTLE_CGROUP", value_name = "DIR", default_value = "/sys/fs/cgroup")]
-    pub cgroup: PathBuf,
-    /// Which processes' connections are translated at connect time.
-    #[arg(long, env = "PINTLE_SOCKET_LB", value_enum, default_value = "off")]
+    /// Directory of the cgroup v2 whose processes' sockets may be translated; the root unless given.
+    #[arg(long, env = "PINTLE_CGROUP", value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+    /// Whose connections are translated at connect time, and not packet by packet.
+    #[arg(long, env = "PINTLE_SOCKET_LB", value_enum, default_value = "host")]
     pub socket_lb: SocketLb,
     /// Host sides of pods' veths: `auto`, or names with `*`, separated by commas.
     #[arg(
@@ -146,6 +146,16 @@ pub enum SocketLb {
     All,
 }
 
+impl From<SocketLb> for Scope {
+    fn from(mode: SocketLb) -> Self {
+        match mode {
+            SocketLb::Off => Self::Off,
+            SocketLb::Host => Self::Host,
+            SocketLb::All => Self::All,
+        }
+    }
+}
+
 /// Whether packets are redirected past the host's stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FastPath {
@@ -226,7 +236,9 @@ impl FromStr for MapSize {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, entries) = text.split_once('=').ok_or("give NAME=ENTRIES")?;
         let fixed = [map::COUNTERS.name, map::SETTINGS.name];
-        let known = map::ALL.iter().map(|spec| spec.name).filter(|name| !fixed.contains(name));
+        // Maps without a number of entries grow with what they are kept for.
+        let known = map::ALL.iter().filter(|spec| spec.entries > 0).map(|spec| spec.name);
+        let known = known.filter(|name| !fixed.contains(name));
         let known: Vec<&str> = known.collect();
         let name = known
             .iter()
@@ -316,10 +328,6 @@ fn check(args: &AgentArgs) -> anyhow::Result<()> {
         args.source != SourceArg::Kube,
         "--source kube is not in this build yet; use --source dir:PATH"
     );
-    anyhow::ensure!(
-        args.socket_lb == SocketLb::Off,
-        "--socket-lb other than off is not in this build yet"
-    );
     anyhow::ensure!(args.node_name.as_deref() != Some(""), "--node-name is empty");
     for is_family in [IpAddr::is_ipv4 as fn(&IpAddr) -> bool, IpAddr::is_ipv6] {
         let count = args.hairpin_addresses.iter().filter(|ip| is_family(ip)).count();
@@ -397,7 +405,7 @@ mod tests {
             assert!(error.contains(words), "{error}");
         };
         refused(&["--source=kube"], "not in this build yet");
-        refused(&["--source=dir:/y", "--socket-lb=all"], "not in this build yet");
+        refused(&["--source=dir:/y", "--map-size=SOCKETS_V4=1"], "no map SOCKETS_V4");
         refused(&["--source=dir:"], "dir:PATH");
         refused(&["--source=dir:/y", "--map-size=FLOWS=1"], "no map FLOWS");
         refused(&["--source=dir:/y", "--hairpin-addresses=10.0.0.1,10.0.0.2"], "one address");

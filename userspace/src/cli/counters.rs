@@ -8,16 +8,19 @@ use super::{
     env::Env,
     output::{Cell, Column, Row, print},
 };
-use crate::datapath::entry::{Counted, CounterEntry};
+use crate::datapath::entry::{Counted, CounterEntry, Place};
 
-/// A reason with its count at every hook.
+/// The hooks, and where sockets dial.
+const PLACES: usize = Hook::ALL.len() + 1;
+
+/// A reason with its count at every place.
 #[derive(Clone, Debug)]
 pub struct CounterRow {
     kind: &'static str,
     reason: String,
     heading: bool,
-    /// By hook, in the order of [`Hook::ALL`].
-    hooks: [u64; Hook::ALL.len()],
+    /// By place, in the order of [`Place::all`].
+    counts: [u64; PLACES],
 }
 
 impl Row for CounterRow {
@@ -28,6 +31,7 @@ impl Row for CounterRow {
         Column::right("TO_POD", "to_pod"),
         Column::right("FROM_NET", "from_net"),
         Column::right("TO_NET", "to_net"),
+        Column::right("CONNECT", "connect"),
     ];
 
     fn cells(&self) -> Vec<Cell> {
@@ -35,7 +39,7 @@ impl Row for CounterRow {
             "drop" if !self.heading => Cell::Part(self.reason.clone()),
             _ => Cell::text(&self.reason),
         };
-        let counts = self.hooks.iter().map(|count| Cell::Number(*count));
+        let counts = self.counts.iter().map(|count| Cell::Number(*count));
         [reason, Cell::text(self.kind)].into_iter().chain(counts).collect()
     }
 
@@ -52,15 +56,16 @@ pub fn run(env: &mut Env<'_>) -> anyhow::Result<Outcome> {
 }
 
 fn rows(counters: &[CounterEntry]) -> Vec<CounterRow> {
-    let sum = |hook: Hook, wanted: &dyn Fn(Counted) -> bool| {
-        let cells = counters.iter().filter(|c| c.hook == hook && wanted(c.counted));
+    let places: Vec<Place> = Place::all().collect();
+    let sum = |place: usize, wanted: &dyn Fn(Counted) -> bool| {
+        let cells = counters.iter().filter(|c| c.place == places[place] && wanted(c.counted));
         cells.map(|counter| counter.value).sum()
     };
     let row = |kind, reason: String, heading, wanted: &dyn Fn(Counted) -> bool| CounterRow {
         kind,
         reason,
         heading,
-        hooks: std::array::from_fn(|index| sum(Hook::ALL[index], wanted)),
+        counts: std::array::from_fn(|index| sum(index, wanted)),
     };
     let one = |kind, counted: Counted| {
         row(kind, counted.to_string(), false, &move |other| other == counted)
@@ -79,10 +84,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_a_column_for_every_hook() {
+    fn there_is_a_column_for_every_place() {
         let titles: Vec<String> =
             CounterRow::COLUMNS[2..].iter().map(|column| column.key.to_owned()).collect();
-        let hooks: Vec<&str> = Hook::ALL.iter().map(|hook| hook.as_str()).collect();
-        assert_eq!(titles, hooks);
+        let places: Vec<&str> = Place::all().map(Place::as_str).collect();
+        assert_eq!(titles, places);
     }
 }

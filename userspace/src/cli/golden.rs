@@ -19,13 +19,13 @@ use crate::{
     datapath::{
         entry::{
             BackendEntry, Counted, CounterEntry, DeviceEntry, FlowEntry, FlowState, FrontendEntry,
-            MapFill,
+            MapFill, Place,
         },
         view::{Maps, OpenError, ReadError},
     },
     model::addr::{BackendAddr, FrontendAddr, FrontendKey, Protocol},
     node::IfIndex,
-    server::state::{Backend, Frontend, Interface, Names, Rejection, Status},
+    server::state::{Backend, Frontend, Interface, Names, Rejection, SocketLb, Status},
 };
 
 struct FakeMaps;
@@ -143,17 +143,20 @@ impl Maps for FakeMaps {
     }
 
     fn counters(&self) -> Result<Vec<CounterEntry>, ReadError> {
-        let value = |hook, counted| match (hook, counted) {
-            (Hook::FromPod, Counted::Event(Counter::Passed)) => 1_204_118,
-            (Hook::FromPod, Counted::Event(Counter::Forward)) => 402_001,
-            (Hook::ToPod, Counted::Event(Counter::Reply)) => 998_771,
-            (Hook::FromPod, Counted::Drop(DropReason::Refused)) => 11,
-            (Hook::ToPod, Counted::Drop(DropReason::Malformed)) => 1,
+        let (from_pod, to_pod) = (Place::Hook(Hook::FromPod), Place::Hook(Hook::ToPod));
+        let value = |place, counted| match (place, counted) {
+            (place, Counted::Event(Counter::Passed)) if place == from_pod => 1_204_118,
+            (place, Counted::Event(Counter::Forward)) if place == from_pod => 402_001,
+            (place, Counted::Event(Counter::Reply)) if place == to_pod => 998_771,
+            (place, Counted::Drop(DropReason::Refused)) if place == from_pod => 11,
+            (place, Counted::Drop(DropReason::Malformed)) if place == to_pod => 1,
+            (Place::Connect, Counted::Event(Counter::NewFlow)) => 5_120,
             _ => 0,
         };
         let cells =
-            Hook::ALL.iter().flat_map(|hook| Counted::all().map(|counted| (*hook, counted)));
-        let entry = |(hook, counted)| CounterEntry { hook, counted, value: value(hook, counted) };
+            Place::all().flat_map(|place| Counted::all().map(move |counted| (place, counted)));
+        let entry =
+            |(place, counted)| CounterEntry { place, counted, value: value(place, counted) };
         Ok(cells.map(entry).collect())
     }
 
@@ -219,6 +222,11 @@ impl Agent for FakeAgent {
                 interface("veth9", 9, None),
                 interface("vethc", 12, Some("qdisc tbf")),
             ],
+            socket_lb: SocketLb {
+                mode: "host".into(),
+                cgroup: Some("/sys/fs/cgroup".into()),
+                failed: None,
+            },
         })
     }
 

@@ -23,7 +23,7 @@ use crate::{
         view::Maps,
     },
     model::time,
-    server::state::{Interface, Status},
+    server::state::{Interface, SocketLb, Status},
 };
 
 /// Pause between questions to the agent.
@@ -50,6 +50,7 @@ pub struct Report {
     kernel: String,
     abi: u32,
     programs: Option<ProgramsPart>,
+    sockets: Option<SocketLb>,
     services: Option<ServicesPart>,
     rejected: Option<Vec<Rejected>>,
     flows: Option<FlowsPart>,
@@ -162,6 +163,7 @@ fn report(
         kernel,
         abi: ABI_VERSION,
         programs: None,
+        sockets: None,
         services: None,
         rejected: None,
         flows: None,
@@ -208,6 +210,7 @@ fn take_in(report: &mut Report, status: Status) {
             report.problems.push(format!("{} has no programs: {failed}", interface.name));
         }
     }
+    report.sockets = Some(status.socket_lb);
     if let Some(programs) = &mut report.programs {
         programs.interfaces = Some(status.interfaces);
     }
@@ -313,6 +316,11 @@ fn lines(report: &Report) -> Vec<(String, String, String)> {
             programs.map(programs_detail).unwrap_or_default(),
         ),
         line(
+            "SOCKETS",
+            report.sockets.as_ref().map(|part| part.mode.clone()),
+            report.sockets.as_ref().map(sockets_detail).unwrap_or_default(),
+        ),
+        line(
             "SERVICES",
             services.map(|part| of(part.programmed, part.known)),
             services.map(services_detail).unwrap_or_default(),
@@ -348,6 +356,14 @@ fn programs_detail(part: &ProgramsPart) -> String {
         detail += &format!(" ({}{more})", slow[..slow.len().min(SHOWN)].join(", "));
     }
     detail
+}
+
+fn sockets_detail(part: &SocketLb) -> String {
+    match (&part.cgroup, &part.failed) {
+        (Some(cgroup), _) => format!("translated at connect time below {cgroup}"),
+        (None, None) => "none is translated, their packets are".into(),
+        (None, Some(failed)) => format!("none is translated, their packets are: {failed}"),
+    }
 }
 
 fn services_detail(part: &ServicesPart) -> String {

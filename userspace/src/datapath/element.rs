@@ -40,6 +40,11 @@ impl<'a, K: Plain, V: Plain + Default> Elements<'a, K, V> {
         Self { fd, types: std::marker::PhantomData }
     }
 
+    /// Removes an element; one that is gone already is as good.
+    pub(super) fn delete(&mut self, key: &K) -> io::Result<()> {
+        self.call(BPF_MAP_DELETE_ELEM, key, None, 0).map(drop)
+    }
+
     /// `false` if there is no such key.
     fn call(
         &self,

@@ -8,7 +8,7 @@ use std::{
 
 use pintle_abi::{
     addr::{Tuple, V4, V6, proto},
-    counter::{Counter, Hook},
+    counter::{CONNECT, CONNECT_ROW, Counter, Hook},
     device::{Device, device_flags},
     drop_reason::DropReason,
     flow::{Flow, TcpState, flow_flags, seen},
@@ -209,11 +209,43 @@ impl fmt::Display for Counted {
     }
 }
 
-/// A count of one hook, summed over all CPUs.
+/// Where something is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At a hook that packets pass.
+    Hook(Hook),
+    /// Where a socket dials.
+    Connect,
+}
+
+impl Place {
+    /// Every place, in the order of their rows.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Hook::ALL.iter().copied().map(Self::Hook).chain([Self::Connect])
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hook(hook) => hook.as_str(),
+            Self::Connect => CONNECT,
+        }
+    }
+
+    /// Its row in `COUNTERS`.
+    pub fn row(self) -> u32 {
+        match self {
+            Self::Hook(hook) => hook as u32,
+            Self::Connect => CONNECT_ROW,
+        }
+    }
+}
+
+/// A count of one place, summed over all CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CounterEntry {
     /// Where it was counted.
-    pub hook: Hook,
+    pub place: Place,
     /// What.
     pub counted: Counted,
     /// How many.

@@ -3,6 +3,7 @@
 
 pub mod attach;
 pub mod batch;
+pub mod cgroup;
 pub mod cleanup;
 pub mod clsact;
 mod detach;
@@ -12,9 +13,15 @@ pub mod entry;
 mod expiry;
 pub mod foreign;
 pub mod kernel_flows;
+mod link;
+mod node_tables;
 pub mod object;
+mod persist;
 pub mod pins;
 mod range;
+pub mod socket;
+mod socket_diag;
+pub mod stale_sockets;
 pub mod sweep;
 pub mod tables;
 pub mod view;

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
 };
 
@@ -17,15 +17,15 @@ use pintle_abi::{
     map::{self, MapSpec},
     plain::Plain,
     service::{Backend, Frontend, FrontendKey as AbiKey, backend_state, scope},
-    settings::{Settings, detect},
+    settings::Settings,
     source_range::{Prefix, SourceRange},
 };
 
 use super::{
     batch,
-    devices::DeviceRecord,
     entry::{AbiAddr, socket_protocol},
     object::LoadError,
+    persist::{persist, removed},
     range,
 };
 use crate::{
@@ -37,10 +37,6 @@ use crate::{
         BackendRecord, Family, FrontendRecord, Realized, Redirect, Tables, WriteError,
     },
 };
-
-/// How often a write is tried that the kernel refuses for want of memory just now, or because
-/// another CPU holds a lock.
-const ATTEMPTS: u32 = 8;
 
 /// The maps of one family.
 struct FamilyMaps<A>
@@ -83,8 +79,8 @@ const V6_NAMES: Names = Names {
 };
 
 /// A typed map, with what its wrapper hides.
-struct Taken<M> {
-    map: M,
+pub(super) struct Taken<M> {
+    pub(super) map: M,
     /// For reading in batches.
     fd: OwnedFd,
     capacity: u32,
@@ -94,8 +90,8 @@ struct Taken<M> {
 pub struct KernelTables {
     v4: FamilyMaps<V4>,
     v6: FamilyMaps<V6>,
-    devices: Taken<HashMap<MapData, u32, Device>>,
-    settings: Taken<Array<MapData, Settings>>,
+    pub(super) devices: Taken<HashMap<MapData, u32, Device>>,
+    pub(super) settings: Taken<Array<MapData, Settings>>,
 }
 
 impl KernelTables {
@@ -115,72 +111,6 @@ impl KernelTables {
         self.v4.read(Family::V4, &mut realized)?;
         self.v6.read(Family::V6, &mut realized)?;
         Ok(realized)
-    }
-
-    /// The settings of the node, zero where nobody has written them.
-    pub fn settings(&self) -> Result<Settings, WriteError> {
-        self.settings.map.get(&0, 0).map_err(|error| refused(&map::SETTINGS, error))
-    }
-
-    /// Writes the settings of the node.
-    pub fn put_settings(&mut self, settings: Settings) -> Result<(), WriteError> {
-        self.settings.map.set(0, settings, 0).map_err(|error| refused(&map::SETTINGS, error))
-    }
-
-    /// Says whether packets may be redirected at all; effective on the next packet.
-    pub fn put_fast_path(&mut self, on: bool) -> Result<(), WriteError> {
-        let settings = Settings { fast_path: u32::from(on), ..self.settings()? };
-        self.put_settings(settings)
-    }
-
-    /// Says which addresses stand for masqueraded clients where the way out has none of its own.
-    pub fn put_node_addresses(
-        &mut self,
-        v4: Option<Ipv4Addr>,
-        v6: Option<Ipv6Addr>,
-    ) -> Result<(), WriteError> {
-        let node_v4 = v4.map(V4::from).unwrap_or_default();
-        let node_v6 = v6.map(V6::from).unwrap_or_default();
-        let settings = self.settings()?;
-        if (settings.node_v4, settings.node_v6) == (node_v4, node_v6) {
-            return Ok(());
-        }
-        self.put_settings(Settings { node_v4, node_v6, ..settings })
-    }
-
-    /// Says whether connections of kube-proxy's are being taken over; effective on the next packet.
-    pub fn put_take_over(&mut self, on: bool) -> Result<(), WriteError> {
-        let settings = Settings { take_over: u32::from(on), ..self.settings()? };
-        self.put_settings(settings)
-    }
-
-    /// Says which addresses are local pods', IPv4 and IPv6; `None` if interfaces tell.
-    pub fn put_pod_ranges(&mut self, ranges: Option<[Option<Cidr>; 2]>) -> Result<(), WriteError> {
-        let [v4, v6] = ranges.unwrap_or_default();
-        let settings = self.settings()?;
-        let wanted = Settings {
-            detect: if ranges.is_some() { detect::ADDRESS } else { detect::INTERFACE },
-            pods_v4: v4.and_then(range::prefix).unwrap_or_default(),
-            pods_v6: v6.and_then(range::prefix).unwrap_or_default(),
-            ..settings
-        };
-        if wanted == settings { Ok(()) } else { self.put_settings(wanted) }
-    }
-
-    /// Tells the programs of an interface.
-    pub fn put_device(&mut self, ifindex: u32, record: &DeviceRecord) -> Result<(), WriteError> {
-        let device = Device::from(record);
-        persist(&map::DEVICES, || self.devices.map.insert(ifindex, device, 0))
-    }
-
-    /// Forgets an interface.
-    pub fn remove_device(&mut self, ifindex: u32) -> Result<(), WriteError> {
-        removed(&map::DEVICES, self.devices.map.remove(&ifindex))
-    }
-
-    /// Interfaces that the programs know.
-    pub fn device_indices(&self) -> Vec<u32> {
-        self.devices.map.keys().filter_map(Result::ok).collect()
     }
 }
 
@@ -457,48 +387,4 @@ fn take<M: TryFrom<Map, Error = MapError>>(
     let capacity = data.info().map_err(failed)?.max_entries();
     let fd = data.fd().as_fd().try_clone_to_owned().map_err(|error| failed(error.into()))?;
     Ok(Taken { map: M::try_from(map).map_err(failed)?, fd, capacity })
-}
-
-/// Writes, and again if the kernel says that it cannot just now.
-fn persist(
-    spec: &MapSpec,
-    mut write: impl FnMut() -> Result<(), MapError>,
-) -> Result<(), WriteError> {
-    let mut attempt = 1;
-    loop {
-        match write() {
-            Ok(()) => return Ok(()),
-            Err(error) if attempt < ATTEMPTS && is_transient(&error) => attempt += 1,
-            Err(error) => return Err(refused(spec, error)),
-        }
-    }
-}
-
-/// What was not there is removed.
-fn removed(spec: &MapSpec, result: Result<(), MapError>) -> Result<(), WriteError> {
-    match result {
-        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-        Err(error) if is_missing(&error) => Ok(()),
-        Err(error) => Err(refused(spec, error)),
-    }
-}
-
-fn errno(error: &MapError) -> Option<i32> {
-    match error {
-        MapError::SyscallError(error) => error.io_error.raw_os_error(),
-        MapError::IoError(error) => error.raw_os_error(),
-        _ => None,
-    }
-}
-
-fn is_transient(error: &MapError) -> bool {
-    matches!(errno(error), Some(libc::EBUSY | libc::ENOMEM | libc::EAGAIN | libc::EINTR))
-}
-
-fn is_missing(error: &MapError) -> bool {
-    errno(error) == Some(libc::ENOENT)
-}
-
-fn refused(spec: &MapSpec, error: MapError) -> WriteError {
-    WriteError { map: spec.name, source: Box::new(error) }
 }

@@ -16,13 +16,14 @@ use pintle_abi::{
     ABI_VERSION,
     addr::{Tuple, V4, V6},
     affinity::{Affinity, AffinityKey},
-    counter::{Hook, counter_index, drop_index},
+    counter::{Hook, counter_in, drop_in},
     device::Device,
     flow::Flow,
     fragment::{Fragment, FragmentKey},
     map::{self, MapSpec},
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
+    socket::{Connection, Datagram, DatagramKey, UdpSocket},
     source_range::{Prefix, SourceRange},
 };
 use thiserror::Error as ThisError;
@@ -31,7 +32,7 @@ use super::{
     batch, clsact,
     entry::{
         self, AbiAddr, BackendEntry, Counted, CounterEntry, DeviceEntry, FlowEntry, FrontendEntry,
-        MapFill,
+        MapFill, Place,
     },
     pins::Pins,
 };
@@ -266,6 +267,12 @@ impl View {
             self.entries::<AffinityKey<V6>, Affinity>(spec)
         } else if is(&[m::SOURCE_RANGES_V4, m::SOURCE_RANGES_V6]) {
             Ok(Some(self.source_ranges(spec)?))
+        } else if is(&[m::UDP_SOCKETS]) {
+            self.entries::<u64, UdpSocket>(spec)
+        } else if is(&[m::DATAGRAMS_V4]) {
+            self.entries::<DatagramKey<V4>, Datagram<V4>>(spec)
+        } else if is(&[m::DATAGRAMS_V6]) {
+            self.entries::<DatagramKey<V6>, Datagram<V6>>(spec)
         } else if is(&[m::DEVICES]) {
             self.entries::<u32, Device>(spec)
         } else {
@@ -315,15 +322,15 @@ impl Maps for View {
         let data = MapData::from_pin(self.pins.map(&map::COUNTERS)).map_err(failed)?;
         let array: PerCpuArray<_, u64> = Map::PerCpuArray(data).try_into().map_err(failed)?;
         let mut found = Vec::new();
-        for hook in Hook::ALL {
+        for place in Place::all() {
             for counted in Counted::all() {
                 let index = match counted {
-                    Counted::Event(counter) => counter_index(*hook, counter),
-                    Counted::Drop(reason) => drop_index(*hook, reason),
+                    Counted::Event(counter) => counter_in(place.row(), counter),
+                    Counted::Drop(reason) => drop_in(place.row(), reason),
                 };
                 let values = array.get(&index, 0).map_err(failed)?;
                 let value = values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value));
-                found.push(CounterEntry { hook: *hook, counted, value });
+                found.push(CounterEntry { place, counted, value });
             }
         }
         Ok(found)
@@ -338,7 +345,8 @@ impl Maps for View {
                 bytes: memory(&map.data),
             })
         };
-        self.maps.iter().map(fill).collect()
+        // Socket storage is as large as there are sockets.
+        self.maps.iter().filter(|map| map.capacity > 0).map(fill).collect()
     }
 
     fn links(&self) -> Result<Vec<(IfIndex, Hook)>, ReadError> {
@@ -395,6 +403,10 @@ fn shape(name: &str) -> Option<(MapType, u32, u32)> {
             // The length of the prefix stands before the rest of the key.
             "SOURCE_RANGES" => (MapType::LpmTrie, 4 + size_of::<SourceRange<A>>(), 4),
             "CLUSTER_RANGES" => (MapType::Array, 4, size_of::<Prefix<A>>()),
+            "SOCKETS" => (MapType::SkStorage, 4, size_of::<Connection<A>>()),
+            "DATAGRAMS" => {
+                (MapType::LruHash, size_of::<DatagramKey<A>>(), size_of::<Datagram<A>>())
+            }
             "FRAGMENTS" => (MapType::LruHash, size_of::<FragmentKey<A>>(), size_of::<Fragment>()),
             _ => return None,
         })
@@ -403,6 +415,7 @@ fn shape(name: &str) -> Option<(MapType, u32, u32)> {
         (Some(stem), _) => family::<V4>(stem)?,
         (_, Some(stem)) => family::<V6>(stem)?,
         _ => match name {
+            "UDP_SOCKETS" => (MapType::Hash, 8, size_of::<UdpSocket>()),
             "DEVICES" => (MapType::Hash, 4, size_of::<Device>()),
             "COUNTERS" => (MapType::PerCpuArray, 4, 8),
             "SETTINGS" => (MapType::Array, 4, size_of::<Settings>()),

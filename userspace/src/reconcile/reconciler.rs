@@ -108,6 +108,8 @@ pub struct Reconciler<T> {
     pub(super) marks: Marks,
     pub(super) frontends: HashMap<FrontendKey, Held>,
     retired: VecDeque<Retired>,
+    /// Backends that were given up, each counted again when its id is free.
+    gone: u64,
     /// Changes that could not be made, to be tried again.
     failed: BTreeMap<FrontendKey, (Option<DesiredFrontend>, ReconcileError)>,
     /// Why something that is due could not be written.
@@ -134,6 +136,7 @@ impl<T: Tables> Reconciler<T> {
             marks: Marks::default(),
             frontends: HashMap::new(),
             retired: VecDeque::new(),
+            gone: 0,
             failed: BTreeMap::new(),
             due: None,
             is_unswept: false,
@@ -232,6 +235,7 @@ impl<T: Tables> Reconciler<T> {
             let Some(retired) = self.retired.pop_front() else { break };
             let state = &mut self.families[retired.family as usize];
             state.slots.give_back(retired.slots);
+            self.gone += retired.ids.len() as u64;
             retired.ids.into_iter().for_each(|id| state.backends.free(id));
             let (service, ranges) = retired.ranges;
             state.sources.release(service, &ranges);
@@ -252,6 +256,11 @@ impl<T: Tables> Reconciler<T> {
     /// Numbers and names of service ports.
     pub fn service_names(&self) -> &Services {
         &self.services
+    }
+
+    /// Rises whenever a backend is given up, and again when nothing can lead to it any more.
+    pub fn gone_backends(&self) -> u64 {
+        self.gone
     }
 
     /// Number of frontends in the maps.
@@ -290,6 +299,7 @@ impl<T: Tables> Reconciler<T> {
         ids: Vec<u32>,
         now: Instant,
     ) {
+        self.gone += ids.len() as u64;
         if !slots.is_empty() || !ids.is_empty() {
             let ranges = Default::default();
             self.retired.push_back(Retired { since: now, family, slots, ids, ranges });

@@ -49,7 +49,7 @@ fn encode_counters(
             if matches!(entry.counted, Counted::Drop(_)) == drops {
                 let label = if drops { "reason" } else { "event" };
                 let labels =
-                    [("hook", entry.hook.as_str().to_owned()), (label, entry.counted.to_string())];
+                    [("hook", entry.place.as_str().to_owned()), (label, entry.counted.to_string())];
                 ConstCounter::new(entry.value).encode(metric.encode_family(&labels)?)?;
             }
         }

@@ -53,6 +53,19 @@ pub struct Status {
     pub rejections: Vec<Rejection>,
     /// Interfaces with programs, sorted by name.
     pub interfaces: Vec<Interface>,
+    /// Sockets that are translated when they dial.
+    pub socket_lb: SocketLb,
+}
+
+/// Sockets that are translated when they dial.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketLb {
+    /// Whose sockets: `off`, `host` or `all`.
+    pub mode: String,
+    /// The cgroup whose processes they are; `None` if no socket is translated.
+    pub cgroup: Option<String>,
+    /// Why no socket is translated although some should be.
+    pub failed: Option<String>,
 }
 
 /// An object that cannot be used, or only in part.
