@@ -15,6 +15,7 @@ pub mod kernel_flows;
 pub mod object;
 pub mod pins;
 mod range;
+mod settings;
 pub mod sweep;
 pub mod tables;
 pub mod view;
