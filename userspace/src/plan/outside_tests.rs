@@ -124,8 +124,10 @@ fn a_health_check_counts_addresses_of_ready_endpoints_here() {
     let mut leaving = endpoint("10.1.0.3");
     leaving.conditions = Conditions { ready: false, serving: true, terminating: true };
     let away = Endpoint { node: Some("there".into()), ..endpoint("10.1.0.4") };
-    let mut planner = synced();
+    let mut planner = new_planner();
     planner.apply([put_service(checked(31000))]);
+    assert!(planner.health_checks().is_empty(), "its endpoints are not known yet");
+    planner.apply([Event::Synced]);
     let counts = |planner: &Planner| {
         let checks = planner.health_checks().iter();
         checks.map(|(name, check)| format!("{name} {check:?}")).collect::<Vec<_>>()
@@ -158,4 +160,26 @@ fn a_balancer_s_ranges_follow_the_node_s_address() {
     let ranges = changes.frontends.values().flatten().filter_map(|f| f.source_ranges.clone());
     let ranges: Vec<_> = ranges.flat_map(|ranges| ranges.to_vec()).collect();
     assert_eq!(ranges, [cidr("172.16.0.0/12"), cidr("203.0.113.1/32")]);
+}
+
+#[test]
+fn affinity_is_one_for_all_addresses_of_a_service_port_and_none_for_two_ports() {
+    let mut web = service("web", "10.96.0.1");
+    web.affinity = Some(Duration::from_secs(10_800));
+    web.external_ips = ["192.0.2.1".parse().unwrap()].into();
+    web.load_balancer_ips = ["203.0.113.1".parse().unwrap()].into();
+    web.external_traffic_policy = TrafficPolicy::Local;
+    let with_node_port =
+        |name, number, node_port| ServicePort { node_port: Some(node_port), ..port(name, number) };
+    web.ports = [with_node_port("http", 80, 30080), with_node_port("https", 443, 30443)].into();
+    let mut planner = synced();
+    let changes = planner.apply([put_service(web)]);
+    let mut by_port: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+    for frontend in changes.frontends.values().flatten() {
+        assert_eq!(frontend.affinity, Some(Duration::from_secs(10_800)));
+        *by_port.entry(frontend.service.clone()).or_default() += 1;
+    }
+    // The cluster address, and three others for pods and for clients outside.
+    let expected = [("shop/web:http".into(), 7), ("shop/web:https".into(), 7)];
+    assert_eq!(by_port, expected.into());
 }

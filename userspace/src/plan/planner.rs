@@ -94,16 +94,20 @@ impl Planner {
         for event in events {
             self.take(event, &mut stale);
         }
-        self.look_at_health(&stale.health_checks);
         match (was_synced, self.is_synced) {
             (_, false) => Changes::default(),
             (false, true) => {
+                let services = self.known.iter().map(|(service, _)| service.name.clone());
+                self.look_at_health(&services.collect());
                 let all = self.desired();
                 let external = all.frontends.keys().filter(|key| key.scope == Scope::External);
                 self.split.extend(external.map(|key| key.addr));
                 all
             }
-            (true, true) => self.changes(&stale),
+            (true, true) => {
+                self.look_at_health(&stale.health_checks);
+                self.changes(&stale)
+            }
         }
     }
 
@@ -147,7 +151,8 @@ impl Planner {
         &self.node_ips
     }
 
-    /// Where load balancers ask for which service, and what they are told.
+    /// Where load balancers ask for which service, and what they are told; empty until everything
+    /// that existed at the start is known.
     pub fn health_checks(&self) -> &BTreeMap<ServiceName, HealthCheck> {
         &self.health_checks
     }

@@ -50,6 +50,35 @@ fn a_frontend_waits_for_the_one_that_it_tells_of() {
     world.assert_empty();
 }
 
+/// Generation of backend `index`.
+fn generation(world: &mut World, index: u8) -> u32 {
+    let addr = backend(&frontend(0), index).addr;
+    let found = world.tables().backends.values().find(|backend| backend.addr == Some(addr));
+    found.map(|backend| backend.generation).unwrap()
+}
+
+/// UDP goes elsewhere at its next packet when the generation moves.
+#[test]
+fn the_generation_of_a_backend_moves_at_once_when_it_serves_nobody_and_not_before() {
+    let key = frontend(0);
+    let serves_on: [(&str, Option<DesiredFrontend>); 1] =
+        [("it drains", Some(desired(&key, &[1], &[2])))];
+    let serves_nobody: [(&str, Option<DesiredFrontend>); 3] = [
+        ("it is gone", Some(desired(&key, &[1], &[]))),
+        ("no endpoints are left", Some(desired(&key, &[], &[]))),
+        ("the service is deleted", None),
+    ];
+    for (changes, moves) in [(&serves_on[..], false), (&serves_nobody[..], true)] {
+        for (what, wanted) in changes {
+            let mut world = world();
+            world.put(0, &[1, 2]);
+            let before = generation(&mut world, 2);
+            world.set(key, wanted.clone());
+            assert_eq!(generation(&mut world, 2) != before, moves, "{what}");
+        }
+    }
+}
+
 #[test]
 fn a_change_of_flags_is_one_write() {
     let mut world = world();
