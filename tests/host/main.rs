@@ -5,6 +5,7 @@ mod full;
 mod held;
 mod offload;
 mod socket;
+mod uplink;
 
 use pintle_tests::host_world::{HostWorld, Offload};
 

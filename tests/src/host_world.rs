@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The host build of the programs as a [`World`]: plain functions, plain memory, a clock to turn.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use pintle_abi::{
     addr::{Tuple, V4, V6, proto},
@@ -119,9 +119,8 @@ impl World for HostWorld {
         }
     }
 
-    fn remove_frontend(&mut self, addr: SocketAddr, proto: u8) {
-        let spec = FrontendSpec::new(addr, proto, (0, 0));
-        match addr.ip() {
+    fn remove_frontend(&mut self, spec: &FrontendSpec) {
+        match spec.addr.ip() {
             IpAddr::V4(ip) => maps::FRONTENDS_V4.remove(&spec.key(V4::from(ip))),
             IpAddr::V6(ip) => maps::FRONTENDS_V6.remove(&spec.key(V6::from(ip))),
         }
@@ -152,15 +151,33 @@ impl World for HostWorld {
         inserted.unwrap_or_else(|error| panic!("{error:?}"));
     }
 
-    fn put_cluster_range(&mut self, range: Range) {
+    fn remove_source_range(&mut self, service: u32, range: Range) {
+        match range.ip {
+            IpAddr::V4(ip) => {
+                let (bits, key) = Range::key(service, V4::from(ip), range.bits);
+                maps::SOURCE_RANGES_V4.remove(bits, key);
+            }
+            IpAddr::V6(ip) => {
+                let (bits, key) = Range::key(service, V6::from(ip), range.bits);
+                maps::SOURCE_RANGES_V6.remove(bits, key);
+            }
+        }
+    }
+
+    fn service_entries(&self) -> usize {
+        let frontends = maps::FRONTENDS_V4.len() + maps::FRONTENDS_V6.len();
+        frontends + maps::SOURCE_RANGES_V4.len() + maps::SOURCE_RANGES_V6.len()
+    }
+
+    fn put_cluster_range(&mut self, index: u32, range: Range) {
         match (range.ip, range.mask()) {
             (IpAddr::V4(addr), IpAddr::V4(mask)) => {
                 let prefix = Prefix { addr: V4::from(addr), mask: V4::from(mask) };
-                write(maps::CLUSTER_RANGES_V4.get(0), prefix);
+                write(maps::CLUSTER_RANGES_V4.get(index), prefix);
             }
             (IpAddr::V6(addr), IpAddr::V6(mask)) => {
                 let prefix = Prefix { addr: V6::from(addr), mask: V6::from(mask) };
-                write(maps::CLUSTER_RANGES_V6.get(0), prefix);
+                write(maps::CLUSTER_RANGES_V6.get(index), prefix);
             }
             _ => unreachable!("a mask has the family of its address"),
         }

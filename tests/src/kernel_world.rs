@@ -2,18 +2,15 @@
 //! The loaded programs as a [`World`]: packets go through `BPF_PROG_TEST_RUN`.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, Pod,
-    maps::{
-        Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuValues, lpm_trie::Key as TrieKey,
-    },
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key as TrieKey},
     programs::{TestRun as _, TestRunOptions},
-    util::nr_cpus,
 };
 use pintle::datapath::object;
 use pintle_abi::{
@@ -34,6 +31,7 @@ use crate::world::{
 };
 
 mod flows;
+mod tables;
 
 use flows::{FLOW_MAPS, flow_map};
 
@@ -158,21 +156,21 @@ impl World for KernelWorld {
         self.put_settings(&settings());
         self.put_device(&device());
         self.forget_flows(Forget::Everything);
-        clear::<FrontendKey<V4>, Frontend>(self.hash("FRONTENDS_V4"));
-        clear::<FrontendKey<V6>, Frontend>(self.hash("FRONTENDS_V6"));
-        clear::<AffinityKey<V4>, Affinity>(self.hash("AFFINITY_V4"));
-        clear::<AffinityKey<V6>, Affinity>(self.hash("AFFINITY_V6"));
-        clear::<FragmentKey<V4>, Fragment>(self.hash("FRAGMENTS_V4"));
-        clear::<FragmentKey<V6>, Fragment>(self.hash("FRAGMENTS_V6"));
-        clear_trie::<SourceRange<V4>>(self.trie("SOURCE_RANGES_V4"));
-        clear_trie::<SourceRange<V6>>(self.trie("SOURCE_RANGES_V6"));
-        zero::<Prefix<V4>>(self.array("CLUSTER_RANGES_V4"));
-        zero::<Prefix<V6>>(self.array("CLUSTER_RANGES_V6"));
-        zero::<Held<V4>>(self.array("HELD_V4"));
-        zero::<Held<V6>>(self.array("HELD_V6"));
-        zero::<u64>(self.array("OVERFLOW_SEEN"));
-        zero_per_cpu::<u64>(self.per_cpu("COUNTERS"));
-        zero_per_cpu::<[u64; 2]>(self.per_cpu("REFUSALS"));
+        tables::clear::<FrontendKey<V4>, Frontend>(self.hash("FRONTENDS_V4"));
+        tables::clear::<FrontendKey<V6>, Frontend>(self.hash("FRONTENDS_V6"));
+        tables::clear::<AffinityKey<V4>, Affinity>(self.hash("AFFINITY_V4"));
+        tables::clear::<AffinityKey<V6>, Affinity>(self.hash("AFFINITY_V6"));
+        tables::clear::<FragmentKey<V4>, Fragment>(self.hash("FRAGMENTS_V4"));
+        tables::clear::<FragmentKey<V6>, Fragment>(self.hash("FRAGMENTS_V6"));
+        tables::clear_trie::<SourceRange<V4>>(self.trie("SOURCE_RANGES_V4"));
+        tables::clear_trie::<SourceRange<V6>>(self.trie("SOURCE_RANGES_V6"));
+        tables::zero::<Prefix<V4>>(self.array("CLUSTER_RANGES_V4"));
+        tables::zero::<Prefix<V6>>(self.array("CLUSTER_RANGES_V6"));
+        tables::zero::<Held<V4>>(self.array("HELD_V4"));
+        tables::zero::<Held<V6>>(self.array("HELD_V6"));
+        tables::zero::<u64>(self.array("OVERFLOW_SEEN"));
+        tables::zero_per_cpu::<u64>(self.per_cpu("COUNTERS"));
+        tables::zero_per_cpu::<[u64; 2]>(self.per_cpu("REFUSALS"));
     }
 
     fn put_settings(&mut self, settings: &Settings) {
@@ -198,9 +196,8 @@ impl World for KernelWorld {
         written.unwrap_or_else(|error| panic!("write frontend {}: {error}", spec.addr));
     }
 
-    fn remove_frontend(&mut self, addr: SocketAddr, proto: u8) {
-        let spec = FrontendSpec::new(addr, proto, (0, 0));
-        let removed = match addr.ip() {
+    fn remove_frontend(&mut self, spec: &FrontendSpec) {
+        let removed = match spec.addr.ip() {
             IpAddr::V4(ip) => {
                 self.hash::<_, Frontend>("FRONTENDS_V4").remove(&spec.key(V4::from(ip)))
             }
@@ -208,7 +205,7 @@ impl World for KernelWorld {
                 self.hash::<_, Frontend>("FRONTENDS_V6").remove(&spec.key(V6::from(ip)))
             }
         };
-        removed.unwrap_or_else(|error| panic!("remove frontend {addr}: {error}"));
+        removed.unwrap_or_else(|error| panic!("remove frontend {}: {error}", spec.addr));
     }
 
     fn put_slot(&mut self, v6: bool, slot: u32, backend: u32) {
@@ -239,15 +236,37 @@ impl World for KernelWorld {
         written.unwrap_or_else(|error| panic!("write {range:?}: {error}"));
     }
 
-    fn put_cluster_range(&mut self, range: Range) {
+    fn remove_source_range(&mut self, service: u32, range: Range) {
+        let removed = match range.ip {
+            IpAddr::V4(ip) => {
+                let (bits, key) = Range::key(service, V4::from(ip), range.bits);
+                self.trie("SOURCE_RANGES_V4").remove(&TrieKey::new(bits, key))
+            }
+            IpAddr::V6(ip) => {
+                let (bits, key) = Range::key(service, V6::from(ip), range.bits);
+                self.trie("SOURCE_RANGES_V6").remove(&TrieKey::new(bits, key))
+            }
+        };
+        removed.unwrap_or_else(|error| panic!("remove {range:?}: {error}"));
+    }
+
+    fn service_entries(&self) -> usize {
+        let map = |name| self.ebpf.map(name).unwrap_or_else(|| panic!("no map {name}"));
+        tables::frontends::<V4>(map("FRONTENDS_V4"))
+            + tables::frontends::<V6>(map("FRONTENDS_V6"))
+            + tables::source_ranges::<V4>(map("SOURCE_RANGES_V4"))
+            + tables::source_ranges::<V6>(map("SOURCE_RANGES_V6"))
+    }
+
+    fn put_cluster_range(&mut self, index: u32, range: Range) {
         let written = match (range.ip, range.mask()) {
             (IpAddr::V4(addr), IpAddr::V4(mask)) => {
                 let prefix = Prefix { addr: V4::from(addr), mask: V4::from(mask) };
-                self.array("CLUSTER_RANGES_V4").set(0, prefix, 0)
+                self.array("CLUSTER_RANGES_V4").set(index, prefix, 0)
             }
             (IpAddr::V6(addr), IpAddr::V6(mask)) => {
                 let prefix = Prefix { addr: V6::from(addr), mask: V6::from(mask) };
-                self.array("CLUSTER_RANGES_V6").set(0, prefix, 0)
+                self.array("CLUSTER_RANGES_V6").set(index, prefix, 0)
             }
             _ => unreachable!("a mask has the family of its address"),
         };
@@ -322,34 +341,5 @@ impl World for KernelWorld {
     fn fill_flows(&mut self, v6: bool, protocol: u8) {
         let name = flow_map(v6, protocol, Table::Main);
         if v6 { flows::fill::<V6>(self.hash(name)) } else { flows::fill::<V4>(self.hash(name)) }
-    }
-}
-
-fn clear<K: Pod, V: Pod>(mut map: HashMap<&mut MapData, K, V>) {
-    let keys: Vec<K> = map.keys().filter_map(Result::ok).collect();
-    for key in keys {
-        map.remove(&key).unwrap_or_else(|error| panic!("empty a map: {error}"));
-    }
-}
-
-fn clear_trie<K: Pod>(mut map: LpmTrie<&mut MapData, K, u32>) {
-    let keys: Vec<_> = map.keys().filter_map(Result::ok).collect();
-    for key in keys {
-        map.remove(&key).unwrap_or_else(|error| panic!("empty a map: {error}"));
-    }
-}
-
-fn zero<V: Pod + Default>(mut map: Array<&mut MapData, V>) {
-    for index in 0..map.len() {
-        map.set(index, V::default(), 0).unwrap_or_else(|error| panic!("clear an array: {error}"));
-    }
-}
-
-fn zero_per_cpu<V: Pod + Default>(mut map: PerCpuArray<&mut MapData, V>) {
-    let cpus = nr_cpus().unwrap_or_else(|(_, error)| panic!("count the CPUs: {error}"));
-    for index in 0..map.len() {
-        let values = PerCpuValues::try_from(vec![V::default(); cpus])
-            .unwrap_or_else(|error| panic!("clear an array: {error}"));
-        map.set(index, values, 0).unwrap_or_else(|error| panic!("clear an array: {error}"));
     }
 }

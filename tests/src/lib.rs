@@ -18,6 +18,7 @@ pub mod load;
 pub mod manifest;
 pub mod netns;
 pub mod offload;
+pub mod planned;
 pub mod server;
 pub mod topology;
 pub mod variant;

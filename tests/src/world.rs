@@ -119,16 +119,20 @@ pub trait World {
     fn put_device(&mut self, device: &Device);
     /// Writes a frontend.
     fn put_frontend(&mut self, frontend: &FrontendSpec);
-    /// Removes a frontend for everybody.
-    fn remove_frontend(&mut self, addr: SocketAddr, proto: u8);
+    /// Removes a frontend.
+    fn remove_frontend(&mut self, frontend: &FrontendSpec);
     /// Writes a slot.
     fn put_slot(&mut self, v6: bool, slot: u32, backend: u32);
     /// Writes a backend.
     fn put_backend(&mut self, backend: BackendSpec);
     /// Lets clients in a range use a service port that has source ranges.
     fn put_source_range(&mut self, service: u32, range: Range);
-    /// Writes the one range of the cluster's service addresses of a family.
-    fn put_cluster_range(&mut self, range: Range);
+    /// Takes that back.
+    fn remove_source_range(&mut self, service: u32, range: Range);
+    /// Writes a range of the cluster's service addresses.
+    fn put_cluster_range(&mut self, index: u32, range: Range);
+    /// How many frontends and source ranges there are.
+    fn service_entries(&self) -> usize;
     /// Writes a connection that the kernel's own connection tracking translates.
     fn put_kernel_flow(&mut self, flow: &KernelFlow);
     /// Sends raw bytes from somewhere through a hook.

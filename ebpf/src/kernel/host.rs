@@ -175,6 +175,21 @@ impl<K: Copy, V: Copy> PrefixTrie<K, V> {
         self.0.insert(&(bits, key), &value, IfPresent::Replace)
     }
 
+    /// Removes a prefix of `bits`.
+    pub fn remove(&self, bits: u32, key: K) {
+        self.0.remove(&(bits, key));
+    }
+
+    /// Number of prefixes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no prefix.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether a prefix contains the whole key.
     pub fn contains(&self, key: K) -> bool {
         let wanted = bytes_of(&key);

@@ -6,7 +6,7 @@ use pintle_abi::{addr::proto, counter::Hook};
 use super::{Ip, PROTOCOLS, data, first};
 use crate::{
     frame::{flag, tcp},
-    world::{Forget, Table, Verdict, World},
+    world::{Forget, FrontendSpec, Table, Verdict, World},
 };
 
 /// S1.
@@ -50,7 +50,7 @@ pub fn reply_comes_from_the_service_after_its_removal(world: &mut dyn World, ip:
         world.service(service, proto, 1, &[backend]);
         let expected = first(proto, client, backend).ttl(63);
         world.from_pod(&first(proto, client, service), Verdict::Deliver, &expected);
-        world.remove_frontend(service, proto);
+        world.remove_frontend(&FrontendSpec::new(service, proto, (1, 1)));
         let expected = data(proto, service, client).ttl(63);
         world.from_pod(&data(proto, backend, client), Verdict::Deliver, &expected);
     }
@@ -131,7 +131,7 @@ pub fn services_share_a_backend(world: &mut dyn World, ip: Ip) {
     for service in [ip.service(80), ip.other_service(80)] {
         world.service(service, proto::TCP, 1, &[backend]);
     }
-    world.remove_frontend(ip.service(80), proto::TCP);
+    world.remove_frontend(&FrontendSpec::new(ip.service(80), proto::TCP, (1, 1)));
     let syn = first(proto::TCP, ip.client(40000), ip.other_service(80));
     let expected = first(proto::TCP, ip.client(40000), backend).ttl(63);
     world.from_pod(&syn, Verdict::Deliver, &expected);

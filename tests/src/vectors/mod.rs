@@ -27,6 +27,7 @@ pub mod hairpin;
 pub mod host;
 pub mod icmp_errors;
 pub mod masquerade;
+pub mod matrix;
 pub mod north_south;
 pub mod odd_packets;
 pub mod policy;
@@ -128,6 +129,12 @@ macro_rules! for_each_vector {
             pod_reaches_itself_at_external_addresses,
             everybody_is_masqueraded_if_asked_for,
             masqueraded_datagrams_leave_a_backend_that_is_gone
+        }
+        $run! { matrix:
+            cluster_address_follows_the_internal_policy,
+            other_addresses_with_policy_cluster_reach_everything,
+            other_addresses_with_policy_local_keep_the_client,
+            everything_is_masqueraded_if_asked_for, service_leaves_nothing_behind
         }
         $run! { north_south:
             pod_of_this_node_sees_the_client,
@@ -247,6 +254,17 @@ impl Ip {
             Self::V6 => IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
         };
         SocketAddr::new(ip, port)
+    }
+
+    /// A pod of another node.
+    pub fn remote_pod(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address([10, 244, 3, 3], [3, 3]), port)
+    }
+
+    /// The prefix of all pods' addresses, and its length.
+    pub fn pods(self) -> (IpAddr, u8) {
+        let ip = self.address([10, 244, 0, 0], [0, 0]);
+        (ip, if self.is_v6() { 30 } else { 16 })
     }
 
     /// Another node.

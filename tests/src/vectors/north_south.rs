@@ -171,7 +171,7 @@ pub fn services_share_a_remote_backend(world: &mut dyn World, ip: Ip) {
         let first_port = is_masqueraded(world, (Hook::FromNet, proto), (client, one), ends);
         let second_port = is_masqueraded(world, (Hook::FromNet, proto), (client, two), ends);
         assert_ne!(first_port, second_port);
-        world.remove_frontend(Kind::NodePort.frontend(ip), proto);
+        world.remove_frontend(&FrontendSpec::new(Kind::NodePort.frontend(ip), proto, (1, 1)));
         for (service, node) in [(one, first_port), (two, second_port)] {
             let answer = data(proto, service, client).ttl(63);
             world.takes(Hook::FromNet, &data(proto, backend, node), Exit::Routes, &answer);

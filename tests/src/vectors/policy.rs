@@ -246,7 +246,7 @@ pub fn unallocated_cluster_address_is_dropped(world: &mut dyn World, ip: Ip) {
             let unallocated = first(proto, client, ip.other_service(80));
             world.untouched(hook, &unallocated.bytes());
             let bits = if ip.is_v6() { 112 } else { 24 };
-            world.put_cluster_range(Range { ip: ip.service_range(), bits });
+            world.put_cluster_range(0, Range { ip: ip.service_range(), bits });
             world.takes(hook, &unallocated, Exit::Drop, &unallocated);
             assert_eq!(dial(world, ip, hook, Kind::ClusterIp, proto), Some(ip.backend(5, 8080)));
             world.untouched(hook, &first(proto, client, ip.backend(6, 80)).bytes());
@@ -257,7 +257,7 @@ pub fn unallocated_cluster_address_is_dropped(world: &mut dyn World, ip: Ip) {
     }
     // What is forwarded was let through where it came in.
     let bits = if ip.is_v6() { 112 } else { 24 };
-    world.put_cluster_range(Range { ip: ip.service_range(), bits });
+    world.put_cluster_range(0, Range { ip: ip.service_range(), bits });
     let forwarded = first(PROTOCOLS[0], ip.client(40000), ip.other_service(80));
     world.forwards(&forwarded, &forwarded);
     world.expect("to_net: 1 passed");

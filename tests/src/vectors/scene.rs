@@ -2,7 +2,7 @@
 //! What the vectors about clients outside the cluster and about the host share: a service that is
 //! exposed at every kind of address, and what a masqueraded packet looks like.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use pintle_abi::{
     counter::Hook,
@@ -47,7 +47,7 @@ impl Kind {
     pub fn frontend(self, ip: Ip) -> SocketAddr {
         let address = self.address(ip);
         match self {
-            Self::NodePort => SocketAddr::new(unspecified(ip), address.port()),
+            Self::NodePort => SocketAddr::new(unspecified(ip.is_v6()), address.port()),
             _ => address,
         }
     }
@@ -75,11 +75,9 @@ impl Kind {
     }
 }
 
-fn unspecified(ip: Ip) -> std::net::IpAddr {
-    match ip {
-        Ip::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        Ip::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
-    }
+/// The address that is none.
+pub fn unspecified(v6: bool) -> IpAddr {
+    if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
 /// Writes a pod of this node in the slot of its id, which the host's stack leads to.

@@ -69,6 +69,8 @@ pub enum Place {
     Local,
     /// On another.
     Remote,
+    /// The id is free.
+    Nowhere,
 }
 
 /// A backend to write.
@@ -78,7 +80,7 @@ pub struct BackendSpec {
     pub id: u32,
     /// Its address.
     pub addr: SocketAddr,
-    /// Generation; 0 writes a free id.
+    /// Generation.
     pub generation: u32,
     /// Host-side interface if it is local and may be reached by redirect.
     pub ifindex: u32,
@@ -88,17 +90,17 @@ pub struct BackendSpec {
 
 impl BackendSpec {
     pub(crate) fn value<A>(&self, addr: A) -> Backend<A> {
-        let state = match (self.generation, self.place) {
-            (0, _) => backend_state::FREE,
-            (_, Place::Remote) => backend_state::LIVE,
-            (_, Place::Local) => backend_state::LOCAL,
+        let state = match self.place {
+            Place::Local => backend_state::LOCAL,
+            Place::Remote => backend_state::LIVE,
+            Place::Nowhere => backend_state::FREE,
         };
         let Self { ifindex, generation, .. } = *self;
         Backend { addr, ifindex, generation, mtu: MTU, port: self.addr.port().to_be(), state }
     }
 }
 
-/// Addresses with a common prefix.
+/// Addresses with a common prefix; none if that has no bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Range {
     /// The first of them.
