@@ -8,8 +8,11 @@ use pintle_abi::{addr::proto, counter::Hook};
 use pintle_tests::{
     frame::{Frame, checksum},
     host_world::{HostWorld, Offload},
-    vectors::{Ip, PROTOCOLS, data},
-    world::{Forget, Verdict, World},
+    vectors::{
+        Ip, PROTOCOLS, data,
+        scene::{Kind, put_remote},
+    },
+    world::{Forget, MASQUERADE, Verdict, World},
 };
 
 /// The bytes of a frame with the sum of its pseudo-header in place of its checksum.
@@ -64,5 +67,24 @@ fn partial_checksums_stay_partial() {
             let expected = partial(&data(protocol, service, client));
             assert_eq!(world.send_bytes(Hook::ToPod, &reply), (Verdict::Pass, expected));
         }
+    }
+}
+
+#[test]
+fn partial_checksums_of_masqueraded_clients_stay_partial() {
+    for (ip, protocol) in [Ip::V4, Ip::V6].into_iter().flat_map(|ip| PROTOCOLS.map(|p| (ip, p))) {
+        let mut world = HostWorld::new(Offload::Partial);
+        let world: &mut dyn World = &mut world;
+        // A port of the node's own range is kept.
+        let (client, service) = (ip.outside(7, MASQUERADE.start), ip.node(30_080));
+        let (node, backend) = (ip.node(MASQUERADE.start), ip.backend(5, 8080));
+        put_remote(world, 1, backend);
+        Kind::NodePort.expose(world, ip, protocol, (1, 1));
+        let sent = partial(&data(protocol, client, service));
+        let expected = partial(&data(protocol, node, backend).ttl(63));
+        assert_eq!(world.send_bytes(Hook::FromNet, &sent), (Verdict::Deliver, expected));
+        let reply = partial(&data(protocol, backend, node));
+        let expected = partial(&data(protocol, service, client).ttl(63));
+        assert_eq!(world.send_bytes(Hook::FromNet, &reply), (Verdict::Deliver, expected));
     }
 }
