@@ -243,11 +243,12 @@ impl Agent {
         Ok(["from_pod", "to_pod"].iter().filter_map(|hook| row[hook].as_u64()).sum())
     }
 
-    /// A counter of sockets that dial.
-    pub fn connect_counter(&self, reason: &str) -> Result<u64> {
+    /// A counter, or a drop reason, at one place: a hook, or `connect` for sockets that dial.
+    pub fn counter_at(&self, place: &str, reason: &str) -> Result<u64> {
         let rows = self.json(&["counters"])?;
         let row = rows.as_array().into_iter().flatten().find(|row| row["reason"] == reason);
-        row.and_then(|row| row["connect"].as_u64()).with_context(|| format!("{reason}: {rows}"))
+        let value = row.and_then(|row| row[place].as_u64());
+        value.with_context(|| format!("{reason} at {place}: {rows}"))
     }
 
     /// The directory of its socket.
