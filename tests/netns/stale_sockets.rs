@@ -42,7 +42,7 @@ fn only_sockets_of_a_gone_backend_are_closed(scene: &mut SocketScene, ns: &NetNs
         cgroup.run(|| {
             ns.run(|| {
                 let connected: Vec<UdpSocket> = (0..SOCKETS).map(|_| connected(dns)).collect();
-                let pods: Vec<String> = connected.iter().map(|socket| pod_of(socket)).collect();
+                let pods: Vec<String> = connected.iter().map(pod_of).collect();
                 let count = |name: &str| pods.iter().filter(|pod| *pod == name).count();
                 assert!(count("web-1") > 0 && count("web-2") > 0, "{pods:?}");
                 let unconnected: Vec<UdpSocket> =
@@ -58,7 +58,7 @@ fn only_sockets_of_a_gone_backend_are_closed(scene: &mut SocketScene, ns: &NetNs
                 draining[0] = Endpoint::with(&scene.backends[0].pod, serving);
                 scene.set_endpoints(&draining);
                 std::thread::sleep(Duration::from_millis(300));
-                let still: Vec<String> = connected.iter().map(|socket| pod_of(socket)).collect();
+                let still: Vec<String> = connected.iter().map(pod_of).collect();
                 assert_eq!(still, pods, "all go on while their backend answers");
 
                 let left = endpoints(&scene.backends[1..]);
@@ -103,7 +103,7 @@ fn what_was_missed_while_no_agent_ran_is_made_up_for() {
     let SocketScene { scene, cgroup } = &mut scene;
     let sockets: Vec<UdpSocket> =
         cgroup.run(|| node.run(|| (0..SOCKETS).map(|_| connected(dns)).collect()));
-    let pods: Vec<String> = sockets.iter().map(|socket| pod_of(socket)).collect();
+    let pods: Vec<String> = sockets.iter().map(pod_of).collect();
     scene.agent.kill().expect("kill");
     let left = endpoints(&scene.backends[1..]);
     scene.agent.manifests.endpoints(&scene.web, &left).expect("write the slices");
