@@ -8,6 +8,7 @@ use aya::Pod;
 use aya::maps::{HashMap, Map, MapData};
 use pintle::datapath::pins::Pins;
 use pintle_abi::addr::{V4, V6, proto};
+use pintle_abi::counter::{CONNECT, Hook};
 use pintle_abi::map::{self, MapSpec};
 use pintle_abi::service::{Frontend, FrontendKey, frontend_flags, wildcard_flags};
 use pintle_tests::agent::FastPath;
@@ -87,12 +88,14 @@ impl SocketScene {
     }
 
     fn packets(&self) -> u64 {
-        let count = |name| self.scene.agent.counter(name).expect("counters");
-        count("to a service") + count("from a service")
+        let count = |hook: &Hook, name| self.scene.agent.counter_at(hook.as_str(), name);
+        let names = ["to a service", "from a service"];
+        let all = Hook::ALL.iter().flat_map(|hook| names.map(|name| count(hook, name)));
+        all.map(|count| count.expect("counters")).sum()
     }
 
     fn sockets(&self) -> u64 {
-        self.scene.agent.connect_counter("new flows").expect("counters")
+        self.scene.agent.counter_at(CONNECT, "new flows").expect("counters")
     }
 }
 
@@ -109,13 +112,11 @@ fn mapped(target: SocketAddr) -> SocketAddr {
 }
 
 /// Everything that clients of a service see of it, over TCP and both kinds of UDP socket.
-fn a_service_looks_like_itself(http: SocketAddr, dns: SocketAddr, client: Option<IpAddr>) {
+fn a_service_looks_like_itself(http: SocketAddr, dns: SocketAddr, client: IpAddr) {
     let stream = TcpStream::connect_timeout(&http, DEADLINE).expect("connect");
     assert_eq!(stream.peer_addr().expect("peer"), http, "getpeername over TCP");
     let answer = HttpConnection::over(stream).and_then(|mut open| open.get()).expect("an answer");
-    if let Some(client) = client {
-        assert_eq!(answer.peer.ip().to_canonical(), client, "the server sees the client");
-    }
+    assert_eq!(answer.peer.ip().to_canonical(), client, "the server sees the client");
 
     let socket = udp_socket(dns).expect("a socket");
     socket.connect(dns).expect("connect");
@@ -138,34 +139,47 @@ fn a_service_looks_like_itself(http: SocketAddr, dns: SocketAddr, client: Option
     repeat(60, || short_udp(dns)).expect_no_failure("new UDP sockets");
 }
 
+fn from_the_node_in_every_form(scene: &SocketScene) {
+    for family in Family::BOTH {
+        let (http, dns) = (scene.scene.vip(family, &HTTP), scene.scene.vip(family, &DNS));
+        let client = scene.scene.world.nodes[0].ip_of(family);
+        scene.on_node(|| a_service_looks_like_itself(http, dns, client));
+    }
+    let client = scene.scene.world.nodes[0].ip_of(Family::V4);
+    let [http, dns] = [&HTTP, &DNS].map(|port| mapped(scene.scene.vip(Family::V4, port)));
+    scene.on_node(|| a_service_looks_like_itself(http, dns, client));
+}
+
 fn from_a_pod_in_every_form(scene: &SocketScene) {
     for family in Family::BOTH {
         let (http, dns) = (scene.scene.vip(family, &HTTP), scene.scene.vip(family, &DNS));
-        let client = Some(scene.scene.client.ip(family));
+        let client = scene.scene.client.ip(family);
         scene.in_pod(|| a_service_looks_like_itself(http, dns, client));
     }
-    let client = Some(scene.scene.client.ip(Family::V4));
+    let client = scene.scene.client.ip(Family::V4);
     let [http, dns] = [&HTTP, &DNS].map(|port| mapped(scene.scene.vip(Family::V4, port)));
     scene.in_pod(|| a_service_looks_like_itself(http, dns, client));
 }
 
 #[test]
-fn sockets_of_pods_are_translated_and_no_packet_of_theirs_is() {
+fn sockets_are_translated_and_no_packet_of_theirs_is() {
     let _company = beside_others();
     let scene = SocketScene::new("all");
     from_a_pod_in_every_form(&scene);
+    from_the_node_in_every_form(&scene);
     assert_eq!(scene.packets(), 0, "no packet was translated");
-    assert!(scene.sockets() > 500, "{} sockets were", scene.sockets());
+    assert!(scene.sockets() > 1000, "{} sockets were", scene.sockets());
     assert_eq!(scene.scene.agent.json(&["get", "flows"]).expect("flows").to_string(), "[]");
 }
 
 #[test]
-fn pods_see_the_same_without_translated_sockets() {
+fn pods_and_the_node_see_the_same_without_translated_sockets() {
     let _company = beside_others();
     let scene = SocketScene::new("off");
     from_a_pod_in_every_form(&scene);
+    from_the_node_in_every_form(&scene);
     assert_eq!(scene.sockets(), 0, "no socket was translated");
-    assert!(scene.packets() > 1000, "{} packets were", scene.packets());
+    assert!(scene.packets() > 2000, "{} packets were", scene.packets());
 }
 
 #[test]
@@ -176,12 +190,8 @@ fn in_host_mode_the_node_s_sockets_are_translated_and_those_of_pods_left_to_pack
     assert_eq!(scene.sockets(), 0, "no socket of a pod was translated");
     let packets = scene.packets();
     assert!(packets > 1000, "{packets} packets of pods were");
-    for family in Family::BOTH {
-        let (http, dns) = (scene.scene.vip(family, &HTTP), scene.scene.vip(family, &DNS));
-        scene.on_node(|| a_service_looks_like_itself(http, dns, None));
-    }
-    let [http, dns] = [&HTTP, &DNS].map(|port| mapped(scene.scene.vip(Family::V4, port)));
-    scene.on_node(|| a_service_looks_like_itself(http, dns, None));
+    from_the_node_in_every_form(&scene);
+    assert!(scene.sockets() > 500, "{} sockets of the node were", scene.sockets());
     assert_eq!(scene.packets(), packets, "no packet of the node was translated");
     let status = scene.scene.agent.json(&["status"]).expect("status");
     assert_eq!(status["sockets"]["mode"], "host", "{status}");
@@ -205,7 +215,7 @@ fn dialling_a_service_without_endpoints_is_refused_at_once() {
             });
         }
     }
-    let refused = scene.scene.agent.connect_counter("refused, no backend").expect("counters");
+    let refused = scene.scene.agent.counter_at(CONNECT, "refused, no backend").expect("counters");
     assert_eq!(refused, 2 * 2 * 3, "each refusal counts once");
     assert_eq!((scene.packets(), scene.sockets()), (0, 0));
 
@@ -243,9 +253,11 @@ fn node_ports_answer_on_loopback_for_the_node_and_not_for_pods() {
         let value = scene.read(scene.scene.vip(family, &HTTP));
         scene.write(SocketAddr::new(any, NODE_PORT), proto::TCP, value);
         let node = Frontend { flags: wildcard_flags::NODE, ..Frontend::default() };
+        let own = scene.scene.world.nodes[0].ip_of(family);
         scene.write(SocketAddr::new(loopback, 0), 0, node);
-        let [loopback, any] = [loopback, any].map(|ip| SocketAddr::new(ip, NODE_PORT));
-        for target in [loopback, mapped(loopback)] {
+        scene.write(SocketAddr::new(own, 0), 0, node);
+        let [loopback, own, any] = [loopback, own, any].map(|ip| SocketAddr::new(ip, NODE_PORT));
+        for target in [loopback, own, mapped(loopback), mapped(own)] {
             let dial = || TcpStream::connect(target).map(|open| open.peer_addr().expect("peer"));
             assert_eq!(scene.on_node(dial).expect("from the node"), target);
             let report = scene.on_node(|| repeat(30, || short_http(target)));
@@ -253,14 +265,18 @@ fn node_ports_answer_on_loopback_for_the_node_and_not_for_pods() {
         }
         // Linux takes the unspecified address for loopback.
         scene.on_node(|| http_get(any)).expect("from the node, unspecified");
-        for own in [loopback, any] {
-            let refused = scene.in_pod(|| http_get(own)).expect_err("a pod's own loopback");
+        scene.in_pod(|| http_get(own)).expect("the node's address from a pod");
+        for in_pod in [loopback, any] {
+            let refused = scene.in_pod(|| http_get(in_pod)).expect_err("a pod's own loopback");
             assert_eq!(refused.kind(), ConnectionRefused, "nobody listens in the pod");
         }
-        let other = SocketAddr::new(loopback.ip(), NODE_PORT + 1);
-        scene.on_node(|| http_get(other)).expect_err("nobody listens on another port");
+        for ip in [loopback.ip(), own.ip()] {
+            let other = SocketAddr::new(ip, NODE_PORT + 1);
+            let refused = scene.on_node(|| http_get(other)).expect_err("another port").kind();
+            assert_eq!(refused, ConnectionRefused, "the node itself says so");
+        }
     }
-    let unknown = scene.scene.agent.connect_counter("refused, unknown port").expect("counters");
+    let unknown = scene.scene.agent.counter_at(CONNECT, "refused, unknown port").expect("counters");
     assert_eq!(unknown, 0, "a node's other ports are not ours");
     assert_eq!(scene.packets(), 0);
 }
@@ -293,7 +309,7 @@ fn what_needs_packets_is_left_to_them() {
         scene.in_pod(|| http_get(http)).expect("an answer");
         assert_eq!(scene.sockets(), before + 1);
     }
-    let unknown = scene.scene.agent.connect_counter("refused, unknown port").expect("counters");
+    let unknown = scene.scene.agent.counter_at(CONNECT, "refused, unknown port").expect("counters");
     assert_eq!(unknown, 2, "each refusal counts once");
 }
 

@@ -244,11 +244,12 @@ impl Agent {
         Ok(hooks.filter_map(|(_, count)| count.as_u64()).sum())
     }
 
-    /// A counter of sockets that dial.
-    pub fn connect_counter(&self, reason: &str) -> Result<u64> {
+    /// A counter, or a drop reason, at one place: a hook, or `connect` for sockets that dial.
+    pub fn counter_at(&self, place: &str, reason: &str) -> Result<u64> {
         let rows = self.json(&["counters"])?;
         let row = rows.as_array().into_iter().flatten().find(|row| row["reason"] == reason);
-        row.and_then(|row| row["connect"].as_u64()).with_context(|| format!("{reason}: {rows}"))
+        let value = row.and_then(|row| row[place].as_u64());
+        value.with_context(|| format!("{reason} at {place}: {rows}"))
     }
 
     /// The directory of its socket.

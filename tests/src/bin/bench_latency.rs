@@ -10,6 +10,7 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use pintle_tests::agent::{Agent, FastPath};
+use pintle_tests::cgroup::Cgroup;
 use pintle_tests::latency::{Measured, Side, Workload, mean_and_interval, measure, pin_to_one_cpu};
 use pintle_tests::manifest::{Endpoint, Port, Service};
 use pintle_tests::server::Server;
@@ -19,9 +20,11 @@ use serde_json::{Value, json};
 const TCP_PORT: u16 = 9000;
 const UDP_PORT: u16 = 5353;
 
-const USAGE: &str = "usage: bench_latency [--rebuilds N] [--seconds S] [--json]
+const USAGE: &str = "usage: bench_latency [--rebuilds N] [--seconds S] [--sockets] [--json]
   --rebuilds N  build the worlds N times (default 3)
   --seconds S   epochs of one second per workload and build (default 5)
+  --sockets     translate sockets when they dial, not packets (the client of `direct` meets the
+                programs, too, and is none of theirs)
   --json        print JSON instead of a table";
 
 fn main() -> ExitCode {
@@ -38,7 +41,15 @@ fn main() -> ExitCode {
 struct Options {
     rebuilds: u32,
     seconds: u32,
+    translate: Translate,
     output: Format,
+}
+
+/// What is translated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Translate {
+    Packets,
+    Sockets,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,7 +73,7 @@ fn run() -> Result<bool> {
     let cpu = pin_to_one_cpu()?;
     let mut rows = Workload::ALL.map(|workload| Row { workload, builds: Vec::new() });
     for build in 1..=options.rebuilds {
-        let worlds = Worlds::new().with_context(|| format!("build {build}"))?;
+        let worlds = Worlds::new(options.translate).with_context(|| format!("build {build}"))?;
         for row in &mut rows {
             progress(&format!("build {build} of {}: {}", options.rebuilds, row.workload.name()));
             row.builds.push(worlds.measure(row.workload, options.seconds)?);
@@ -77,7 +88,8 @@ fn run() -> Result<bool> {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>> {
-    let mut options = Options { rebuilds: 3, seconds: 5, output: Format::Table };
+    let (translate, output) = (Translate::Packets, Format::Table);
+    let mut options = Options { rebuilds: 3, seconds: 5, translate, output };
     while let Some(arg) = args.next() {
         let mut number = || -> Result<u32> {
             let value = args.next().with_context(|| format!("{arg} needs a number"))?;
@@ -87,6 +99,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>> {
         match arg.as_str() {
             "--rebuilds" => options.rebuilds = number()?,
             "--seconds" => options.seconds = number()?,
+            "--sockets" => options.translate = Translate::Sockets,
             "--json" => options.output = Format::Json,
             "--help" | "-h" => return Ok(None),
             _ => bail!("unknown argument {arg}\n{USAGE}"),
@@ -99,13 +112,15 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>> {
 struct Worlds {
     _agent: Agent,
     _servers: Vec<Server>,
+    /// Where clients are whose sockets are translated.
+    cgroup: Option<Cgroup>,
     sides: [Side; 2],
     _worlds: [World; 2],
     _pods: Vec<Pod>,
 }
 
 impl Worlds {
-    fn new() -> Result<Worlds> {
+    fn new(translate: Translate) -> Result<Worlds> {
         let mut worlds = [World::new(1, Cni::Ptp)?, World::new(1, Cni::Ptp)?];
         let mut pods = Vec::new();
         for world in &mut worlds {
@@ -125,6 +140,13 @@ impl Worlds {
         let udp = Port { name: "udp", protocol: "UDP", port: UDP_PORT, target: UDP_PORT };
         let service = Service::dual_stack("bench", 10, &[tcp, udp]);
         let mut agent = Agent::new(&worlds[1].nodes[0], FastPath::Auto)?;
+        let cgroup = match translate {
+            Translate::Packets => None,
+            Translate::Sockets => Some(Cgroup::new()?),
+        };
+        if let Some(cgroup) = &cgroup {
+            agent.translate_sockets("all", cgroup.path());
+        }
         agent.manifests.service(&service)?;
         agent.manifests.endpoints(&service, &[Endpoint::ready(&pods[3])])?;
         agent.start()?;
@@ -136,10 +158,13 @@ impl Worlds {
         let direct = side(&pods[0], pods[1].ip(Family::V4));
         let pintle = side(&pods[2], service.ip(Family::V4));
         let sides = [direct, pintle];
-        Ok(Worlds { _agent: agent, _servers: servers, sides, _worlds: worlds, _pods: pods })
+        Ok(Worlds { _agent: agent, _servers: servers, cgroup, sides, _worlds: worlds, _pods: pods })
     }
 
     fn measure(&self, workload: Workload, seconds: u32) -> Result<Measured> {
+        if let Some(cgroup) = &self.cgroup {
+            return cgroup.run(|| measure(&self.sides, workload, seconds));
+        }
         thread::scope(|scope| {
             let measuring = scope.spawn(|| measure(&self.sides, workload, seconds));
             measuring.join().map_err(|_| anyhow!("the measuring thread panicked"))?
