@@ -55,6 +55,11 @@ pub trait Packet {
     fn way_out<F: Family>(&self, to: F) -> u32;
     /// EtherType, network byte order.
     fn ethertype(&self) -> u16;
+    /// The number itself, but one that the verifier knows nothing of: it would follow each constant
+    /// through all that comes after.
+    fn veil(&self, number: u32) -> u32 {
+        number
+    }
     /// Makes the first `len` bytes linear.
     fn pull(&mut self, len: u32) -> Result<(), Refused>;
     /// Corrects a transport checksum at `offset` by a folded difference.

@@ -296,6 +296,17 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn veil(&self, number: u32) -> u32 {
+        // The verifier forgets what the context holds.
+        // SAFETY: as above.
+        unsafe {
+            let place = &raw mut (*self.0).cb[1];
+            place.write_volatile(number);
+            place.read_volatile()
+        }
+    }
+
+    #[inline(always)]
     fn is_from_host(&self) -> bool {
         // SAFETY: as above.
         unsafe { (&raw const (*self.0).ingress_ifindex).read_volatile() == 0 }

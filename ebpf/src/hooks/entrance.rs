@@ -104,27 +104,32 @@ fn known<E: Entrance, F: Family, P: Packet>(
             };
             flow::seen_forward(main, headers, packet, now);
             let ifindex = backend_ifindex(packet, main);
-            let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex).counted::<E>();
+            let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex).taken::<E>(packet);
             let translated = nat::rewrite(packet, headers, &alias.other, way.hop);
             report::count(E::HOOK, Counter::Forward);
             Some(translated.map(|()| way.step))
         }
-        Found::Kernel(flow) => flow::stays_with_kernel(flow, headers).then(|| Ok(pass::<E>())),
+        Found::Kernel(_) => Some(Ok(Step::RESTORE)),
         Found::Nothing => None,
     }
 }
 
-/// A connection whose main entry was lost.
+/// A connection whose main entry was lost, or one of the kernel's own connection tracking.
 #[inline(always)]
 pub fn restore<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
     let headers = F::parse(packet, ethernet::LEN, Shape::Any).headers();
-    let headers = headers.filter(|headers| !headers.malformed);
-    let restored = headers.is_some_and(|mut headers| {
-        fragment::resolve(&mut headers)
-            && Transport::of(headers.proto)
-                .is_some_and(|transport| flow::restore::<E, F>(transport, &headers))
-    });
-    if restored { Step::AGAIN } else { Step::CONNECT }
+    let Some(mut headers) = headers.filter(|headers| !headers.malformed) else {
+        return Step::CONNECT;
+    };
+    let resolved = fragment::resolve(&mut headers);
+    let Some(transport) = Transport::of(headers.proto).filter(|_| resolved) else {
+        return Step::CONNECT;
+    };
+    if let Found::Kernel(flow) = flow::find(transport, &headers.tuple) {
+        let stays = flow::stays_with_kernel(flow, &headers);
+        return if stays { pass::<E>() } else { Step::CONNECT };
+    }
+    if flow::restore::<E, F>(transport, &headers) { Step::AGAIN } else { Step::CONNECT }
 }
 
 /// A new connection that is not of the common kind.
@@ -167,7 +172,7 @@ fn dial<E: Entrance, F: Family, P: Packet>(
     let Some(new) = connect::create::<E, F, P>(transport, headers, packet, &choice)? else {
         return Ok(Step::CONNECT);
     };
-    let way = way::to_backend::<E>(headers.ttl, new.flags, new.ifindex).counted::<E>();
+    let way = way::to_backend::<E>(headers.ttl, new.flags, new.ifindex).taken::<E>(packet);
     nat::rewrite(packet, headers, &new.server, way.hop)?;
     report::count(E::HOOK, Counter::Forward);
     Ok(way.step)
@@ -238,7 +243,7 @@ fn reply<E: Entrance, F: Family, P: Packet>(
     if !way.translated {
         return Ok(pass::<E>());
     }
-    let way = way.counted::<E>();
+    let way = way.taken::<E>(packet);
     let client = main.other.reverse();
     flow::seen_reply(main, headers, packet);
     nat::rewrite(packet, headers, &client, way.hop)?;
