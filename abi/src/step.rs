@@ -79,4 +79,6 @@ rare_steps! {
     FromNetRestoreV4, FromNetRestoreV6 = 19, "from_net_restore";
     /// A connection of the host itself whose main entry was lost.
     ToNetRestoreV4, ToNetRestoreV6 = 20, "to_net_restore";
+    /// A fragment that leaves for the network.
+    ToNetReleaseV4, ToNetReleaseV6 = 21, "to_net_release";
 }

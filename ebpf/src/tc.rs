@@ -127,6 +127,8 @@ steps! {
     from_net_refuse_v4, from_net_refuse_v6 = Hook::FromNet, refuse::<FromNet, _>;
     /// Fragments, IP options and extension headers behind `to_net`.
     to_net_unusual_v4, to_net_unusual_v6 = Hook::ToNet, unusual::<ToNet, _>;
+    /// A fragment behind `to_net`.
+    to_net_release_v4, to_net_release_v6 = Hook::ToNet, entrance::release::<ToNet, _, _>;
     /// ICMP behind `to_net`.
     to_net_icmp_v4, to_net_icmp_v6 = Hook::ToNet, entrance::icmp::<ToNet, _, _>;
     /// A new connection of the host behind `to_net`.
@@ -185,7 +187,8 @@ fn finish<F: Family>(skb: &Skb, hook: Hook, step: Step) -> i32 {
         (Next::Hold, Hook::FromNet) => RareStep::FromNetHoldV4,
         (Next::Hold, _) => RareStep::FromPodHoldV4,
         (Next::Release, Hook::FromNet) => RareStep::FromNetReleaseV4,
-        (Next::Release, _) => RareStep::FromPodReleaseV4,
+        (Next::Release, Hook::ToNet) => RareStep::ToNetReleaseV4,
+        (Next::Release, Hook::FromPod | Hook::ToPod) => RareStep::FromPodReleaseV4,
         (Next::Refuse, Hook::FromPod | Hook::ToPod) => RareStep::FromPodRefuseV4,
         (Next::Refuse, Hook::FromNet) => RareStep::FromNetRefuseV4,
         (Next::Refuse, Hook::ToNet) => RareStep::ToNetRefuseV4,

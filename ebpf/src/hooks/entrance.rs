@@ -45,19 +45,13 @@ pub fn handle<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) 
 /// own. The argument of the step that led here is 0 if the packet may be a fragment that is not noted yet.
 #[inline(always)]
 pub fn unusual<E: Entrance, F: Family, P: Packet>(packet: &mut P, again: u32) -> Step {
-    let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+    let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
         return pass::<E>();
     };
     if headers.proto == F::ICMP {
         return Step::ICMP;
     }
-    if is_leaving::<E>() {
-        // The stack sends fragments in their order.
-        if !fragment::resolve(&mut headers) {
-            return pass::<E>();
-        }
-    } else if !headers.fragmentation.is_whole() && (again == 0 || headers.fragmentation.is_later())
-    {
+    if !headers.fragmentation.is_whole() && (again == 0 || headers.fragmentation.is_later()) {
         // The other step has noted the ports of a first fragment, and deals with the later ones.
         return Step::RELEASE;
     }
@@ -74,13 +68,20 @@ pub fn release<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>)
     let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
         return pass::<E>();
     };
-    if !fragment::resolve(&mut headers) {
-        return Step::CONNECT;
+    let resolved = fragment::resolve(&mut headers);
+    let passing = is_passing::<E>(packet);
+    if !resolved {
+        // The stack sends fragments in their order; what it sends without its first one is not ours.
+        return if is_leaving::<E>() { pass::<E>() } else { Step::CONNECT };
     }
     if headers.fragmentation.is_later() {
-        return known::<E, F, P>(packet, &headers).map_or(Step::CONNECT, conclude::<E>);
+        return match known::<E, F, P>(packet, &headers) {
+            Some(result) => conclude::<E>(result),
+            None if passing => pass::<E>(),
+            None => Step::CONNECT,
+        };
     }
-    held::release::<E, F, P>(packet, &headers)
+    if is_leaving::<E>() { Step::AGAIN } else { held::release::<E, F, P>(packet, &headers) }
 }
 
 /// A packet of a tracked connection; `None` if it is none.
