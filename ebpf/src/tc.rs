@@ -316,6 +316,12 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn is_for_host(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0).pkt_type).read_volatile() == PACKET_HOST }
+    }
+
+    #[inline(always)]
     fn way_out<F: Family>(&self, to: F) -> u32 {
         route::way_out(self.0, to)
     }

@@ -144,7 +144,8 @@ impl Step {
     /// chain of programs is as long as the kernel allows.
     #[inline(always)]
     pub fn failure(self) -> DropReason {
-        if self == Self::MOVE_PORT {
+        // The last try may have found a port, but there is no step left for the packet; the next one goes.
+        if self == Self::MOVE_PORT || self == Self::AGAIN {
             DropReason::NoSourcePort
         } else if self == Self::MOVE_MASQUERADE {
             DropReason::NoMasqueradePort
