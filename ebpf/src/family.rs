@@ -38,12 +38,23 @@ pub enum Transport {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP, which has programs of its own.
+    Sctp,
 }
 
 impl Transport {
     /// The transport of a protocol number, `None` if it has no flows.
     #[inline(always)]
     pub fn of(protocol: u8) -> Option<Self> {
+        match protocol {
+            proto::SCTP => Some(Self::Sctp),
+            _ => Self::common(protocol),
+        }
+    }
+
+    /// The same of the protocols that the common programs deal with.
+    #[inline(always)]
+    pub fn common(protocol: u8) -> Option<Self> {
         match protocol {
             proto::TCP => Some(Self::Tcp),
             proto::UDP => Some(Self::Udp),
@@ -108,7 +119,7 @@ pub trait Family: Tables + Ordered + Default + Eq + KeyHash + Plain {
     ) -> Result<Difference, Refused>;
 }
 
-/// Reads ports and flags of the transport header; `len` is what the network header leaves for it.
+/// Reads ports and flags of a TCP or UDP header; `len` is what the network header leaves for it.
 #[inline(always)]
 fn read_transport<A, P: Packet>(packet: &P, headers: &mut Headers<A>, len: u32) {
     let read = match headers.proto {

@@ -27,10 +27,10 @@ use pintle_ebpf::{
         extensions::{self, Walked},
     },
     held,
-    hooks::{Entrance, FromNet, FromPod, Next, Step, ToNet, entrance, to_pod},
+    hooks::{self, Entrance, FromNet, FromPod, Next, Step, ToNet, entrance, to_pod},
     maps, nat,
     packet::{ChecksumKind, Covered, Packet, Refused, set_at},
-    reject, report,
+    reject, report, sctp,
     wire::ethernet::ethertype,
 };
 
@@ -141,6 +141,14 @@ steps! {
     to_net_restore_v4, to_net_restore_v6 = Hook::ToNet, entrance::restore::<ToNet, _, _>;
     /// A refusal behind `to_net`.
     to_net_refuse_v4, to_net_refuse_v6 = Hook::ToNet, refuse::<ToNet, _>;
+    /// SCTP behind `from_pod`.
+    from_pod_sctp_v4, from_pod_sctp_v6 = Hook::FromPod, sctp::<FromPod, _>;
+    /// SCTP behind `to_pod`.
+    to_pod_sctp_v4, to_pod_sctp_v6 = Hook::ToPod, to_pod::sctp;
+    /// SCTP behind `from_net`.
+    from_net_sctp_v4, from_net_sctp_v6 = Hook::FromNet, sctp::<FromNet, _>;
+    /// SCTP behind `to_net`.
+    to_net_sctp_v4, to_net_sctp_v6 = Hook::ToNet, sctp::<ToNet, _>;
 }
 
 #[inline(always)]
@@ -161,6 +169,12 @@ fn connect<E: Entrance, F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
     entrance::connect::<E, F, _>(skb, attempt)
 }
 
+#[inline(always)]
+fn sctp<E: Entrance, F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
+    let attempt = skb.argument();
+    hooks::sctp::handle::<E, F, _>(skb, attempt)
+}
+
 /// The step's number, or the program that takes it. The kernel bounds the chain of programs.
 #[inline(always)]
 fn finish<F: Family>(skb: &Skb, hook: Hook, step: Step) -> i32 {
@@ -178,6 +192,10 @@ fn finish<F: Family>(skb: &Skb, hook: Hook, step: Step) -> i32 {
         (Next::Icmp, Hook::ToPod) => RareStep::ToPodIcmpV4,
         (Next::Icmp, Hook::FromNet) => RareStep::FromNetIcmpV4,
         (Next::Icmp, Hook::ToNet) => RareStep::ToNetIcmpV4,
+        (Next::Sctp, Hook::FromPod) => RareStep::FromPodSctpV4,
+        (Next::Sctp, Hook::ToPod) => RareStep::ToPodSctpV4,
+        (Next::Sctp, Hook::FromNet) => RareStep::FromNetSctpV4,
+        (Next::Sctp, Hook::ToNet) => RareStep::ToNetSctpV4,
         (Next::Connect, Hook::FromPod | Hook::ToPod) => RareStep::FromPodConnectV4,
         (Next::Connect, Hook::FromNet) => RareStep::FromNetConnectV4,
         (Next::Connect, Hook::ToNet) => RareStep::ToNetConnectV4,
@@ -402,6 +420,11 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn fix_sctp(&mut self, offset: u32, change: u32, len: u32) -> Result<(), Refused> {
+        done(fix_sctp(self.0, offset, change, len) as i64)
+    }
+
+    #[inline(always)]
     fn walk_extensions(&mut self, offset: u32, proto: u8) -> Walked {
         Walked::from_bits(walk_extensions(self.0, offset, u32::from(proto)))
     }
@@ -425,6 +448,16 @@ extern "C" fn fix_transport(
         return 1;
     }
     u64::from(nat::fix_transport(&mut Skb(skb), offset, addresses, ports, kind).is_err())
+}
+
+/// [`sctp::fix`] as a function that is verified once, see [`walk_extensions`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn fix_sctp(skb: *mut __sk_buff, offset: u32, change: u32, len: u32) -> u64 {
+    if offset > FARTHEST {
+        return 1;
+    }
+    u64::from(sctp::fix(&mut Skb(skb), offset, change, len).is_err())
 }
 
 /// [`extensions::walk`] as a function that the kernel verifies once, whoever calls it: that is what
