@@ -160,3 +160,62 @@ pub const extern "C" fn multiply(a: u32, b: u32) -> u32 {
     }
     product
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A checksum computed from nothing, bit by bit.
+    fn full(bytes: &[u8]) -> u32 {
+        let mut crc = u32::MAX;
+        for byte in bytes {
+            crc ^= u32::from(*byte);
+            for _ in 0..8 {
+                crc = if crc & 1 == 1 { crc >> 1 ^ POLYNOMIAL } else { crc >> 1 };
+            }
+        }
+        !crc
+    }
+
+    /// What a packet's checksum covers: its own field counts as 0.
+    fn packet(ports: [u16; 2], rest: &[u8]) -> Vec<u8> {
+        let [src, dst] = ports.map(u16::to_ne_bytes);
+        [&src[..], &dst, &[1, 2, 3, 4, 0, 0, 0, 0], rest].concat()
+    }
+
+    /// RFC 3720 B.4, of which SCTP has its checksum.
+    #[test]
+    fn the_reference_is_the_checksum_of_the_standard() {
+        assert_eq!(full(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(full(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn a_packet_that_is_too_long_is_refused() {
+        assert_eq!(advance(1, 1 << 16), None);
+    }
+
+    proptest! {
+        #[test]
+        fn update_equals_full_recomputation(
+            old: [u16; 2],
+            new: [u16; 2],
+            rest in prop::collection::vec(any::<u8>(), 4..3000),
+        ) {
+            let (before, after) = (packet(old, &rest), packet(new, &rest));
+            let change = ports(old[0] ^ new[0], old[1] ^ new[1]);
+            let change = advance(change, before.len() as u32);
+            prop_assert_eq!(change.map(|change| full(&before) ^ change), Some(full(&after)));
+        }
+
+        #[test]
+        fn a_lone_chunk_is_summed_like_any_packet(ports: [u16; 2], chunk: [u8; 4]) {
+            let bytes = packet(ports, &chunk);
+            prop_assert_eq!(u32::from_le(checksum(bytes.as_ptr())), full(&bytes));
+        }
+    }
+}
