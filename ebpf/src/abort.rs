@@ -6,7 +6,7 @@
 
 use crate::{
     family::Family,
-    packet::{Headers, Packet, Refused, at, field, set},
+    packet::{Headers, Packet, Refused, at, ensure, field, set},
     sctp::checksum,
     wire::{
         ethernet,
@@ -17,6 +17,7 @@ use crate::{
 /// Turns a packet into the ABORT that answers it.
 #[inline(always)]
 pub fn answer<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Result<(), Refused> {
+    ensure(packet, headers.transport + sctp::INITIATE_TAG + 4);
     let header = at::<[u8; sctp::MIN_LEN as usize]>(packet, headers.transport).ok_or(Refused)?;
     let header = header.cast::<u8>();
     let before: u32 = field(header, sctp::CHECKSUM);

@@ -11,8 +11,8 @@ use pintle_abi::{
 
 use crate::{
     checksum::Difference,
-    packet::{Headers, Packet, Parsed, Refused, Shape, at, field},
-    wire::{tcp, udp},
+    packet::{Headers, Packet, Parsed, Refused, Shape, at, ensure, field, read},
+    wire::{sctp, tcp, udp},
 };
 
 pub mod extensions;
@@ -117,6 +117,20 @@ pub trait Family: Tables + Ordered + Default + Eq + KeyHash + Plain {
         dst: Self,
         payload: u32,
     ) -> Result<Difference, Refused>;
+}
+
+/// Makes the transport header at `transport` readable; of SCTP no more than the common header, for
+/// what follows may be in buffers of its own, one for each packet that is still to be cut: moving a
+/// byte out of one would damage its chunk. `protocol` is where the protocol and another byte stand,
+/// the protocol at `index` of them.
+#[inline(always)]
+fn ensure_transport<P: Packet>(packet: &mut P, transport: u32, protocol: u32, index: usize) {
+    if packet.start() + (transport + tcp::MIN_LEN) as usize <= packet.end() {
+        return;
+    }
+    // One byte cannot be read alone: the verifier learns nothing from a check for one.
+    let is_sctp = read::<[u8; 2]>(packet, protocol).is_some_and(|pair| pair[index] == proto::SCTP);
+    ensure(packet, transport + if is_sctp { sctp::LEN } else { tcp::MIN_LEN });
 }
 
 /// Reads ports and flags of a TCP or UDP header; `len` is what the network header leaves for it.

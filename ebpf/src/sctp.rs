@@ -6,6 +6,9 @@
 //! which is linear, so other ports change it by something that depends on nothing but the change and
 //! the length of the packet.
 //!
+//! A packet that is still to be cut into packets (segmentation offload) has its chunks in buffers of
+//! their own; nothing may be pulled out of them.
+//!
 //! Addresses inside of chunks (multihoming) are not translated. Fragments are not, either: the
 //! checksum stands in the first one and its correction depends on the length of all.
 
@@ -37,15 +40,16 @@ pub fn parse<F: Family, P: Packet>(packet: &mut P) -> Option<Headers<F>> {
 #[inline(always)]
 fn read<A, P: Packet>(packet: &P, headers: &mut Headers<A>) {
     let len = headers.end.wrapping_sub(headers.transport);
-    let header = at::<[u8; sctp::MIN_LEN as usize]>(packet, headers.transport);
-    let Some(header) = header.filter(|_| len >= sctp::MIN_LEN) else {
+    let chunk = packet.copy(headers.transport + sctp::CHUNK);
+    let header = at::<[u8; sctp::LEN as usize]>(packet, headers.transport);
+    let (Some(header), Some([kind, ..]), sctp::MIN_LEN..) = (header, chunk, len) else {
         headers.malformed = true;
         return;
     };
     let header = header.cast::<u8>();
     headers.tuple.src_port = field(header, sctp::SRC_PORT);
     headers.tuple.dst_port = field(header, sctp::DST_PORT);
-    headers.tcp_flags = flags(field(header, sctp::CHUNK));
+    headers.tcp_flags = flags(kind);
 }
 
 /// The TCP flags that a packet's first chunk stands for. The chunks named come alone, but for an ABORT,

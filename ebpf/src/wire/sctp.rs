@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! SCTP (RFC 9260 3). Offsets are from the start of the header.
 
+/// Length of the common header.
+pub const LEN: u32 = 12;
 /// Length of the common header and of the first chunk's header: the shortest packet.
 pub const MIN_LEN: u32 = 16;
 /// Source port.
