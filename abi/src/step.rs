@@ -81,4 +81,12 @@ rare_steps! {
     ToNetRestoreV4, ToNetRestoreV6 = 20, "to_net_restore";
     /// A fragment that leaves for the network.
     ToNetReleaseV4, ToNetReleaseV6 = 21, "to_net_release";
+    /// SCTP that leaves a pod.
+    FromPodSctpV4, FromPodSctpV6 = 22, "from_pod_sctp";
+    /// SCTP that is about to enter a pod.
+    ToPodSctpV4, ToPodSctpV6 = 23, "to_pod_sctp";
+    /// SCTP that comes from the network.
+    FromNetSctpV4, FromNetSctpV6 = 24, "from_net_sctp";
+    /// SCTP that leaves for the network.
+    ToNetSctpV4, ToNetSctpV6 = 25, "to_net_sctp";
 }

@@ -8,8 +8,9 @@ use pintle_abi::{
 
 use crate::{
     checksum::Difference,
-    family::Family,
+    family::{Family, Transport},
     packet::{ChecksumKind, Covered, Headers, Packet, Refused, at, field, set},
+    sctp,
     wire::{ethernet, tcp, udp},
 };
 
@@ -26,21 +27,25 @@ pub enum Hop {
 #[inline(always)]
 pub fn rewrite<F: Family, P: Packet>(
     packet: &mut P,
+    transport: Transport,
     headers: &Headers<F>,
     to: &Tuple<F>,
     hop: Hop,
 ) -> Result<(), DropReason> {
-    apply(packet, headers, to, hop).map_err(|Refused| DropReason::RewriteFailed)
+    apply(packet, transport, headers, to, hop).map_err(|Refused| DropReason::RewriteFailed)
 }
 
 #[inline(always)]
 fn apply<F: Family, P: Packet>(
     packet: &mut P,
+    transport: Transport,
     headers: &Headers<F>,
     to: &Tuple<F>,
     hop: Hop,
 ) -> Result<(), Refused> {
-    if !headers.fragmentation.is_later() {
+    if transport == Transport::Sctp {
+        sctp::rewrite(packet, headers, to)?;
+    } else if !headers.fragmentation.is_later() {
         rewrite_transport(packet, headers, to)?;
     }
     F::write_addresses(packet, ethernet::LEN, to.src, to.dst, hop == Hop::Here)

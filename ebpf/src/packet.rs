@@ -8,7 +8,7 @@ use crate::{
         Family,
         extensions::{self, Walked},
     },
-    nat,
+    nat, sctp,
 };
 
 /// The kernel refused to change a packet.
@@ -72,6 +72,8 @@ pub trait Packet {
         covered: Covered,
         kind: ChecksumKind,
     ) -> Result<(), Refused>;
+    /// Four bytes of the frame, wherever they are; the packet stays as it is.
+    fn copy(&self, offset: u32) -> Option<[u8; 4]>;
     /// Inserts `len` bytes between the link-layer and the network header.
     fn grow(&mut self, len: u32) -> Result<(), Refused>;
     /// Cuts the frame to `len` bytes.
@@ -94,6 +96,13 @@ pub trait Packet {
         Self: Sized,
     {
         nat::fix_transport(self, offset, addresses, ports, kind)
+    }
+    /// Corrects a checksum of SCTP, see [`sctp::fix`].
+    fn fix_sctp(&mut self, offset: u32, change: u32, len: u32) -> Result<(), Refused>
+    where
+        Self: Sized,
+    {
+        sctp::fix(self, offset, change, len)
     }
     /// Finds the transport header behind the IPv6 extension header at `offset`.
     fn walk_extensions(&mut self, offset: u32, proto: u8) -> Walked
@@ -261,7 +270,7 @@ pub struct Headers<A> {
     pub proto: u8,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// TCP flags, 0 for other protocols.
+    /// TCP flags, or those that [`crate::sctp`] makes of a chunk; 0 for other protocols.
     pub tcp_flags: u8,
     /// Whether the datagram is fragmented.
     pub fragmentation: Fragmentation,

@@ -315,6 +315,9 @@ impl World for KernelWorld {
     }
 
     fn flows(&self, v6: bool, protocol: u8, table: Table) -> Vec<FlowSpec> {
+        if !flows::is_there(protocol, table) {
+            return Vec::new();
+        }
         let name = flow_map(v6, protocol, table);
         let map = self.ebpf.map(name).unwrap_or_else(|| panic!("no map {name}"));
         if v6 { flows::flows::<V6>(map) } else { flows::flows::<V4>(map) }

@@ -36,6 +36,7 @@ pub fn handle<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) 
     }
     match F::parse(packet, ethernet::LEN, Shape::Plain) {
         Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
+        Parsed::Headers(headers) if headers.proto == proto::SCTP => Step::SCTP,
         Parsed::Headers(headers) => conclude::<E>(match known::<E, F, P>(packet, &headers) {
             Some(result) => result,
             None => dial::<E, F, P>(packet, &headers),
@@ -54,6 +55,9 @@ pub fn unusual<E: Entrance, F: Family, P: Packet>(packet: &mut P, again: u32) ->
     };
     if headers.proto == F::ICMP {
         return Step::ICMP;
+    }
+    if headers.proto == proto::SCTP {
+        return Step::SCTP;
     }
     if !headers.fragmentation.is_whole() && (again == 0 || headers.fragmentation.is_later()) {
         // The other step has noted the ports of a first fragment, and deals with the later ones.
@@ -90,13 +94,13 @@ pub fn release<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>)
 
 /// A packet of a tracked connection; `None` if it is none.
 #[inline(always)]
-fn known<E: Entrance, F: Family, P: Packet>(
+pub(super) fn known<E: Entrance, F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
 ) -> Option<Result<Step, DropReason>> {
-    let transport = Transport::of(headers.proto).filter(|_| !headers.malformed)?;
+    let transport = E::transport(headers.proto).filter(|_| !headers.malformed)?;
     match flow::find(transport, &headers.tuple) {
-        Found::FromBackend(main) => Some(reply::<E, F, P>(packet, headers, main)),
+        Found::FromBackend(main) => Some(reply::<E, F, P>(packet, transport, headers, main)),
         Found::FromClient(alias) => {
             if is_passing::<E>(packet) {
                 return None;
@@ -111,7 +115,7 @@ fn known<E: Entrance, F: Family, P: Packet>(
             flow::seen_forward(main, headers, packet, now);
             let ifindex = backend_ifindex(packet, main);
             let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex).taken::<E>(packet);
-            let translated = nat::rewrite(packet, headers, &server, way.hop);
+            let translated = nat::rewrite(packet, transport, headers, &server, way.hop);
             report::count(E::HOOK, Counter::Forward);
             Some(translated.map(|()| way.step))
         }
@@ -128,7 +132,7 @@ pub fn restore<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>)
         return Step::CONNECT;
     };
     let resolved = fragment::resolve(&mut headers);
-    let Some(transport) = Transport::of(headers.proto).filter(|_| resolved) else {
+    let Some(transport) = E::transport(headers.proto).filter(|_| resolved) else {
         return Step::CONNECT;
     };
     if let Found::Kernel(flow) = flow::find(transport, &headers.tuple) {
@@ -168,7 +172,7 @@ fn dial<E: Entrance, F: Family, P: Packet>(
     }
     let Some(found) = lb::find_frontend::<E, F>(headers) else { return Ok(pass::<E>()) };
     let frontend = found?.frontend;
-    let Some(transport) = Transport::of(headers.proto) else {
+    let Some(transport) = E::transport(headers.proto) else {
         return Err(DropReason::UnsupportedProtocol);
     };
     if is_leaving::<E>() || !lb::is_plain(frontend) || is_taken_over() {
@@ -179,24 +183,24 @@ fn dial<E: Entrance, F: Family, P: Packet>(
         return Ok(Step::CONNECT);
     };
     let way = way::to_backend::<E>(headers.ttl, new.flags, new.ifindex).taken::<E>(packet);
-    nat::rewrite(packet, headers, &new.server, way.hop)?;
+    nat::rewrite(packet, transport, headers, &new.server, way.hop)?;
     report::count(E::HOOK, Counter::Forward);
     Ok(way.step)
 }
 
 #[inline(always)]
-fn dial_thoroughly<E: Entrance, F: Family, P: Packet>(
+pub(super) fn dial_thoroughly<E: Entrance, F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
     attempt: Attempt,
 ) -> Result<Step, DropReason> {
     let Some(found) = lb::find_frontend::<E, F>(headers) else { return Ok(pass::<E>()) };
     let found = found?;
-    let Some(transport) = Transport::of(headers.proto) else {
+    let Some(transport) = E::transport(headers.proto) else {
         return Err(DropReason::UnsupportedProtocol);
     };
     // Kube-proxy may have opened it: then the kernel's own connection tracking knows it.
-    if is_taken_over() && headers.proto == proto::TCP && !flow::is_first_segment(headers) {
+    if is_taken_over() && headers.proto != proto::UDP && !flow::is_first_segment(headers) {
         return Ok(pass::<E>());
     }
     let frontend = lb::for_client::<E, F>(packet, headers, found)?;
@@ -224,7 +228,7 @@ pub fn icmp<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) ->
 }
 
 #[inline(always)]
-fn conclude<E: Entrance>(result: Result<Step, DropReason>) -> Step {
+pub(super) fn conclude<E: Entrance>(result: Result<Step, DropReason>) -> Step {
     match result {
         Ok(step) => step,
         Err(DropReason::FragmentUnknown) if !is_leaving::<E>() => Step::HOLD,
@@ -242,6 +246,7 @@ fn conclude<E: Entrance>(result: Result<Step, DropReason>) -> Step {
 #[inline(always)]
 fn reply<E: Entrance, F: Family, P: Packet>(
     packet: &mut P,
+    transport: Transport,
     headers: &Headers<F>,
     main: &mut Flow<F>,
 ) -> Result<Step, DropReason> {
@@ -252,7 +257,7 @@ fn reply<E: Entrance, F: Family, P: Packet>(
     let way = way.taken::<E>(packet);
     let client = main.other.reverse();
     flow::seen_reply(main, headers, packet);
-    nat::rewrite(packet, headers, &client, way.hop)?;
+    nat::rewrite(packet, transport, headers, &client, way.hop)?;
     report::count(E::HOOK, Counter::Reply);
     Ok(way.step)
 }
@@ -265,7 +270,7 @@ fn is_leaving<E: Entrance>() -> bool {
 
 /// Whether a packet leaves the node and is not its own: it was dealt with where it came in.
 #[inline(always)]
-fn is_passing<E: Entrance>(packet: &impl Packet) -> bool {
+pub(super) fn is_passing<E: Entrance>(packet: &impl Packet) -> bool {
     is_leaving::<E>() && !packet.is_from_host()
 }
 
@@ -275,7 +280,7 @@ fn is_taken_over() -> bool {
 }
 
 #[inline(always)]
-fn pass<E: Entrance>() -> Step {
+pub(super) fn pass<E: Entrance>() -> Step {
     report::count(E::HOOK, Counter::Passed);
     Step::PASS
 }
