@@ -91,5 +91,5 @@ maps! {
     /// Per-CPU array of one: how many refusals were answered in the current window.
     REFUSALS = 1;
     /// Program array: rare step → program.
-    RARE_STEPS = crate::step::RareStep::ALL.len() as u32;
+    RARE_STEPS = crate::step::RareStep::PLACES;
 }

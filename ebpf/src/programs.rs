@@ -5,6 +5,7 @@ use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use pintle_abi::{
     addr::{V4, V6, proto},
     counter::Hook,
+    drop_reason::DropReason,
     step::RareStep,
 };
 use pintle_ebpf::{
@@ -26,9 +27,27 @@ use crate::{
 /// the programs and filters behind us.
 const NEXT: i32 = -1;
 
-/// Declares the programs of the hooks, which take packets of both families, and those of the rare
-/// steps, which take one.
+/// Declares the programs of the hooks, which take packets of both families. One that would be too much
+/// for the verifier takes IPv4 itself and jumps to its twin for IPv6.
 macro_rules! programs {
+    ($($(#[$meta:meta])* $v4:ident, $v6:ident = $hook:expr, $other:expr, $step:path;)*) => {$(
+        $(#[$meta])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = "classifier")]
+        pub extern "C" fn $v4(skb: *mut __sk_buff) -> i32 {
+            let mut skb = Skb(skb);
+            match skb.ethertype() {
+                ethertype::IPV4 => {
+                    let step = $step(&mut skb, Version::<V4>::THIS);
+                    finish::<V4>(&skb, $hook, step)
+                }
+                ethertype::IPV6 => jump(&skb, $hook, $other as u32, DropReason::StepMissing),
+                _ => NEXT,
+            }
+        }
+
+        steps! { @one $(#[$meta])* $v6: V6 = $hook, $step }
+    )*};
     ($($(#[$meta:meta])* $name:ident = $hook:expr, $step:path;)*) => {$(
         $(#[$meta])*
         #[unsafe(no_mangle)]
@@ -50,7 +69,7 @@ macro_rules! programs {
     )*};
 }
 
-/// Declares the programs of rare steps, one for each family.
+/// Declares programs that take packets of one family: those of rare steps, one for each.
 macro_rules! steps {
     ($($(#[$meta:meta])* $v4:ident, $v6:ident = $hook:expr, $step:path;)*) => {$(
         steps! { @one $(#[$meta])* $v4: V4 = $hook, $step }
@@ -70,13 +89,16 @@ macro_rules! steps {
 
 programs! {
     /// Traffic that leaves a local pod: ingress of the host side of its veth.
-    from_pod = Hook::FromPod, entrance::handle::<FromPod, _, _>;
+    from_pod, from_pod_v6 = Hook::FromPod, RareStep::FromPodV6, entrance::handle::<FromPod, _, _>;
+    /// Traffic that comes from the network: ingress of uplinks and overlay devices.
+    from_net, from_net_v6 = Hook::FromNet, RareStep::FromNetV6, entrance::handle::<FromNet, _, _>;
+    /// Traffic that leaves for the network: egress of the same devices and of loopback.
+    to_net, to_net_v6 = Hook::ToNet, RareStep::ToNetV6, entrance::handle::<ToNet, _, _>;
+}
+
+programs! {
     /// Traffic that reaches a local pod through the host's stack: egress of the same device.
     to_pod = Hook::ToPod, to_pod::handle;
-    /// Traffic that comes from the network: ingress of uplinks and overlay devices.
-    from_net = Hook::FromNet, entrance::handle::<FromNet, _, _>;
-    /// Traffic that leaves for the network: egress of the same devices and of loopback.
-    to_net = Hook::ToNet, entrance::handle::<ToNet, _, _>;
 }
 
 steps! {
@@ -197,8 +219,14 @@ fn finish<F: Family>(skb: &Skb, hook: Hook, step: Step) -> i32 {
     skb.set_argument(step.argument);
     // The programs of a step stand side by side, see `RareStep`.
     let family = u32::from(F::ICMP == proto::ICMPV6);
-    maps::RARE_STEPS.call(skb.0.cast(), rare as u32 + family);
-    report::dropped(hook, step.failure());
+    jump(skb, hook, rare as u32 + family, step.failure())
+}
+
+/// Goes on with another program; the packet is dropped for the reason if that is not there.
+#[inline(always)]
+fn jump(skb: &Skb, hook: Hook, place: u32, otherwise: DropReason) -> i32 {
+    maps::RARE_STEPS.call(skb.0.cast(), place);
+    report::dropped(hook, otherwise);
     TC_ACT_SHOT as i32
 }
 

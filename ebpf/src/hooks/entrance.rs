@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     connect::{self, Attempt},
-    family::{Family, Transport, Version},
+    family::{Family, Version},
     flow::{self, Found, Resumed},
     fragment, held, icmp,
     kernel::now_ns,
-    lb, maps, nat,
+    lb, maps,
     packet::{Fragmentation, Headers, Packet, Parsed, Shape},
     reject, report,
     wire::ethernet,
@@ -100,7 +100,7 @@ pub(super) fn known<E: Entrance, F: Family, P: Packet>(
 ) -> Option<Result<Step, DropReason>> {
     let transport = E::transport(headers.proto).filter(|_| !headers.malformed)?;
     match flow::find(transport, &headers.tuple) {
-        Found::FromBackend(main) => Some(reply::<E, F, P>(packet, transport, headers, main)),
+        Found::FromBackend(main) => Some(reply::<E, F, P>(packet, headers, main)),
         Found::FromClient(alias) => {
             if is_passing::<E>(packet) {
                 return None;
@@ -115,7 +115,7 @@ pub(super) fn known<E: Entrance, F: Family, P: Packet>(
             flow::seen_forward(main, headers, packet, now);
             let ifindex = backend_ifindex(packet, main);
             let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex).taken::<E>(packet);
-            let translated = nat::rewrite(packet, transport, headers, &server, way.hop);
+            let translated = E::rewrite(packet, headers, &server, way.hop);
             report::count(E::HOOK, Counter::Forward);
             Some(translated.map(|()| way.step))
         }
@@ -183,7 +183,7 @@ fn dial<E: Entrance, F: Family, P: Packet>(
         return Ok(Step::CONNECT);
     };
     let way = way::to_backend::<E>(headers.ttl, new.flags, new.ifindex).taken::<E>(packet);
-    nat::rewrite(packet, transport, headers, &new.server, way.hop)?;
+    E::rewrite(packet, headers, &new.server, way.hop)?;
     report::count(E::HOOK, Counter::Forward);
     Ok(way.step)
 }
@@ -246,7 +246,6 @@ pub(super) fn conclude<E: Entrance>(result: Result<Step, DropReason>) -> Step {
 #[inline(always)]
 fn reply<E: Entrance, F: Family, P: Packet>(
     packet: &mut P,
-    transport: Transport,
     headers: &Headers<F>,
     main: &mut Flow<F>,
 ) -> Result<Step, DropReason> {
@@ -257,7 +256,7 @@ fn reply<E: Entrance, F: Family, P: Packet>(
     let way = way.taken::<E>(packet);
     let client = main.other.reverse();
     flow::seen_reply(main, headers, packet);
-    nat::rewrite(packet, transport, headers, &client, way.hop)?;
+    E::rewrite(packet, headers, &client, way.hop)?;
     report::count(E::HOOK, Counter::Reply);
     Ok(way.step)
 }

@@ -2,12 +2,18 @@
 //! The hooks: each file tells what happens to a packet there, top to bottom.
 
 use pintle_abi::{
+    addr::Tuple,
     counter::Hook,
     drop_reason::DropReason,
     flow::flow_flags::{HOST, OUTSIDE},
 };
 
-use crate::{connect::Attempt, family::Transport};
+use crate::{
+    connect::Attempt,
+    family::{Family, Transport},
+    nat::{self, Hop},
+    packet::{Headers, Packet},
+};
 
 pub mod entrance;
 pub mod sctp;
@@ -25,6 +31,17 @@ pub trait Entrance {
     #[inline(always)]
     fn transport(protocol: u8) -> Option<Transport> {
         Transport::common(protocol)
+    }
+
+    /// Gives a packet of such a transport another tuple.
+    #[inline(always)]
+    fn rewrite<F: Family, P: Packet>(
+        packet: &mut P,
+        headers: &Headers<F>,
+        to: &Tuple<F>,
+        hop: Hop,
+    ) -> Result<(), DropReason> {
+        nat::rewrite(packet, headers, to, hop)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use core::marker::PhantomData;
 
-use pintle_abi::{counter::Hook, drop_reason::DropReason};
+use pintle_abi::{addr::Tuple, counter::Hook, drop_reason::DropReason};
 
 use super::{Entrance, Next, Step, entrance};
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     family::{Family, Transport},
     flow::{self, Found},
     lb,
+    nat::{self, Hop},
     packet::{Headers, Packet},
     report, sctp,
 };
@@ -28,6 +29,16 @@ impl<E: Entrance> Entrance for Sctp<E> {
     #[inline(always)]
     fn transport(_: u8) -> Option<Transport> {
         Some(Transport::Sctp)
+    }
+
+    #[inline(always)]
+    fn rewrite<F: Family, P: Packet>(
+        packet: &mut P,
+        headers: &Headers<F>,
+        to: &Tuple<F>,
+        hop: Hop,
+    ) -> Result<(), DropReason> {
+        nat::rewrite_sctp(packet, headers, to, hop)
     }
 }
 

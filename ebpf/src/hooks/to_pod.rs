@@ -79,7 +79,10 @@ fn reply<F: Family, P: Packet>(
     let Found::FromBackend(main) = flow::find(transport, &headers.tuple) else { return Ok(pass()) };
     let client = main.other.reverse();
     flow::seen_reply(main, headers, packet);
-    nat::rewrite(packet, transport, headers, &client, Hop::InStack)?;
+    match transport {
+        Transport::Sctp => nat::rewrite_sctp(packet, headers, &client, Hop::InStack)?,
+        Transport::Tcp | Transport::Udp => nat::rewrite(packet, headers, &client, Hop::InStack)?,
+    }
     report::count(Hook::ToPod, Counter::Reply);
     Ok(Step::PASS)
 }
