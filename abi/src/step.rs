@@ -89,4 +89,10 @@ rare_steps! {
     FromNetSctpV4, FromNetSctpV6 = 24, "from_net_sctp";
     /// SCTP that leaves for the network.
     ToNetSctpV4, ToNetSctpV6 = 25, "to_net_sctp";
+    /// A new association of a pod.
+    FromPodSctpConnectV4, FromPodSctpConnectV6 = 26, "from_pod_sctp_connect";
+    /// A new association from the network.
+    FromNetSctpConnectV4, FromNetSctpConnectV6 = 27, "from_net_sctp_connect";
+    /// A new association of the host itself.
+    ToNetSctpConnectV4, ToNetSctpConnectV6 = 28, "to_net_sctp_connect";
 }

@@ -13,7 +13,7 @@ use super::{Ip, data, first};
 use crate::{
     frame::{Frame, chunk, sctp},
     world::{
-        BackendSpec, Exit, Forget, IFINDEX, MASQUERADE, Place, Table, Verdict, World,
+        BackendSpec, Exit, Forget, FrontendSpec, IFINDEX, MASQUERADE, Place, Table, Verdict, World,
         hairpin_address, node_address,
     },
 };
@@ -82,7 +82,7 @@ pub fn reply_comes_from_the_service_after_its_removal(world: &mut dyn World, ip:
     let (client, service, backend) = (ip.client(40000), ip.service(80), ip.backend(5, 8080));
     world.service(service, SCTP, 1, &[backend]);
     world.send(Hook::FromPod, &first(SCTP, client, service));
-    world.remove_frontend(service, SCTP);
+    world.remove_frontend(&FrontendSpec::new(service, SCTP, (1, 1)));
     let expected = data(SCTP, service, client).ttl(63);
     world.from_pod(&data(SCTP, backend, client), Verdict::Deliver, &expected);
     world.to_pod(&data(SCTP, backend, client), &data(SCTP, service, client));
