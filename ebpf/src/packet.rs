@@ -51,6 +51,8 @@ pub trait Packet {
     fn ifindex(&self) -> u32;
     /// Whether the packet was made on this host, and did not come in at some device.
     fn is_from_host(&self) -> bool;
+    /// Whether the frame is addressed to this host, and not overheard or for many.
+    fn is_for_host(&self) -> bool;
     /// The device through which the node's routes lead to an address; 0 if they do not.
     fn way_out<F: Family>(&self, to: F) -> u32;
     /// EtherType, network byte order.

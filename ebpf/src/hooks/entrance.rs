@@ -30,6 +30,10 @@ use crate::{
 /// A packet at the hook.
 #[inline(always)]
 pub fn handle<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    // What a switch floods, or a promiscuous device overhears, is for another node to translate.
+    if E::HOOK as u32 == Hook::FromNet as u32 && !packet.is_for_host() {
+        return pass::<E>();
+    }
     match F::parse(packet, ethernet::LEN, Shape::Plain) {
         Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
         Parsed::Headers(headers) if headers.proto == proto::SCTP => Step::SCTP,
@@ -107,10 +111,11 @@ pub(super) fn known<E: Entrance, F: Family, P: Packet>(
                 Resumed::Over => return None,
                 Resumed::Lost => return Some(Ok(Step::RESTORE)),
             };
+            let server = alias.other;
             flow::seen_forward(main, headers, packet, now);
             let ifindex = backend_ifindex(packet, main);
             let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex).taken::<E>(packet);
-            let translated = nat::rewrite(packet, transport, headers, &alias.other, way.hop);
+            let translated = nat::rewrite(packet, transport, headers, &server, way.hop);
             report::count(E::HOOK, Counter::Forward);
             Some(translated.map(|()| way.step))
         }

@@ -164,6 +164,10 @@ impl Step {
     /// chain of programs is as long as the kernel allows.
     #[inline(always)]
     pub fn failure(self) -> DropReason {
+        // The last try may have found a port, but there is no step left for the packet; the next one goes.
+        if matches!(self, Self::AGAIN | Self::SCTP) {
+            return DropReason::NoSourcePort;
+        }
         if !matches!(self.next, Next::Connect | Next::SctpConnect) {
             return DropReason::StepMissing;
         }

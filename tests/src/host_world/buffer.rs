@@ -60,6 +60,10 @@ impl Packet for Buffer {
         self.origin == Origin::Host
     }
 
+    fn is_for_host(&self) -> bool {
+        true
+    }
+
     fn way_out<F: Family>(&self, _to: F) -> u32 {
         self.at.way_out
     }
