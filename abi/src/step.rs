@@ -101,13 +101,19 @@ rare_steps! {
         FromNetSctpV4, FromNetSctpV6 = 24, "from_net_sctp";
         /// SCTP that leaves for the network.
         ToNetSctpV4, ToNetSctpV6 = 25, "to_net_sctp";
+        /// A new association of a pod.
+        FromPodSctpConnectV4, FromPodSctpConnectV6 = 26, "from_pod_sctp_connect";
+        /// A new association from the network.
+        FromNetSctpConnectV4, FromNetSctpConnectV6 = 27, "from_net_sctp_connect";
+        /// A new association of the host itself.
+        ToNetSctpConnectV4, ToNetSctpConnectV6 = 28, "to_net_sctp_connect";
     }
     hooks {
         /// IPv6 that leaves a pod: half of what the hook's program would be to the verifier.
-        FromPodV6 = 40, "from_pod";
+        FromPodV6 = 29, "from_pod";
         /// IPv6 that comes from the network.
-        FromNetV6 = 41, "from_net";
+        FromNetV6 = 30, "from_net";
         /// IPv6 that leaves for the network.
-        ToNetV6 = 42, "to_net";
+        ToNetV6 = 31, "to_net";
     }
 }

@@ -72,8 +72,9 @@ pub trait Packet {
         covered: Covered,
         kind: ChecksumKind,
     ) -> Result<(), Refused>;
-    /// Four bytes of the frame, wherever they are; the packet stays as it is.
-    fn copy(&self, offset: u32) -> Option<[u8; 4]>;
+    /// Four bytes of the frame, wherever they are, and zeroes behind its end; the packet stays as it
+    /// is.
+    fn copy(&self, offset: u32) -> [u8; 4];
     /// Inserts `len` bytes between the link-layer and the network header.
     fn grow(&mut self, len: u32) -> Result<(), Refused>;
     /// Cuts the frame to `len` bytes.

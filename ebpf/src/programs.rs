@@ -147,13 +147,19 @@ steps! {
     /// A refusal behind `to_net`.
     to_net_refuse_v4, to_net_refuse_v6 = Hook::ToNet, refuse::<ToNet, _>;
     /// SCTP behind `from_pod`.
-    from_pod_sctp_v4, from_pod_sctp_v6 = Hook::FromPod, sctp::<FromPod, _>;
+    from_pod_sctp_v4, from_pod_sctp_v6 = Hook::FromPod, hooks::sctp::handle::<FromPod, _, _>;
+    /// A new association behind `from_pod`.
+    from_pod_sctp_connect_v4, from_pod_sctp_connect_v6 = Hook::FromPod, sctp_connect::<FromPod, _>;
     /// SCTP behind `to_pod`.
     to_pod_sctp_v4, to_pod_sctp_v6 = Hook::ToPod, to_pod::sctp;
     /// SCTP behind `from_net`.
-    from_net_sctp_v4, from_net_sctp_v6 = Hook::FromNet, sctp::<FromNet, _>;
+    from_net_sctp_v4, from_net_sctp_v6 = Hook::FromNet, hooks::sctp::handle::<FromNet, _, _>;
+    /// A new association behind `from_net`.
+    from_net_sctp_connect_v4, from_net_sctp_connect_v6 = Hook::FromNet, sctp_connect::<FromNet, _>;
     /// SCTP behind `to_net`.
-    to_net_sctp_v4, to_net_sctp_v6 = Hook::ToNet, sctp::<ToNet, _>;
+    to_net_sctp_v4, to_net_sctp_v6 = Hook::ToNet, hooks::sctp::handle::<ToNet, _, _>;
+    /// A new association behind `to_net`.
+    to_net_sctp_connect_v4, to_net_sctp_connect_v6 = Hook::ToNet, sctp_connect::<ToNet, _>;
 }
 
 #[inline(always)]
@@ -175,9 +181,9 @@ fn connect<E: Entrance, F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
 }
 
 #[inline(always)]
-fn sctp<E: Entrance, F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
+fn sctp_connect<E: Entrance, F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
     let attempt = skb.argument();
-    hooks::sctp::handle::<E, F, _>(skb, attempt)
+    hooks::sctp::connect::<E, F, _>(skb, attempt)
 }
 
 /// The step's number, or the program that takes it. The kernel bounds the chain of programs.
@@ -201,6 +207,9 @@ fn finish<F: Family>(skb: &Skb, hook: Hook, step: Step) -> i32 {
         (Next::Sctp, Hook::ToPod) => RareStep::ToPodSctpV4,
         (Next::Sctp, Hook::FromNet) => RareStep::FromNetSctpV4,
         (Next::Sctp, Hook::ToNet) => RareStep::ToNetSctpV4,
+        (Next::SctpConnect, Hook::FromPod | Hook::ToPod) => RareStep::FromPodSctpConnectV4,
+        (Next::SctpConnect, Hook::FromNet) => RareStep::FromNetSctpConnectV4,
+        (Next::SctpConnect, Hook::ToNet) => RareStep::ToNetSctpConnectV4,
         (Next::Connect, Hook::FromPod | Hook::ToPod) => RareStep::FromPodConnectV4,
         (Next::Connect, Hook::FromNet) => RareStep::FromNetConnectV4,
         (Next::Connect, Hook::ToNet) => RareStep::ToNetConnectV4,

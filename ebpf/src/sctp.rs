@@ -40,9 +40,9 @@ pub fn parse<F: Family, P: Packet>(packet: &mut P) -> Option<Headers<F>> {
 #[inline(always)]
 fn read<A, P: Packet>(packet: &P, headers: &mut Headers<A>) {
     let len = headers.end.wrapping_sub(headers.transport);
-    let chunk = packet.copy(headers.transport + sctp::CHUNK);
+    let [kind, ..] = packet.copy(headers.transport + sctp::CHUNK);
     let header = at::<[u8; sctp::LEN as usize]>(packet, headers.transport);
-    let (Some(header), Some([kind, ..]), sctp::MIN_LEN..) = (header, chunk, len) else {
+    let Some(header) = header.filter(|_| len >= sctp::MIN_LEN) else {
         headers.malformed = true;
         return;
     };

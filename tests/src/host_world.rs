@@ -294,6 +294,7 @@ fn exit(step: Step) -> Option<Exit> {
         Next::Unusual
         | Next::Icmp
         | Next::Sctp
+        | Next::SctpConnect
         | Next::Connect
         | Next::Restore
         | Next::Hold
@@ -309,7 +310,8 @@ fn take<E: Entrance, F: Family>(buffer: &mut Buffer, step: Step) -> Step {
         Next::Pass | Next::Drop | Next::Deliver | Next::Send | Next::Receive => step,
         Next::Unusual => entrance::unusual::<E, F, _>(buffer, step.argument),
         Next::Icmp => entrance::icmp::<E, F, _>(buffer, family),
-        Next::Sctp => sctp::handle::<E, F, _>(buffer, step.argument),
+        Next::Sctp => sctp::handle::<E, F, _>(buffer, family),
+        Next::SctpConnect => sctp::connect::<E, F, _>(buffer, step.argument),
         Next::Connect => entrance::connect::<E, F, _>(buffer, step.argument),
         Next::Restore => entrance::restore::<E, F, _>(buffer, family),
         Next::Hold => held::hold::<E, F, _>(buffer, family),

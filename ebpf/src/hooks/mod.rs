@@ -102,8 +102,10 @@ pub enum Next {
     Unusual,
     /// The packet is ICMP: it may quote a packet of ours.
     Icmp,
-    /// The packet is SCTP; the argument is a number of [`crate::connect::Attempt`].
+    /// The packet is SCTP.
     Sctp,
+    /// An association is new; the argument is a number of [`crate::connect::Attempt`].
+    SctpConnect,
     /// A new connection is not of the common kind; the argument is a number of
     /// [`crate::connect::Attempt`].
     Connect,
@@ -129,7 +131,9 @@ impl Step {
     /// The packet is ICMP.
     pub const ICMP: Self = Self { next: Next::Icmp, argument: 0 };
     /// The packet is SCTP.
-    pub const SCTP: Self = Self { next: Next::Sctp, argument: Attempt::Thorough as u32 };
+    pub const SCTP: Self = Self { next: Next::Sctp, argument: 0 };
+    /// An association is new.
+    pub const SCTP_CONNECT: Self = Self { next: Next::SctpConnect, ..Self::CONNECT };
     /// A fragment came before its first one.
     pub const HOLD: Self = Self { next: Next::Hold, argument: 0 };
     /// The packet is a fragment.
@@ -144,9 +148,10 @@ impl Step {
     pub const MOVE_MASQUERADE: Self =
         Self { next: Next::Connect, argument: Attempt::MovedMasquerade as u32 };
     /// A new association needs another port, see [`Self::MOVE_PORT`].
-    pub const SCTP_MOVE_PORT: Self = Self { next: Next::Sctp, ..Self::MOVE_PORT };
+    pub const SCTP_MOVE_PORT: Self = Self { next: Next::SctpConnect, ..Self::MOVE_PORT };
     /// The same for a masqueraded client.
-    pub const SCTP_MOVE_MASQUERADE: Self = Self { next: Next::Sctp, ..Self::MOVE_MASQUERADE };
+    pub const SCTP_MOVE_MASQUERADE: Self =
+        Self { next: Next::SctpConnect, ..Self::MOVE_MASQUERADE };
 
     /// Straight into the pod behind a host-side interface.
     #[inline(always)]
@@ -177,10 +182,10 @@ impl Step {
     #[inline(always)]
     pub fn failure(self) -> DropReason {
         // The last try may have found a port, but there is no step left for the packet; the next one goes.
-        if self == Self::AGAIN {
+        if matches!(self, Self::AGAIN | Self::SCTP) {
             return DropReason::NoSourcePort;
         }
-        if !matches!(self.next, Next::Connect | Next::Sctp) {
+        if !matches!(self.next, Next::Connect | Next::SctpConnect) {
             return DropReason::StepMissing;
         }
         match Attempt::of(self.argument) {

@@ -2,7 +2,7 @@
 //! SCTP at the hooks: what happens is what happens to other connections, in programs of its own, so
 //! that the common ones do not know of it.
 //!
-//! A program that makes an entry for a packet runs again, and then finds the packet's association.
+//! A packet for which an entry was made starts again, and then finds its association.
 
 use core::marker::PhantomData;
 
@@ -11,7 +11,7 @@ use pintle_abi::{addr::Tuple, counter::Hook, drop_reason::DropReason};
 use super::{Entrance, Next, Step, entrance};
 use crate::{
     connect::Attempt,
-    family::{Family, Transport},
+    family::{Family, Transport, Version},
     flow::{self, Found},
     lb,
     nat::{self, Hop},
@@ -42,24 +42,39 @@ impl<E: Entrance> Entrance for Sctp<E> {
     }
 }
 
-/// A packet at a hook where connections begin. The argument of the step that led here is a number of
-/// [`Attempt`].
+/// A packet at a hook where connections begin.
 #[inline(always)]
-pub fn handle<E: Entrance, F: Family, P: Packet>(packet: &mut P, attempt: u32) -> Step {
+pub fn handle<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
     let Some(headers) = sctp::parse::<F, P>(packet) else { return entrance::pass::<E>() };
     if !headers.fragmentation.is_whole() {
         return fragment::<E, F, P>(packet, &headers);
     }
-    conclude::<E>(match entrance::known::<Sctp<E>, F, P>(packet, &headers) {
-        // Without an overflow map nothing is lost while it is needed, so that is not worth a program.
-        Some(Ok(step)) if step.next != Next::Restore => Ok(step),
-        Some(Err(reason)) => Err(reason),
-        _ if entrance::is_passing::<E>(packet) => Ok(entrance::pass::<E>()),
-        _ => {
-            let attempt = Attempt::of(attempt);
-            entrance::dial_thoroughly::<Sctp<E>, F, P>(packet, &headers, attempt)
-        }
-    })
+    match entrance::known::<Sctp<E>, F, P>(packet, &headers) {
+        // Without an overflow map nothing is lost while it is needed: there is nothing to restore.
+        Some(Ok(step)) if step.next == Next::Restore => match stays_with_kernel(&headers) {
+            true => entrance::pass::<E>(),
+            false => Step::SCTP_CONNECT,
+        },
+        Some(result) => conclude::<E>(result),
+        None if entrance::is_passing::<E>(packet) => entrance::pass::<E>(),
+        None => Step::SCTP_CONNECT,
+    }
+}
+
+/// A packet of no association that is known here. The argument of the step that led here is a number
+/// of [`Attempt`].
+#[inline(always)]
+pub fn connect<E: Entrance, F: Family, P: Packet>(packet: &mut P, attempt: u32) -> Step {
+    let Some(headers) = sctp::parse::<F, P>(packet) else { return entrance::pass::<E>() };
+    let attempt = Attempt::of(attempt);
+    conclude::<E>(entrance::dial_thoroughly::<Sctp<E>, F, P>(packet, &headers, attempt))
+}
+
+/// Whether the kernel's own connection tracking translates the association.
+#[inline(always)]
+fn stays_with_kernel<F: Family>(headers: &Headers<F>) -> bool {
+    let Found::Kernel(flow) = flow::find(Transport::Sctp, &headers.tuple) else { return false };
+    flow::stays_with_kernel(flow, headers)
 }
 
 #[inline(always)]

@@ -81,8 +81,9 @@ impl Packet for Buffer {
         Ok(())
     }
 
-    fn copy(&self, offset: u32) -> Option<[u8; 4]> {
-        self.bytes.get(offset as usize..)?.first_chunk().copied()
+    fn copy(&self, offset: u32) -> [u8; 4] {
+        let rest = self.bytes.get(offset as usize..).unwrap_or_default();
+        rest.first_chunk().copied().unwrap_or_default()
     }
 
     fn fix_checksum(

@@ -182,7 +182,7 @@ macro_rules! for_each_vector {
             full_flow_map_refuses_new_associations, checksum_of_a_device_stays_empty,
             damaged_packet_stays_damaged, padding_is_not_summed, unusual_headers_are_kept,
             fragments_are_dropped, truncated_packet_is_dropped, error_names_the_service,
-            error_of_the_client_reaches_the_backend
+            error_of_the_client_reaches_the_backend, association_of_the_kernel_is_left_to_it
         }
         $run! { tables:
             full_flow_map_overflows, overflowed_flow_is_found_again, established_survives_a_full_map

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! SCTP that is refused, dropped, quoted or of an unusual shape.
 
-use pintle_abi::{addr::proto::SCTP, counter::Hook};
+use pintle_abi::{addr::proto::SCTP, counter::Hook, settings::Settings};
 
 use super::{Ip, data, first};
 use crate::{
     frame::{Frame, INITIATE_TAG, chunk, icmp, sctp},
-    world::{IFINDEX, Verdict, World},
+    world::{IFINDEX, KernelFlow, Verdict, World, settings},
 };
 
 /// The ABORT that answers a packet: an INIT by the tag that its sender chose, any other by its own.
@@ -187,5 +187,24 @@ pub fn error_of_the_client_reaches_the_backend(world: &mut dyn World, ip: Ip) {
     world.expect(
         "from_pod: 1 to a service, from_pod: 1 icmp errors, from_pod: 2 redirected, \
          from_pod: 1 new flows, 2 sctp flows",
+    );
+}
+
+/// What kube-proxy opened stays with the kernel until the client asks again; what is not known while
+/// it is taken over may be such an association.
+pub fn association_of_the_kernel_is_left_to_it(world: &mut dyn World, ip: Ip) {
+    let (client, service, backend) = (ip.client(40000), ip.service(80), ip.backend(5, 8080));
+    world.service(service, SCTP, 1, &[backend]);
+    world.put_settings(&Settings { take_over: 1, ..settings() });
+    world.untouched(Hook::FromPod, &data(SCTP, ip.client(40001), service).bytes());
+    world.put_kernel_flow(&KernelFlow { proto: SCTP, client, service, backend: (1, 1) });
+    world.put_settings(&settings());
+    world.untouched(Hook::FromPod, &data(SCTP, client, service).bytes());
+    world.untouched(Hook::ToPod, &data(SCTP, service, client).bytes());
+    let expected = first(SCTP, client, backend).ttl(63);
+    world.from_pod(&first(SCTP, client, service), Verdict::Deliver, &expected);
+    world.expect(
+        "from_pod: 2 passed, from_pod: 1 to a service, from_pod: 1 redirected, \
+         from_pod: 1 new flows, to_pod: 1 passed, 2 sctp flows",
     );
 }
