@@ -68,7 +68,8 @@ impl Family for V6 {
             headers.id = walked.id();
             headers.malformed |= walked.is_malformed();
             let is_sctp = headers.proto == proto::SCTP;
-            ensure(packet, headers.transport + if is_sctp { sctp::LEN } else { tcp::MIN_LEN });
+            let shortest = packet.veil(if is_sctp { sctp::LEN } else { tcp::MIN_LEN }) & 0x3f;
+            ensure(packet, headers.transport + shortest);
         }
         if !headers.fragmentation.is_later() {
             let len = end.wrapping_sub(headers.transport);
