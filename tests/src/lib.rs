@@ -20,6 +20,7 @@ pub mod netns;
 pub mod offload;
 pub mod planned;
 pub mod server;
+pub mod stream;
 pub mod topology;
 pub mod variant;
 pub mod vectors;
