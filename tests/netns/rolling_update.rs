@@ -48,7 +48,10 @@ fn a_rolling_update_costs_nothing(cni: Cni, fast_path: FastPath, socket_lb: &str
         let ended = report.failures();
         assert!(report.ok > 0 && ended <= u64::from(KEPT) * 3, "{name}: {report}");
         assert!(!report.failed.contains_key("timed out"), "{name}: {report}");
-        assert!(!report.failed.contains_key("Connection refused (os error 111)"), "{name}: {report}");
+        assert!(
+            !report.failed.contains_key("Connection refused (os error 111)"),
+            "{name}: {report}"
+        );
     }
 }
 

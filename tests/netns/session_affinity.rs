@@ -29,9 +29,8 @@ const FIRST: u16 = 8001;
 
 /// The service with affinity, and with many ports that lead to one port of the pods.
 fn sticky(scene: &Exposed) -> Service {
-    const NAMES: [&str; PORTS as usize] = [
-        "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p",
-    ];
+    const NAMES: [&str; PORTS as usize] =
+        ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"];
     let port = |(name, port)| Port { name, protocol: "TCP", port, target: HTTP.target };
     let mut service = scene.web.clone();
     service.ports.extend(NAMES.into_iter().zip(FIRST..).map(port));

@@ -48,10 +48,33 @@ use Kind::{
 impl Kind {
     /// In this order each of the four types and each kind of nothing comes after each other.
     const WALK: [Kind; 27] = [
-        ClusterIp, NodePort, ClusterIp, LoadBalancer, ClusterIp, ExternalName, ClusterIp, Headless,
-        NodePort, Restricted, NodePortLocal, ExternalName, NodePortLocal, Headless, Restricted,
-        ExternalName, LoadBalancer, Headless, ExternalName, Gone, Restricted, LoadBalancer,
-        NodePort, NodePortLocal, Sticky, FewerPorts, Gone,
+        ClusterIp,
+        NodePort,
+        ClusterIp,
+        LoadBalancer,
+        ClusterIp,
+        ExternalName,
+        ClusterIp,
+        Headless,
+        NodePort,
+        Restricted,
+        NodePortLocal,
+        ExternalName,
+        NodePortLocal,
+        Headless,
+        Restricted,
+        ExternalName,
+        LoadBalancer,
+        Headless,
+        ExternalName,
+        Gone,
+        Restricted,
+        LoadBalancer,
+        NodePort,
+        NodePortLocal,
+        Sticky,
+        FewerPorts,
+        Gone,
     ];
 
     fn has_node_ports(self) -> bool {
@@ -94,13 +117,15 @@ impl Kind {
         }
         if self.is_balanced() {
             let [v4, v6] = BALANCERS;
-            spec += &format!("status: {{loadBalancer: {{ingress: [{{ip: {v4}}}, {{ip: '{v6}'}}]}}}}\n");
+            spec +=
+                &format!("status: {{loadBalancer: {{ingress: [{{ip: {v4}}}, {{ip: '{v6}'}}]}}}}\n");
         }
         service.extra_spec = spec;
         let yaml = service.yaml();
         let without = |yaml: String, ips: &str| {
             let lines = yaml.lines().filter(|line| !line.contains("clusterIP"));
-            lines.collect::<Vec<_>>().join("\n").replace("\nspec:", &format!("\nspec:\n{ips}")) + "\n"
+            lines.collect::<Vec<_>>().join("\n").replace("\nspec:", &format!("\nspec:\n{ips}"))
+                + "\n"
         };
         Some(match self {
             Headless => without(yaml, "  clusterIP: None\n  clusterIPs: [None]"),

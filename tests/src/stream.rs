@@ -31,6 +31,8 @@ pub enum Peer {
 pub enum Fate {
     /// The pod of this name has answered, from the address that was dialled.
     Answered(String),
+    /// It was answered, from another address than the one that was dialled.
+    Misattributed(SocketAddr),
     /// While it was the last one the socket was told that nobody listens.
     Refused,
     /// While it was the last one the socket was closed, and connected again.
@@ -138,11 +140,13 @@ impl Sender {
     }
 
     fn note_answer(&mut self, answer: &[u8], from: SocketAddr) {
-        assert_eq!(from, self.target, "an answer from somebody else");
         let text = String::from_utf8_lossy(answer);
         let (pod, number) = text.split_once(' ').expect("an answer names its pod");
         let number: usize = number.parse().expect("an answer repeats the datagram");
-        self.fates[number] = Fate::Answered(pod.to_owned());
+        self.fates[number] = match from == self.target {
+            true => Fate::Answered(pod.to_owned()),
+            false => Fate::Misattributed(from),
+        };
     }
 
     fn note(&mut self, error: &io::Error) {
