@@ -19,10 +19,10 @@ use crate::{
 fn nothing_fails_while_the_agent_dies_and_returns(cni: Cni, fast_path: FastPath, socket_lb: &str) {
     let mut scene = Exposed::new(cni, fast_path, socket_lb);
     let kinds = [
-        (Kind::LongLived { pause: Duration::from_millis(50) }, 20),
-        (Kind::Short { per_second: 150 }, 2),
-        (Kind::UdpNewPort { per_second: 60 }, 1),
-        (Kind::UdpSamePort { pause: Duration::from_millis(10) }, 1),
+        (Kind::LongLived { pause: Duration::from_millis(100) }, 10),
+        (Kind::Short { per_second: 60 }, 1),
+        (Kind::UdpNewPort { per_second: 30 }, 1),
+        (Kind::UdpSamePort { pause: Duration::from_millis(20) }, 1),
     ];
     let mut loads = Vec::new();
     for (from, family) in
@@ -43,7 +43,7 @@ fn nothing_fails_while_the_agent_dies_and_returns(cni: Cni, fast_path: FastPath,
         assert!(report.by_pod.len() >= expected, "{name}: {report}");
     }
     let masqueraded = scene.agent.counter("masqueraded flows").expect("counters");
-    assert!(masqueraded > 100, "{masqueraded} connections to the other node from outside");
+    assert!(masqueraded > 50, "{masqueraded} connections to the other node from outside");
 }
 
 #[test]

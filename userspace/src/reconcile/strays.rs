@@ -100,3 +100,101 @@ impl<T: Tables> Reconciler<T> {
         Some(leads)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::addr::BackendAddr,
+        plan::desired::{Changes, DesiredBackend, DesiredFrontend, Masquerade, NoBackend},
+        reconcile::fake::FakeTables,
+    };
+
+    fn key(last: u8, protocol: Protocol) -> FrontendKey {
+        FrontendKey::internal(FrontendAddr { ip: [10, 96, 0, last].into(), port: 53, protocol })
+    }
+
+    fn backend(last: u8) -> BackendAddr {
+        BackendAddr { ip: [10, 244, 0, last].into(), port: 53 }
+    }
+
+    struct Scene(Reconciler<FakeTables>, Instant);
+
+    impl Scene {
+        /// Frontends with the last bytes of their backends, of those that drain first; 0 for none.
+        fn set(&mut self, frontends: &[(FrontendKey, Option<(u8, &[u8])>)]) -> Option<Leads> {
+            let to = |last: u8| DesiredBackend { addr: backend(last), local: false };
+            let desired = |(key, backends): &(FrontendKey, Option<(u8, &[u8])>)| {
+                let desired = backends.map(|(draining, backends)| DesiredFrontend {
+                    service: format!("shop/{}", key.addr.ip).into(),
+                    backends: backends.iter().map(|last| to(*last)).collect(),
+                    draining: Some(draining).filter(|last| *last > 0).map(to).into_iter().collect(),
+                    no_backend: NoBackend::Reject,
+                    affinity: None,
+                    is_split: false,
+                    masquerade: Masquerade::Nobody,
+                    source_ranges: None,
+                });
+                (*key, desired)
+            };
+            let frontends = frontends.iter().map(desired).collect();
+            let changes = Changes { frontends, ..Changes::default() };
+            self.0.apply(changes, &|_| None, self.1);
+            self.0.strays(self.1)
+        }
+
+        fn id(&self, last: u8) -> u32 {
+            self.0.backend(&backend(last)).expect("it is in use").0
+        }
+    }
+
+    #[test]
+    fn what_only_others_keep_is_told_at_once_and_after_the_grace() {
+        let mut scene = Scene(Reconciler::new(FakeTables::new()), Instant::now());
+        let [one, two] = [1, 2].map(|last| key(last, Protocol::Udp));
+        assert!(scene.set(&[(one, Some((0, &[1, 2]))), (two, Some((0, &[1])))]).is_none());
+        let first = scene.id(1);
+        let leads = scene.set(&[(one, Some((0, &[2])))]).expect("backend 1 is the other's now");
+        assert!(!leads.allow(one.addr.ip, 53, first) && leads.allow(two.addr.ip, 53, first));
+        assert!(leads.allow(one.addr.ip, 53, scene.id(2)));
+        assert!(scene.0.strays(scene.1).is_none(), "told already");
+        let again = scene.0.free_retired(scene.1).expect("once more");
+        assert!(again <= scene.1 + GRACE);
+        assert!(scene.0.strays(scene.1 + GRACE).is_some(), "no program can lead there any more");
+        assert!(scene.0.strays(scene.1 + 2 * GRACE).is_none());
+    }
+
+    #[test]
+    fn what_is_gone_or_drains_or_moves_along_needs_no_telling() {
+        let mut scene = Scene(Reconciler::new(FakeTables::new()), Instant::now());
+        let [one, two] = [1, 2].map(|last| key(last, Protocol::Udp));
+        let tcp = key(1, Protocol::Tcp);
+        let both = |draining, backends: &'static [u8]| {
+            [one, two].map(|key| (key, Some((draining, backends))))
+        };
+        assert!(scene.set(&both(0, &[1, 2])).is_none());
+        assert!(scene.set(&both(1, &[2])).is_none(), "one that drains is not given up");
+        assert!(scene.set(&both(0, &[2])).is_none(), "its generation tells");
+        assert!(scene.set(&[(tcp, Some((0, &[2])))]).is_none());
+        assert!(scene.set(&[(tcp, None)]).is_none(), "TCP stays where it is");
+        assert!(scene.set(&[(one, None), (two, None)]).is_none());
+    }
+
+    #[test]
+    fn a_node_port_stands_for_every_address() {
+        let mut scene = Scene(Reconciler::new(FakeTables::new()), Instant::now());
+        let mut node_port = key(1, Protocol::Udp);
+        node_port.addr.ip = Ipv4Addr::UNSPECIFIED.into();
+        scene.set(&[(node_port, Some((0, &[1]))), (key(2, Protocol::Udp), Some((0, &[1])))]);
+        let leads = scene.set(&[(key(2, Protocol::Udp), None)]).expect("the node port keeps it");
+        assert!(leads.allow([192, 168, 0, 1].into(), 53, scene.id(1)));
+        assert!(!leads.allow([192, 168, 0, 1].into(), 54, scene.id(1)));
+    }
+
+    #[test]
+    fn after_a_start_somebody_has_to_look() {
+        let mut scene = Scene(Reconciler::new(FakeTables::new()), Instant::now());
+        scene.0.sweep(scene.1);
+        assert!(scene.0.strays(scene.1).is_some());
+    }
+}
