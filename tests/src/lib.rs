@@ -21,6 +21,7 @@ pub mod offload;
 pub mod planned;
 pub mod sctp;
 pub mod server;
+pub mod stream;
 pub mod topology;
 pub mod variant;
 pub mod vectors;

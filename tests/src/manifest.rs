@@ -22,7 +22,7 @@ pub struct Port {
     pub target: u16,
 }
 
-/// A ClusterIP Service with any number of addresses and ports.
+/// A Service with any number of addresses and ports.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// Its namespace.
@@ -33,6 +33,10 @@ pub struct Service {
     pub cluster_ips: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<Port>,
+    /// Its type, if not `ClusterIP`.
+    pub kind: &'static str,
+    /// Node ports, by the names of its ports.
+    pub node_ports: Vec<(&'static str, u16)>,
     /// Further lines of `spec`, already indented by two.
     pub extra_spec: String,
 }
@@ -47,6 +51,8 @@ impl Service {
             name: name.into(),
             cluster_ips: vec![v4, v6],
             ports: ports.to_vec(),
+            kind: "ClusterIP",
+            node_ports: Vec::new(),
             extra_spec: String::new(),
         }
     }
@@ -59,14 +65,14 @@ impl Service {
 
     /// The object as YAML.
     pub fn yaml(&self) -> String {
-        let Service { namespace, name, cluster_ips, ports, extra_spec } = self;
+        let Service { namespace, name, cluster_ips, ports, kind, node_ports, extra_spec } = self;
         let families: Vec<&str> =
             cluster_ips.iter().map(|ip| if ip.is_ipv4() { "IPv4" } else { "IPv6" }).collect();
         let ips: Vec<String> = cluster_ips.iter().map(|ip| format!("\"{ip}\"")).collect();
         let policy = if ips.len() > 1 { "PreferDualStack" } else { "SingleStack" };
         let mut out = format!(
             "apiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\n  namespace: {namespace}\n\
-             spec:\n  type: ClusterIP\n  clusterIP: {}\n  clusterIPs: [{}]\n  \
+             spec:\n  type: {kind}\n  clusterIP: {}\n  clusterIPs: [{}]\n  \
              ipFamilyPolicy: {policy}\n  ipFamilies: [{}]\n  ports:\n",
             ips[0],
             ips.join(", "),
@@ -78,6 +84,9 @@ impl Service {
                 "    - name: {name}\n      protocol: {protocol}\n      port: {port}\n      \
                  targetPort: {target}\n"
             );
+            if let Some((_, number)) = node_ports.iter().find(|(port, _)| port == name) {
+                let _ = writeln!(out, "      nodePort: {number}");
+            }
         }
         out + extra_spec
     }
@@ -94,6 +103,10 @@ pub enum Condition {
     Terminating,
     /// Not ready.
     NotReady,
+    /// Not ready, and published all the same (`publishNotReadyAddresses`).
+    PublishedNotReady,
+    /// Shutting down, no longer answers, and published all the same.
+    PublishedTerminating,
 }
 
 /// One pod as an endpoint.
@@ -128,6 +141,8 @@ impl Endpoint {
             Condition::ServingTerminating => (false, true, true),
             Condition::Terminating => (false, false, true),
             Condition::NotReady => (false, false, false),
+            Condition::PublishedNotReady => (true, false, false),
+            Condition::PublishedTerminating => (true, false, true),
         };
         format!(
             "  - addresses: [\"{ip}\"]\n    conditions:\n      ready: {ready}\n      \

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     datapath::{
         attach::{Attacher, Role},
+        stray_flows::StrayFlows,
         tables::KernelTables,
     },
     model::{event::Event, ip::Family, rejection::Rejection},
@@ -57,6 +58,7 @@ pub struct NodeAgent {
     pub(super) fast_path: FastPath,
     pub(super) take_over: TakeOver,
     pub(super) sockets: SocketLb,
+    strays: StrayFlows,
     /// Batches read from the source.
     pub(super) revision: u64,
     /// The last of them that the maps hold completely.
@@ -92,13 +94,23 @@ pub struct Parts {
     pub take_over: TakeOver,
     /// Sockets that are translated when they dial.
     pub sockets: SocketLb,
+    /// Flows that do not notice by themselves where their service leads now.
+    pub strays: StrayFlows,
 }
 
 impl NodeAgent {
     /// An agent that has taken over the maps and has seen no event yet.
     pub fn new(node_name: &str, parts: Parts) -> Self {
-        let Parts { profile, reconciler, attacher, fast_path, recorder, take_over, sockets } =
-            parts;
+        let Parts {
+            profile,
+            reconciler,
+            attacher,
+            fast_path,
+            recorder,
+            take_over,
+            sockets,
+            strays,
+        } = parts;
         Self {
             node_name: node_name.to_owned(),
             started: Instant::now(),
@@ -112,6 +124,7 @@ impl NodeAgent {
             fast_path,
             take_over,
             sockets,
+            strays,
             revision: 0,
             programmed: 0,
             programmed_at: None,
@@ -187,6 +200,7 @@ impl NodeAgent {
         let outcome =
             self.reconciler.apply(changes, &resolver(&self.network, self.fast_path.is_on()), now);
         self.programmed_at = Some(now);
+        self.forget_strays(now);
         self.tell(&outcome);
     }
 
@@ -331,9 +345,21 @@ impl NodeAgent {
 
     /// Frees what is out of use; returns when there is more to free. Called after every event.
     pub fn free_retired(&mut self) -> Option<Instant> {
-        let next = self.reconciler.free_retired(Instant::now());
+        let now = Instant::now();
+        self.forget_strays(now);
+        let next = self.reconciler.free_retired(now);
         self.sockets.follow(self.reconciler.gone_backends());
         next
+    }
+
+    /// Forgets UDP flows that are with a backend where their service does not lead any more.
+    fn forget_strays(&mut self, now: Instant) {
+        let Some(leads) = self.reconciler.strays(now) else { return };
+        match self.strays.forget(&leads) {
+            Ok(0) => {}
+            Ok(forgotten) => debug!(forgotten, "UDP flows to backends that their service gave up"),
+            Err(error) => warn!(%error, "read the UDP flows"),
+        }
     }
 
     /// Rejections as they are now, with the time each was first seen.

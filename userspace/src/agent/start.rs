@@ -19,7 +19,10 @@ use super::{
 use crate::{
     cli::agent::{AgentArgs, Uplinks},
     config::Config,
-    datapath::{attach::Attacher, foreign, object, pins::Pins, tables::KernelTables},
+    datapath::{
+        attach::Attacher, foreign, object, pins::Pins, stray_flows::StrayFlows,
+        tables::KernelTables,
+    },
     node::{
         MasqueradePorts, NodeView, Probes, Selection, Snapshot,
         loopback::{self, LOOPBACK_SETTINGS},
@@ -87,7 +90,9 @@ pub fn node_agent(
     let mut reconciler = Reconciler::new(tables);
     reconciler.adopt(realized);
     let profile = Profile::from(config);
-    let parts = Parts { profile, reconciler, attacher, fast_path, recorder, take_over, sockets };
+    let strays = StrayFlows::open(pins).context("open the flow maps")?;
+    let parts =
+        Parts { profile, reconciler, attacher, fast_path, recorder, take_over, sockets, strays };
     let mut agent = NodeAgent::new(&config.node_name, parts);
     agent.follow_network(network);
     agent.forget_other_interfaces().context("remove pins of other interfaces")?;

@@ -22,6 +22,7 @@ mod range;
 pub mod socket;
 mod socket_diag;
 pub mod stale_sockets;
+pub mod stray_flows;
 pub mod sweep;
 pub mod tables;
 pub mod view;

@@ -24,8 +24,8 @@ use pintle_abi::{
     addr::{V4, V6},
     map::{self, MapSpec},
     plain::Plain,
-    service::Backend,
-    socket::{Datagram, DatagramKey, UdpSocket, family},
+    service::{Backend, backend_state},
+    socket::{Datagram, DatagramKey, UdpSocket, family, side},
 };
 use tracing::{info, warn};
 
@@ -187,12 +187,22 @@ where
         self.backends.get(&id, 0).is_ok_and(|backend| backend.generation != generation)
     }
 
-    /// Forgets the choices of sockets that are not connected, where the backend is gone.
+    /// Whether nobody else has the id of a backend yet: its last answers may be on their way.
+    fn is_leaving(&self, key: &DatagramKey<A>, id: u32) -> bool {
+        self.backends.get(&id, 0).is_ok_and(|backend| {
+            let is_there = backend.state != backend_state::FREE;
+            is_there && backend.addr.ip() == key.addr.ip() && backend.port == key.port
+        })
+    }
+
+    /// Forgets the choices of sockets that are not connected, where the backend is gone. The way back
+    /// is kept a little longer.
     fn forget_datagrams(&self) -> io::Result<()> {
         let mut gone = Vec::new();
         let datagrams = self.datagrams.as_fd();
         batch::for_each(datagrams, |key: &DatagramKey<A>, value: &Datagram<A>| {
-            if self.is_gone(value.id, value.generation) {
+            let answers = key.side == side::BACKEND && self.is_leaving(key, value.id);
+            if !answers && self.is_gone(value.id, value.generation) {
                 gone.push(*key);
             }
         })?;

@@ -126,6 +126,8 @@ impl<T: Tables> Reconciler<T> {
                 self.retire_later(family, range, Vec::new(), now);
             }
         }
+        // The earlier agent may have died before it told them.
+        self.strays.suspect(now);
         self.settle();
     }
 }

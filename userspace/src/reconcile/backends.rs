@@ -146,6 +146,11 @@ impl Backends {
         self.free.len() + (self.capacity as usize).saturating_sub(self.places.len())
     }
 
+    /// Whether a frontend leads to a backend.
+    pub fn is_used(&self, id: u32) -> bool {
+        self.places.get(id as usize).is_some_and(|place| place.uses > 0)
+    }
+
     /// Counts one more use of a backend; `None` if it needs an id and none is left.
     pub fn acquire(&mut self, backend: &DesiredBackend, resolve: &Resolve<'_>) -> Option<u32> {
         let redirect = local_redirect(backend.local, backend.addr.ip, resolve);

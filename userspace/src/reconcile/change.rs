@@ -87,7 +87,10 @@ impl<T: Tables> Reconciler<T> {
         let held = Held { record, ids: ids.into(), ranges, is_sound: true, is_counted: true };
         let range = held.range();
         match self.frontends.insert(*key, held) {
-            Some(old) => self.give_up(family, &old, &range, now),
+            Some(old) => {
+                self.strays.note(key, &old, self.frontends.get(key));
+                self.give_up(family, &old, &range, now);
+            }
             None => {
                 self.families[family as usize].frontends += 1;
                 self.marks.add(key.addr.ip);
@@ -110,6 +113,7 @@ impl<T: Tables> Reconciler<T> {
             let family = Family::of(key.addr.ip);
             self.families[family as usize].frontends -= 1;
             self.marks.remove(key.addr.ip);
+            self.strays.note(key, &old, None);
             self.give_up(family, &old, &(0..0), now);
         }
         Ok(())

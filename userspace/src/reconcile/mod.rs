@@ -21,4 +21,5 @@ pub mod reconciler;
 pub mod services;
 pub mod slots;
 mod sources;
+pub mod strays;
 pub mod tables;

@@ -23,6 +23,7 @@ use super::{
     services::Services,
     slots::Slots,
     sources::Sources,
+    strays::Strays,
     tables::{Family, Tables, WriteError},
 };
 use crate::{
@@ -108,6 +109,8 @@ pub struct Reconciler<T> {
     pub(super) marks: Marks,
     pub(super) frontends: HashMap<FrontendKey, Held>,
     retired: VecDeque<Retired>,
+    /// Backends that UDP frontends gave up, and others keep.
+    pub(super) strays: Strays,
     /// Backends that were given up, each counted again when its id is free.
     gone: u64,
     /// Changes that could not be made, to be tried again.
@@ -136,6 +139,7 @@ impl<T: Tables> Reconciler<T> {
             marks: Marks::default(),
             frontends: HashMap::new(),
             retired: VecDeque::new(),
+            strays: Strays::default(),
             gone: 0,
             failed: BTreeMap::new(),
             due: None,
@@ -186,6 +190,7 @@ impl<T: Tables> Reconciler<T> {
             }
         }
         self.settle();
+        self.note_strays(now);
         outcome
     }
 
@@ -204,6 +209,7 @@ impl<T: Tables> Reconciler<T> {
             true => self.sweep(now),
             false => self.settle(),
         }
+        self.note_strays(now);
         outcome
     }
 
@@ -224,12 +230,12 @@ impl<T: Tables> Reconciler<T> {
 
     /// Frees what has been out of use for [`GRACE`]; returns when to call again.
     pub fn free_retired(&mut self, now: Instant) -> Option<Instant> {
-        let mut next = None;
+        let mut next = self.strays.due().filter(|due| *due > now);
         let mut is_any = false;
         while let Some(oldest) = self.retired.front() {
             let due = oldest.since + GRACE;
             if due > now {
-                next = Some(due);
+                next = Some(next.map_or(due, |other| other.min(due)));
                 break;
             }
             let Some(retired) = self.retired.pop_front() else { break };
@@ -245,6 +251,11 @@ impl<T: Tables> Reconciler<T> {
             self.settle();
         }
         next
+    }
+
+    fn note_strays(&mut self, now: Instant) {
+        let families = &self.families;
+        self.strays.settle(|family| &families[family as usize].backends, now);
     }
 
     /// Looks up the interfaces of local backends again.
