@@ -42,6 +42,10 @@ maps! {
     UDP_FLOWS_V4 = 131_072;
     /// The same for IPv6.
     UDP_FLOWS_V6 = 131_072;
+    /// Hash: canonical tuple → `Flow`. Never evicts, and has no overflow map.
+    SCTP_FLOWS_V4 = 16_384;
+    /// The same for IPv6.
+    SCTP_FLOWS_V6 = 16_384;
     /// LRU hash: flows for which the flow map had no room.
     TCP_OVERFLOW_V4 = 4_096;
     /// The same for IPv6.
@@ -87,5 +91,5 @@ maps! {
     /// Per-CPU array of one: how many refusals were answered in the current window.
     REFUSALS = 1;
     /// Program array: rare step → program.
-    RARE_STEPS = crate::step::RareStep::ALL.len() as u32;
+    RARE_STEPS = crate::step::RareStep::PLACES;
 }

@@ -7,7 +7,10 @@
 //! Each step has a program for each family: it halves what the kernel verifies at once.
 
 macro_rules! rare_steps {
-    ($($(#[$meta:meta])* $v4:ident, $v6:ident = $number:literal, $program:literal;)*) => {
+    (
+        steps { $($(#[$meta:meta])* $v4:ident, $v6:ident = $number:literal, $program:literal;)* }
+        hooks { $($(#[$hook_meta:meta])* $hook:ident = $hook_number:literal, $hook_program:literal;)* }
+    ) => {
         /// A step that few packets take, for one family; its number is its place in `RARE_STEPS`.
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +20,18 @@ macro_rules! rare_steps {
                 /// The same for IPv6.
                 $v6 = $number * 2 + 1,
             )*
+            $($(#[$hook_meta])* $hook = $hook_number * 2 + 1,)*
         }
 
         impl RareStep {
             /// Every step, in the order of their numbers.
-            pub const ALL: &'static [Self] = &[$(Self::$v4, Self::$v6,)*];
+            pub const ALL: &'static [Self] = &[$(Self::$v4, Self::$v6,)* $(Self::$hook,)*];
+
+            /// Places for steps, some of which may be empty.
+            pub const PLACES: u32 = {
+                let last = Self::ALL[Self::ALL.len() - 1];
+                last as u32 + 1
+            };
 
             /// Name of the program that takes it.
             pub fn program(self) -> &'static str {
@@ -30,6 +40,7 @@ macro_rules! rare_steps {
                         Self::$v4 => concat!($program, "_v4"),
                         Self::$v6 => concat!($program, "_v6"),
                     )*
+                    $(Self::$hook => concat!($hook_program, "_v6"),)*
                 }
             }
         }
@@ -37,46 +48,72 @@ macro_rules! rare_steps {
 }
 
 rare_steps! {
-    /// ICMP that leaves a pod.
-    FromPodIcmpV4, FromPodIcmpV6 = 0, "from_pod_icmp";
-    /// ICMP that is about to enter a pod.
-    ToPodIcmpV4, ToPodIcmpV6 = 1, "to_pod_icmp";
-    /// A new connection that is not of the common kind.
-    FromPodConnectV4, FromPodConnectV6 = 2, "from_pod_connect";
-    /// A packet whose sender is told that it is dropped.
-    FromPodRefuseV4, FromPodRefuseV6 = 3, "from_pod_refuse";
-    /// A fragment, or IP options or extension headers, from a pod.
-    FromPodUnusualV4, FromPodUnusualV6 = 4, "from_pod_unusual";
-    /// The same, about to enter a pod.
-    ToPodUnusualV4, ToPodUnusualV6 = 5, "to_pod_unusual";
-    /// A fragment that came before its first one.
-    FromPodHoldV4, FromPodHoldV6 = 6, "from_pod_hold";
-    /// A fragment that follows its first one, or that others may wait for.
-    FromPodReleaseV4, FromPodReleaseV6 = 7, "from_pod_release";
-    /// ICMP that comes from the network.
-    FromNetIcmpV4, FromNetIcmpV6 = 8, "from_net_icmp";
-    /// A new connection from the network that is not of the common kind.
-    FromNetConnectV4, FromNetConnectV6 = 9, "from_net_connect";
-    /// A packet from the network whose sender is told that it is dropped.
-    FromNetRefuseV4, FromNetRefuseV6 = 10, "from_net_refuse";
-    /// A fragment, or IP options or extension headers, from the network.
-    FromNetUnusualV4, FromNetUnusualV6 = 11, "from_net_unusual";
-    /// A fragment from the network that came before its first one.
-    FromNetHoldV4, FromNetHoldV6 = 12, "from_net_hold";
-    /// A fragment from the network that follows its first one, or that others may wait for.
-    FromNetReleaseV4, FromNetReleaseV6 = 13, "from_net_release";
-    /// ICMP that leaves for the network.
-    ToNetIcmpV4, ToNetIcmpV6 = 14, "to_net_icmp";
-    /// A new connection of the host itself.
-    ToNetConnectV4, ToNetConnectV6 = 15, "to_net_connect";
-    /// A packet of the host itself that is dropped; the host is told.
-    ToNetRefuseV4, ToNetRefuseV6 = 16, "to_net_refuse";
-    /// A fragment, or IP options or extension headers, that leaves for the network.
-    ToNetUnusualV4, ToNetUnusualV6 = 17, "to_net_unusual";
-    /// A pod's connection whose main entry was lost.
-    FromPodRestoreV4, FromPodRestoreV6 = 18, "from_pod_restore";
-    /// A connection from the network whose main entry was lost.
-    FromNetRestoreV4, FromNetRestoreV6 = 19, "from_net_restore";
-    /// A connection of the host itself whose main entry was lost.
-    ToNetRestoreV4, ToNetRestoreV6 = 20, "to_net_restore";
+    steps {
+        /// ICMP that leaves a pod.
+        FromPodIcmpV4, FromPodIcmpV6 = 0, "from_pod_icmp";
+        /// ICMP that is about to enter a pod.
+        ToPodIcmpV4, ToPodIcmpV6 = 1, "to_pod_icmp";
+        /// A new connection that is not of the common kind.
+        FromPodConnectV4, FromPodConnectV6 = 2, "from_pod_connect";
+        /// A packet whose sender is told that it is dropped.
+        FromPodRefuseV4, FromPodRefuseV6 = 3, "from_pod_refuse";
+        /// A fragment, or IP options or extension headers, from a pod.
+        FromPodUnusualV4, FromPodUnusualV6 = 4, "from_pod_unusual";
+        /// The same, about to enter a pod.
+        ToPodUnusualV4, ToPodUnusualV6 = 5, "to_pod_unusual";
+        /// A fragment that came before its first one.
+        FromPodHoldV4, FromPodHoldV6 = 6, "from_pod_hold";
+        /// A fragment that follows its first one, or that others may wait for.
+        FromPodReleaseV4, FromPodReleaseV6 = 7, "from_pod_release";
+        /// ICMP that comes from the network.
+        FromNetIcmpV4, FromNetIcmpV6 = 8, "from_net_icmp";
+        /// A new connection from the network that is not of the common kind.
+        FromNetConnectV4, FromNetConnectV6 = 9, "from_net_connect";
+        /// A packet from the network whose sender is told that it is dropped.
+        FromNetRefuseV4, FromNetRefuseV6 = 10, "from_net_refuse";
+        /// A fragment, or IP options or extension headers, from the network.
+        FromNetUnusualV4, FromNetUnusualV6 = 11, "from_net_unusual";
+        /// A fragment from the network that came before its first one.
+        FromNetHoldV4, FromNetHoldV6 = 12, "from_net_hold";
+        /// A fragment from the network that follows its first one, or that others may wait for.
+        FromNetReleaseV4, FromNetReleaseV6 = 13, "from_net_release";
+        /// ICMP that leaves for the network.
+        ToNetIcmpV4, ToNetIcmpV6 = 14, "to_net_icmp";
+        /// A new connection of the host itself.
+        ToNetConnectV4, ToNetConnectV6 = 15, "to_net_connect";
+        /// A packet of the host itself that is dropped; the host is told.
+        ToNetRefuseV4, ToNetRefuseV6 = 16, "to_net_refuse";
+        /// A fragment, or IP options or extension headers, that leaves for the network.
+        ToNetUnusualV4, ToNetUnusualV6 = 17, "to_net_unusual";
+        /// A pod's connection whose main entry was lost.
+        FromPodRestoreV4, FromPodRestoreV6 = 18, "from_pod_restore";
+        /// A connection from the network whose main entry was lost.
+        FromNetRestoreV4, FromNetRestoreV6 = 19, "from_net_restore";
+        /// A connection of the host itself whose main entry was lost.
+        ToNetRestoreV4, ToNetRestoreV6 = 20, "to_net_restore";
+        /// A fragment that leaves for the network.
+        ToNetReleaseV4, ToNetReleaseV6 = 21, "to_net_release";
+        /// SCTP that leaves a pod.
+        FromPodSctpV4, FromPodSctpV6 = 22, "from_pod_sctp";
+        /// SCTP that is about to enter a pod.
+        ToPodSctpV4, ToPodSctpV6 = 23, "to_pod_sctp";
+        /// SCTP that comes from the network.
+        FromNetSctpV4, FromNetSctpV6 = 24, "from_net_sctp";
+        /// SCTP that leaves for the network.
+        ToNetSctpV4, ToNetSctpV6 = 25, "to_net_sctp";
+        /// A new association of a pod.
+        FromPodSctpConnectV4, FromPodSctpConnectV6 = 26, "from_pod_sctp_connect";
+        /// A new association from the network.
+        FromNetSctpConnectV4, FromNetSctpConnectV6 = 27, "from_net_sctp_connect";
+        /// A new association of the host itself.
+        ToNetSctpConnectV4, ToNetSctpConnectV6 = 28, "to_net_sctp_connect";
+    }
+    hooks {
+        /// IPv6 that leaves a pod: half of what the hook's program would be to the verifier.
+        FromPodV6 = 29, "from_pod";
+        /// IPv6 that comes from the network.
+        FromNetV6 = 30, "from_net";
+        /// IPv6 that leaves for the network.
+        ToNetV6 = 31, "to_net";
+    }
 }

@@ -111,7 +111,7 @@ pub fn create_thoroughly<E: Entrance, F: Family, P: Packet>(
         }
         (server, path, DropReason::NoSourcePort)
     };
-    let path = path | E::CLIENT;
+    let path = packet.veil(u32::from(path | E::CLIENT)) as u16;
     if !flow::open::<E, F, P>(transport, headers, packet, choice, (&server, path), attempt)? {
         return Err(taken);
     }

@@ -11,8 +11,8 @@ use pintle_abi::{
 
 use crate::{
     checksum::Difference,
-    packet::{Headers, Packet, Parsed, Refused, Shape, at, field},
-    wire::{tcp, udp},
+    packet::{Headers, Packet, Parsed, Refused, Shape, at, ensure, field, read},
+    wire::{sctp, tcp, udp},
 };
 
 pub mod extensions;
@@ -38,12 +38,23 @@ pub enum Transport {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP, which has programs of its own.
+    Sctp,
 }
 
 impl Transport {
     /// The transport of a protocol number, `None` if it has no flows.
     #[inline(always)]
     pub fn of(protocol: u8) -> Option<Self> {
+        match protocol {
+            proto::SCTP => Some(Self::Sctp),
+            _ => Self::common(protocol),
+        }
+    }
+
+    /// The same of the protocols that the common programs deal with.
+    #[inline(always)]
+    pub fn common(protocol: u8) -> Option<Self> {
         match protocol {
             proto::TCP => Some(Self::Tcp),
             proto::UDP => Some(Self::Udp),
@@ -108,7 +119,21 @@ pub trait Family: Tables + Ordered + Default + Eq + KeyHash + Plain {
     ) -> Result<Difference, Refused>;
 }
 
-/// Reads ports and flags of the transport header; `len` is what the network header leaves for it.
+/// Makes the transport header at `transport` readable; of SCTP no more than the common header, for
+/// what follows may be in buffers of its own, one for each packet that is still to be cut: moving a
+/// byte out of one would damage its chunk. `protocol` is where the protocol and another byte stand,
+/// the protocol at `index` of them.
+#[inline(always)]
+fn ensure_transport<P: Packet>(packet: &mut P, transport: u32, protocol: u32, index: usize) {
+    if packet.start() + (transport + tcp::MIN_LEN) as usize <= packet.end() {
+        return;
+    }
+    // One byte cannot be read alone: the verifier learns nothing from a check for one.
+    let is_sctp = read::<[u8; 2]>(packet, protocol).is_some_and(|pair| pair[index] == proto::SCTP);
+    ensure(packet, transport + if is_sctp { sctp::LEN } else { tcp::MIN_LEN });
+}
+
+/// Reads ports and flags of a TCP or UDP header; `len` is what the network header leaves for it.
 #[inline(always)]
 fn read_transport<A, P: Packet>(packet: &P, headers: &mut Headers<A>, len: u32) {
     let read = match headers.proto {

@@ -96,6 +96,11 @@ fn get<F: Family>(transport: Transport, key: &Tuple<F>) -> Option<Entry<F>> {
             apart::<2>();
             place
         }
+        Transport::Sctp => {
+            let place = get_in(F::sctp_flows(), key);
+            apart::<5>();
+            place
+        }
     };
     // SAFETY: an element stays readable and writable while the program runs (RCU). Other CPUs may
     // write the same counters; a lost increment is accepted for their price.
@@ -104,9 +109,9 @@ fn get<F: Family>(transport: Transport, key: &Tuple<F>) -> Option<Entry<F>> {
 
 #[inline(always)]
 fn get_in<F: Family>(flows: FlowMaps<F>, key: &Tuple<F>) -> Option<*mut Flow<F>> {
-    match flows.main.get(key) {
-        None if overflowed() => flows.overflow.get(key),
-        found => found,
+    match (flows.main.get(key), flows.overflow) {
+        (None, Some(overflow)) if overflowed() => overflow.get(key),
+        (found, _) => found,
     }
 }
 
@@ -155,14 +160,14 @@ pub fn resume<F: Family>(
 }
 
 /// Whether a packet still belongs to the kernel's own connection tracking, which kube-proxy has told
-/// where to. UDP leaves it when its backend is gone, TCP with a new connection.
+/// where to. UDP leaves it when its backend is gone, TCP and SCTP with a new connection.
 #[inline(always)]
 pub fn stays_with_kernel<F: Family>(flow: &mut Flow<F>, headers: &Headers<F>) -> bool {
     let gone =
         lb::backend::<F>(flow.backend).is_none_or(|backend| backend.generation != flow.generation);
     let leaves = match headers.proto {
-        proto::TCP => is_first_segment(headers),
-        _ => gone,
+        proto::UDP => gone,
+        _ => is_first_segment(headers),
     };
     flow.last_seen_ns = now_ns();
     !leaves
@@ -186,11 +191,10 @@ fn is_over<A>(main: &Flow<A>, protocol: u8, now: u64) -> bool {
     closed || is_expired(now, main.last_seen_ns, timeout)
 }
 
-/// Whether a segment asks for a new connection.
+/// Whether a segment asks for a new connection; a datagram, which has no flags, never does.
 #[inline(always)]
 pub fn is_first_segment<A>(headers: &Headers<A>) -> bool {
-    headers.proto == proto::TCP
-        && headers.tcp_flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN
+    headers.tcp_flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN
 }
 
 /// Completes a connection of which only the alias is left; `false` if there is nothing to complete.
@@ -357,6 +361,11 @@ fn insert<E: Entrance, F: Family>(
             apart::<4>();
             result
         }
+        Transport::Sctp => {
+            let result = insert_in::<E, F>(F::sctp_flows(), key, flow, present, attempt);
+            apart::<6>();
+            result
+        }
     }
 }
 
@@ -368,16 +377,16 @@ fn insert_in<E: Entrance, F: Family>(
     present: IfPresent,
     attempt: Attempt,
 ) -> Result<(), InsertError> {
-    match flows.main.insert(key, flow, present) {
-        Err(InsertError::NoRoom) if attempt != Attempt::Common => {
+    match (flows.main.insert(key, flow, present), flows.overflow) {
+        (Err(InsertError::NoRoom), Some(overflow)) if attempt != Attempt::Common => {
             report::count(E::HOOK, Counter::Overflow);
             if let Some(seen) = maps::OVERFLOW_SEEN.get(0) {
                 // SAFETY: array elements live as long as the map; any CPU's time will do.
                 unsafe { *seen = flow.last_seen_ns };
             }
-            flows.overflow.insert(key, flow, present)
+            overflow.insert(key, flow, present)
         }
-        result => result,
+        (result, _) => result,
     }
 }
 

@@ -64,7 +64,7 @@ pub fn translate<E: Entrance, F: Family, P: Packet>(
     if !way.translated {
         return Ok(Some(pass::<E>()));
     }
-    let way = way.counted::<E>();
+    let way = way.taken::<E>(packet);
     rewrite(packet, headers, &quoted, &to, way.hop)?;
     report::count(E::HOOK, Counter::IcmpError);
     Ok(Some(way.step))
@@ -198,6 +198,10 @@ fn rewrite_quoted_checksum<F, P: Packet>(
     quoted: &Headers<F>,
     changed: Difference,
 ) -> Difference {
+    // SCTP's checksum does not cover addresses, and of a part of the packet it cannot be corrected.
+    if quoted.proto == proto::SCTP {
+        return Difference::NONE;
+    }
     let udp = quoted.proto == proto::UDP;
     let offset = quoted.transport + if udp { udp::CHECKSUM } else { tcp::CHECKSUM };
     let Some(old) = read::<u16>(packet, offset) else { return Difference::NONE };

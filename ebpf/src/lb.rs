@@ -14,7 +14,7 @@ use pintle_abi::{
 
 use crate::{
     affinity,
-    family::{Family, Transport},
+    family::Family,
     hooks::Entrance,
     maps, origin,
     packet::{Headers, Packet},
@@ -59,7 +59,7 @@ pub fn find_frontend<E: Entrance, F: Family>(
     if headers.malformed {
         return (!is_node).then_some(Err(DropReason::Malformed));
     }
-    if Transport::of(headers.proto).is_none() {
+    if E::transport(headers.proto).is_none() {
         let ours = wildcard.flags & wildcard_flags::CLUSTER != 0;
         return ours.then_some(Err(DropReason::UnsupportedProtocol));
     }
@@ -94,6 +94,16 @@ fn is_refused<E: Entrance>(wildcard: u32) -> bool {
 fn frontend<F: Family>(key: &FrontendKey<F>) -> Option<&'static Frontend> {
     // SAFETY: an element stays readable while the program runs (RCU), even when it is deleted.
     F::frontends().get(key).map(|frontend| unsafe { &*frontend })
+}
+
+/// Whether an address is a service's and nobody else's.
+#[inline(always)]
+pub fn is_service_only<F: Family>(addr: F) -> bool {
+    const SERVICE: u32 = wildcard_flags::CLUSTER | wildcard_flags::LOAD_BALANCER;
+    let wildcard = frontend(&FrontendKey { addr, port: 0, proto: 0, scope: 0 });
+    wildcard.is_some_and(|wildcard| {
+        wildcard.flags & SERVICE != 0 && wildcard.flags & wildcard_flags::NODE == 0
+    })
 }
 
 /// Whether the cluster gives out such addresses for services; no service has this one.

@@ -7,8 +7,8 @@
 //! and its stand-in on the host.
 //!
 //! A packet's way: [`hooks`] tells the story, [`wire`] reads the headers, [`flow`] finds the
-//! connection or [`connect`] makes one, [`lb`] chooses a backend, [`nat`] rewrites, [`icmp`] does the
-//! same inside ICMP errors, [`fragment`] and [`held`] keep fragments together, [`reject`] answers, [`report`] counts.
+//! connection or [`connect`] makes one, [`lb`] chooses a backend, [`nat`] rewrites, [`sctp`] does so
+//! for SCTP and [`icmp`] inside ICMP errors, [`fragment`] and [`held`] keep fragments together, [`reject`] answers, [`report`] counts.
 //! A socket that is translated when it dials ([`socket`]) has no such packets.
 
 #![no_std]
@@ -17,6 +17,7 @@
 #[cfg(not(target_arch = "bpf"))]
 extern crate std;
 
+pub mod abort;
 pub mod affinity;
 pub mod checksum;
 pub mod connect;
@@ -36,5 +37,6 @@ pub mod packet;
 pub mod reject;
 pub mod report;
 pub mod reset;
+pub mod sctp;
 pub mod socket;
 pub mod wire;

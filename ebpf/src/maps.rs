@@ -46,6 +46,10 @@ maps! {
     UDP_FLOWS_V4: Hash<Tuple<V4>, Flow<V4>> = map::UDP_FLOWS_V4.entries;
     /// Canonical tuple → flow. Written by the programs; the agent removes what has expired.
     UDP_FLOWS_V6: Hash<Tuple<V6>, Flow<V6>> = map::UDP_FLOWS_V6.entries;
+    /// Canonical tuple → flow. Written by the programs; the agent removes what has expired.
+    SCTP_FLOWS_V4: Hash<Tuple<V4>, Flow<V4>> = map::SCTP_FLOWS_V4.entries;
+    /// Canonical tuple → flow. Written by the programs; the agent removes what has expired.
+    SCTP_FLOWS_V6: Hash<Tuple<V6>, Flow<V6>> = map::SCTP_FLOWS_V6.entries;
     /// Flows that found the flow map full. Written by the programs.
     TCP_OVERFLOW_V4: LruHash<Tuple<V4>, Flow<V4>> = map::TCP_OVERFLOW_V4.entries;
     /// Flows that found the flow map full. Written by the programs.

@@ -71,11 +71,19 @@ fn is_needed<E: Entrance, F: Family>(
         _ if local => flags & frontend_flags::MASQUERADE_LOCAL != 0,
         Hook::FromNet => true,
         Hook::FromPod | Hook::ToPod => {
-            const ALWAYS: u32 = frontend_flags::MASQUERADE | frontend_flags::MASQUERADE_LOCAL;
+            let always = flags & frontend_flags::MASQUERADE_LOCAL != 0;
+            // A pod's packets through the stack keep its address: the policies in netfilter go by it,
+            // and its replies come back anyway.
+            let usual = flags & frontend_flags::MASQUERADE != 0 && is_fast_path_on();
             let others = flags & frontend_flags::MASQUERADE_OTHERS != 0;
-            flags & ALWAYS != 0 || (others && !origin::is_pod(packet, src))
+            always || usual || (others && !origin::is_pod(packet, src))
         }
     }
+}
+
+#[inline(always)]
+fn is_fast_path_on() -> bool {
+    maps::settings().is_some_and(|settings| settings.fast_path != 0)
 }
 
 /// The source port of a masqueraded client, in network byte order: its own if that is one of ours,

@@ -10,6 +10,7 @@ use crate::{
     checksum::Difference,
     family::Family,
     packet::{ChecksumKind, Covered, Headers, Packet, Refused, at, field, set},
+    sctp,
     wire::{ethernet, tcp, udp},
 };
 
@@ -33,6 +34,19 @@ pub fn rewrite<F: Family, P: Packet>(
     apply(packet, headers, to, hop).map_err(|Refused| DropReason::RewriteFailed)
 }
 
+/// The same for SCTP.
+#[inline(always)]
+pub fn rewrite_sctp<F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<F>,
+    to: &Tuple<F>,
+    hop: Hop,
+) -> Result<(), DropReason> {
+    sctp::rewrite(packet, headers, to)
+        .and_then(|()| F::write_addresses(packet, ethernet::LEN, to.src, to.dst, hop == Hop::Here))
+        .map_err(|Refused| DropReason::RewriteFailed)
+}
+
 #[inline(always)]
 fn apply<F: Family, P: Packet>(
     packet: &mut P,
@@ -53,7 +67,7 @@ fn rewrite_transport<F: Family, P: Packet>(
     to: &Tuple<F>,
 ) -> Result<(), Refused> {
     let from = &headers.tuple;
-    let (offset, kind) = checksum_field(headers);
+    let (offset, kind) = checksum_field(packet, headers);
     let addresses = from.src.difference(to.src).and(from.dst.difference(to.dst));
     let ports =
         Difference::NONE.word16(from.src_port, to.src_port).word16(from.dst_port, to.dst_port);
@@ -98,10 +112,10 @@ pub fn fix_transport<P: Packet>(
 }
 
 #[inline(always)]
-fn checksum_field<A>(headers: &Headers<A>) -> (u32, ChecksumKind) {
-    if headers.proto == proto::UDP {
-        (headers.transport + udp::CHECKSUM, ChecksumKind::Udp)
-    } else {
-        (headers.transport + tcp::CHECKSUM, ChecksumKind::Plain)
-    }
+fn checksum_field<A>(packet: &impl Packet, headers: &Headers<A>) -> (u32, ChecksumKind) {
+    // From here on the verifier need not tell the protocols apart.
+    let udp = packet.veil(u32::from(headers.proto == proto::UDP)) & 1;
+    let field = tcp::CHECKSUM - udp * (tcp::CHECKSUM - udp::CHECKSUM);
+    let kind = if udp != 0 { ChecksumKind::Udp } else { ChecksumKind::Plain };
+    (headers.transport + field, kind)
 }

@@ -9,10 +9,12 @@ use crate::{family::Family, maps, packet::Packet};
 #[inline(always)]
 pub fn is_pod<F: Family>(packet: &impl Packet, src: F) -> bool {
     let Some(settings) = maps::settings() else { return false };
-    if settings.detect == detect::ADDRESS {
-        return src.is_within(F::pods(settings)) != 0;
-    }
-    let Some(device) = maps::DEVICES.get(&packet.ifindex()) else { return false };
+    // Both answers are computed, and neither is branched for: see `Ordered`.
+    let by_address = src.is_within(F::pods(settings)) as u32;
+    let device = maps::DEVICES.get(&packet.ifindex());
     // SAFETY: an element stays readable while the program runs (RCU).
-    unsafe { (*device).flags & device_flags::POD != 0 }
+    let flags = device.map_or(0, |device| unsafe { (*device).flags });
+    let by_interface = (flags & device_flags::POD) / device_flags::POD;
+    let is_by_address = u32::from(settings.detect == detect::ADDRESS);
+    packet.veil(by_address * is_by_address + by_interface * (1 - is_by_address)) != 0
 }

@@ -8,7 +8,7 @@ use crate::{
         Family,
         extensions::{self, Walked},
     },
-    nat,
+    nat, sctp,
 };
 
 /// The kernel refused to change a packet.
@@ -51,10 +51,17 @@ pub trait Packet {
     fn ifindex(&self) -> u32;
     /// Whether the packet was made on this host, and did not come in at some device.
     fn is_from_host(&self) -> bool;
+    /// Whether the frame is addressed to this host, and not overheard or for many.
+    fn is_for_host(&self) -> bool;
     /// The device through which the node's routes lead to an address; 0 if they do not.
     fn way_out<F: Family>(&self, to: F) -> u32;
     /// EtherType, network byte order.
     fn ethertype(&self) -> u16;
+    /// The number itself, but one that the verifier knows nothing of: it would follow each constant
+    /// through all that comes after.
+    fn veil(&self, number: u32) -> u32 {
+        number
+    }
     /// Makes the first `len` bytes linear.
     fn pull(&mut self, len: u32) -> Result<(), Refused>;
     /// Corrects a transport checksum at `offset` by a folded difference.
@@ -65,6 +72,9 @@ pub trait Packet {
         covered: Covered,
         kind: ChecksumKind,
     ) -> Result<(), Refused>;
+    /// Four bytes of the frame, wherever they are, and zeroes behind its end; the packet stays as it
+    /// is.
+    fn copy(&self, offset: u32) -> [u8; 4];
     /// Inserts `len` bytes between the link-layer and the network header.
     fn grow(&mut self, len: u32) -> Result<(), Refused>;
     /// Cuts the frame to `len` bytes.
@@ -87,6 +97,13 @@ pub trait Packet {
         Self: Sized,
     {
         nat::fix_transport(self, offset, addresses, ports, kind)
+    }
+    /// Corrects a checksum of SCTP, see [`sctp::fix`].
+    fn fix_sctp(&mut self, offset: u32, change: u32, len: u32) -> Result<(), Refused>
+    where
+        Self: Sized,
+    {
+        sctp::fix(self, offset, change, len)
     }
     /// Finds the transport header behind the IPv6 extension header at `offset`.
     fn walk_extensions(&mut self, offset: u32, proto: u8) -> Walked
@@ -254,7 +271,7 @@ pub struct Headers<A> {
     pub proto: u8,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// TCP flags, 0 for other protocols.
+    /// TCP flags, or those that [`crate::sctp`] makes of a chunk; 0 for other protocols.
     pub tcp_flags: u8,
     /// Whether the datagram is fragmented.
     pub fragmentation: Fragmentation,

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Refusals: a client of a service without backends, or of a port it does not have, is told at once,
-//! by a TCP reset or with "port unreachable" (RFC 792, RFC 4443 3.1).
+//! by a TCP reset, an SCTP ABORT or with "port unreachable" (RFC 792, RFC 4443 3.1).
 
 use pintle_abi::{addr::proto, counter::Hook, drop_reason::DropReason};
 
 use crate::{
+    abort,
     checksum::Difference,
     family::Family,
     hooks::{Entrance, Step},
@@ -85,6 +86,9 @@ fn answer<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> Result<
     }
     if headers.proto == proto::TCP {
         return reset::answer(packet, headers);
+    }
+    if headers.proto == proto::SCTP {
+        return abort::answer(packet, headers);
     }
     let end = headers.transport + QUOTED_TRANSPORT;
     let quoted = end - ethernet::LEN;

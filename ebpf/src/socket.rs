@@ -201,7 +201,9 @@ enum Dialled {
 fn dial<F: SocketFamily, S: Socket>(socket: &S, peer: Peer<F>) -> Dialled {
     let Some(settings) = maps::settings() else { return Dialled::Nothing };
     let netns = socket.netns();
-    if !is_translated(settings, netns) || Transport::of(socket.proto()).is_none() {
+    // SCTP chooses its peer's address by itself, of several: its packets are translated.
+    let spoken = matches!(Transport::of(socket.proto()), Some(Transport::Tcp | Transport::Udp));
+    if !is_translated(settings, netns) || !spoken {
         return Dialled::Nothing;
     }
     let is_node = netns == settings.node_netns;

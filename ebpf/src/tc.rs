@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The tc programs: `__sk_buff` as a [`Packet`], actions as return codes.
+//! `__sk_buff` as a [`Packet`], and the ways that a packet leaves a hook.
 
 use core::arch::asm;
 
@@ -14,192 +14,25 @@ use aya_ebpf::{
         bpf_skb_pull_data, bpf_skb_store_bytes,
     },
 };
-use pintle_abi::{
-    addr::{V4, V6, proto},
-    counter::Hook,
-    device::Device,
-    fragment::HELD_FRAME_LEN,
-    step::RareStep,
-};
+use pintle_abi::{device::Device, fragment::HELD_FRAME_LEN};
 use pintle_ebpf::{
     family::{
-        Family, Version,
+        Family,
         extensions::{self, Walked},
     },
-    held,
-    hooks::{Entrance, FromNet, FromPod, Next, Step, ToNet, entrance, to_pod},
     maps, nat,
     packet::{ChecksumKind, Covered, Packet, Refused, set_at},
-    reject, report,
-    wire::ethernet::ethertype,
+    sctp,
 };
 
 use crate::route;
 
-/// On to the next program: `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact. Returning 0 would cut off
-/// the programs and filters behind us.
-const NEXT: i32 = -1;
-
 /// `PACKET_HOST` of `linux/if_packet.h`.
 const PACKET_HOST: u32 = 0;
 
-/// Declares the programs of the hooks, which take packets of both families, and those of the rare
-/// steps, which take one.
-macro_rules! programs {
-    ($($(#[$meta:meta])* $name:ident = $hook:expr, $step:path;)*) => {$(
-        $(#[$meta])*
-        #[unsafe(no_mangle)]
-        #[unsafe(link_section = "classifier")]
-        pub extern "C" fn $name(skb: *mut __sk_buff) -> i32 {
-            let mut skb = Skb(skb);
-            match skb.ethertype() {
-                ethertype::IPV4 => {
-                    let step = $step(&mut skb, Version::<V4>::THIS);
-                    finish::<V4>(&skb, $hook, step)
-                }
-                ethertype::IPV6 => {
-                    let step = $step(&mut skb, Version::<V6>::THIS);
-                    finish::<V6>(&skb, $hook, step)
-                }
-                _ => NEXT,
-            }
-        }
-    )*};
-}
-
-/// Declares the programs of rare steps, one for each family.
-macro_rules! steps {
-    ($($(#[$meta:meta])* $v4:ident, $v6:ident = $hook:expr, $step:path;)*) => {$(
-        steps! { @one $(#[$meta])* $v4: V4 = $hook, $step }
-        steps! { @one $(#[$meta])* $v6: V6 = $hook, $step }
-    )*};
-    (@one $(#[$meta:meta])* $name:ident: $family:ty = $hook:expr, $step:path) => {
-        $(#[$meta])*
-        #[unsafe(no_mangle)]
-        #[unsafe(link_section = "classifier")]
-        pub extern "C" fn $name(skb: *mut __sk_buff) -> i32 {
-            let mut skb = Skb(skb);
-            let step = $step(&mut skb, Version::<$family>::THIS);
-            finish::<$family>(&skb, $hook, step)
-        }
-    };
-}
-
-programs! {
-    /// Traffic that leaves a local pod: ingress of the host side of its veth.
-    from_pod = Hook::FromPod, entrance::handle::<FromPod, _, _>;
-    /// Traffic that reaches a local pod through the host's stack: egress of the same device.
-    to_pod = Hook::ToPod, to_pod::handle;
-    /// Traffic that comes from the network: ingress of uplinks and overlay devices.
-    from_net = Hook::FromNet, entrance::handle::<FromNet, _, _>;
-    /// Traffic that leaves for the network: egress of the same devices and of loopback.
-    to_net = Hook::ToNet, entrance::handle::<ToNet, _, _>;
-}
-
-steps! {
-    /// Fragments, IP options and extension headers behind `from_pod`.
-    from_pod_unusual_v4, from_pod_unusual_v6 = Hook::FromPod, unusual::<FromPod, _>;
-    /// Fragments, IP options and extension headers behind `to_pod`.
-    to_pod_unusual_v4, to_pod_unusual_v6 = Hook::ToPod, to_pod::unusual;
-    /// ICMP behind `from_pod`.
-    from_pod_icmp_v4, from_pod_icmp_v6 = Hook::FromPod, entrance::icmp::<FromPod, _, _>;
-    /// ICMP behind `to_pod`.
-    to_pod_icmp_v4, to_pod_icmp_v6 = Hook::ToPod, to_pod::icmp;
-    /// A new connection behind `from_pod` that is not of the common kind.
-    from_pod_connect_v4, from_pod_connect_v6 = Hook::FromPod, connect::<FromPod, _>;
-    /// A fragment before its first one behind `from_pod`.
-    from_pod_hold_v4, from_pod_hold_v6 = Hook::FromPod, held::hold::<FromPod, _, _>;
-    /// A fragment behind `from_pod`; others may wait for it.
-    from_pod_release_v4, from_pod_release_v6 = Hook::FromPod, entrance::release::<FromPod, _, _>;
-    /// A refusal behind `from_pod`.
-    from_pod_refuse_v4, from_pod_refuse_v6 = Hook::FromPod, refuse::<FromPod, _>;
-    /// Fragments, IP options and extension headers behind `from_net`.
-    from_net_unusual_v4, from_net_unusual_v6 = Hook::FromNet, unusual::<FromNet, _>;
-    /// ICMP behind `from_net`.
-    from_net_icmp_v4, from_net_icmp_v6 = Hook::FromNet, entrance::icmp::<FromNet, _, _>;
-    /// A new connection behind `from_net` that is not of the common kind.
-    from_net_connect_v4, from_net_connect_v6 = Hook::FromNet, connect::<FromNet, _>;
-    /// A fragment before its first one behind `from_net`.
-    from_net_hold_v4, from_net_hold_v6 = Hook::FromNet, held::hold::<FromNet, _, _>;
-    /// A fragment behind `from_net`; others may wait for it.
-    from_net_release_v4, from_net_release_v6 = Hook::FromNet, entrance::release::<FromNet, _, _>;
-    /// A refusal behind `from_net`.
-    from_net_refuse_v4, from_net_refuse_v6 = Hook::FromNet, refuse::<FromNet, _>;
-    /// Fragments, IP options and extension headers behind `to_net`.
-    to_net_unusual_v4, to_net_unusual_v6 = Hook::ToNet, unusual::<ToNet, _>;
-    /// ICMP behind `to_net`.
-    to_net_icmp_v4, to_net_icmp_v6 = Hook::ToNet, entrance::icmp::<ToNet, _, _>;
-    /// A new connection of the host behind `to_net`.
-    to_net_connect_v4, to_net_connect_v6 = Hook::ToNet, connect::<ToNet, _>;
-    /// A connection behind `from_pod` whose main entry was lost.
-    from_pod_restore_v4, from_pod_restore_v6 = Hook::FromPod, entrance::restore::<FromPod, _, _>;
-    /// A connection behind `from_net` whose main entry was lost.
-    from_net_restore_v4, from_net_restore_v6 = Hook::FromNet, entrance::restore::<FromNet, _, _>;
-    /// A connection behind `to_net` whose main entry was lost.
-    to_net_restore_v4, to_net_restore_v6 = Hook::ToNet, entrance::restore::<ToNet, _, _>;
-    /// A refusal behind `to_net`.
-    to_net_refuse_v4, to_net_refuse_v6 = Hook::ToNet, refuse::<ToNet, _>;
-}
-
+/// Puts the packet into the pod behind a host-side interface.
 #[inline(always)]
-fn refuse<E: Entrance, F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
-    let reason = skb.argument();
-    reject::refuse::<E, F, _>(skb, reason)
-}
-
-#[inline(always)]
-fn unusual<E: Entrance, F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
-    let again = skb.argument();
-    entrance::unusual::<E, F, _>(skb, again)
-}
-
-#[inline(always)]
-fn connect<E: Entrance, F: Family>(skb: &mut Skb, _: Version<F>) -> Step {
-    let attempt = skb.argument();
-    entrance::connect::<E, F, _>(skb, attempt)
-}
-
-/// The step's number, or the program that takes it. The kernel bounds the chain of programs.
-#[inline(always)]
-fn finish<F: Family>(skb: &Skb, hook: Hook, step: Step) -> i32 {
-    let rare = match (step.next, hook) {
-        (Next::Pass, _) => return NEXT,
-        (Next::Drop, _) => return TC_ACT_SHOT as i32,
-        (Next::Deliver, _) => return deliver(skb, step.argument),
-        (Next::Send, _) => return route::send::<F>(skb.0, step.argument),
-        (Next::Receive, _) => return receive(skb.0, step.argument),
-        (Next::Unusual, Hook::FromPod) => RareStep::FromPodUnusualV4,
-        (Next::Unusual, Hook::ToPod) => RareStep::ToPodUnusualV4,
-        (Next::Unusual, Hook::FromNet) => RareStep::FromNetUnusualV4,
-        (Next::Unusual, Hook::ToNet) => RareStep::ToNetUnusualV4,
-        (Next::Icmp, Hook::FromPod) => RareStep::FromPodIcmpV4,
-        (Next::Icmp, Hook::ToPod) => RareStep::ToPodIcmpV4,
-        (Next::Icmp, Hook::FromNet) => RareStep::FromNetIcmpV4,
-        (Next::Icmp, Hook::ToNet) => RareStep::ToNetIcmpV4,
-        (Next::Connect, Hook::FromPod | Hook::ToPod) => RareStep::FromPodConnectV4,
-        (Next::Connect, Hook::FromNet) => RareStep::FromNetConnectV4,
-        (Next::Connect, Hook::ToNet) => RareStep::ToNetConnectV4,
-        (Next::Restore, Hook::FromPod | Hook::ToPod) => RareStep::FromPodRestoreV4,
-        (Next::Restore, Hook::FromNet) => RareStep::FromNetRestoreV4,
-        (Next::Restore, Hook::ToNet) => RareStep::ToNetRestoreV4,
-        (Next::Hold, Hook::FromNet) => RareStep::FromNetHoldV4,
-        (Next::Hold, _) => RareStep::FromPodHoldV4,
-        (Next::Release, Hook::FromNet) => RareStep::FromNetReleaseV4,
-        (Next::Release, _) => RareStep::FromPodReleaseV4,
-        (Next::Refuse, Hook::FromPod | Hook::ToPod) => RareStep::FromPodRefuseV4,
-        (Next::Refuse, Hook::FromNet) => RareStep::FromNetRefuseV4,
-        (Next::Refuse, Hook::ToNet) => RareStep::ToNetRefuseV4,
-    };
-    skb.set_argument(step.argument);
-    // The programs of a step stand side by side, see `RareStep`.
-    let family = u32::from(F::ICMP == proto::ICMPV6);
-    maps::RARE_STEPS.call(skb.0.cast(), rare as u32 + family);
-    report::dropped(hook, step.failure());
-    TC_ACT_SHOT as i32
-}
-
-#[inline(always)]
-fn deliver(skb: &Skb, ifindex: u32) -> i32 {
+pub fn deliver(skb: &Skb, ifindex: u32) -> i32 {
     // On a bridge the frame carries the gateway's MAC, which is not the veth's: the packet counts as
     // somebody else's, and the pod would ignore it. Kernels from 6.15 on do this by themselves.
     // SAFETY: the context is the one the kernel handed to the program.
@@ -257,14 +90,14 @@ pub struct Skb(pub *mut __sk_buff);
 impl Skb {
     /// The argument of the step that this program takes.
     #[inline(always)]
-    fn argument(&self) -> u32 {
+    pub fn argument(&self) -> u32 {
         // SAFETY: the context is the one the kernel handed to the program.
         unsafe { (&raw const (*self.0).cb[0]).read_volatile() }
     }
 
     /// Leaves an argument to the program of the next step.
     #[inline(always)]
-    fn set_argument(&self, argument: u32) {
+    pub fn set_argument(&self, argument: u32) {
         // SAFETY: as above.
         unsafe { (&raw mut (*self.0).cb[0]).write_volatile(argument) };
     }
@@ -296,9 +129,26 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn veil(&self, number: u32) -> u32 {
+        // The verifier forgets what the context holds.
+        // SAFETY: as above.
+        unsafe {
+            let place = &raw mut (*self.0).cb[1];
+            place.write_volatile(number);
+            place.read_volatile()
+        }
+    }
+
+    #[inline(always)]
     fn is_from_host(&self) -> bool {
         // SAFETY: as above.
         unsafe { (&raw const (*self.0).ingress_ifindex).read_volatile() == 0 }
+    }
+
+    #[inline(always)]
+    fn is_for_host(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0).pkt_type).read_volatile() == PACKET_HOST }
     }
 
     #[inline(always)]
@@ -339,6 +189,15 @@ impl Packet for Skb {
         let flags = u64::from(covered | kind);
         // SAFETY: as above.
         done(unsafe { bpf_l4_csum_replace(self.0, offset, 0, u64::from(difference), flags) })
+    }
+
+    #[inline(always)]
+    fn copy(&self, offset: u32) -> [u8; 4] {
+        let mut bytes = [0; 4];
+        let to = (&raw mut bytes).cast();
+        // SAFETY: the place has room for so many bytes; see above for the context.
+        unsafe { bpf_skb_load_bytes(self.0.cast(), offset, to, 4) };
+        bytes
     }
 
     #[inline(always)]
@@ -388,6 +247,11 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn fix_sctp(&mut self, offset: u32, change: u32, len: u32) -> Result<(), Refused> {
+        done(fix_sctp(self.0, offset, change, len) as i64)
+    }
+
+    #[inline(always)]
     fn walk_extensions(&mut self, offset: u32, proto: u8) -> Walked {
         Walked::from_bits(walk_extensions(self.0, offset, u32::from(proto)))
     }
@@ -411,6 +275,16 @@ extern "C" fn fix_transport(
         return 1;
     }
     u64::from(nat::fix_transport(&mut Skb(skb), offset, addresses, ports, kind).is_err())
+}
+
+/// [`sctp::fix`] as a function that is verified once, see [`walk_extensions`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn fix_sctp(skb: *mut __sk_buff, offset: u32, change: u32, len: u32) -> u64 {
+    if offset > FARTHEST {
+        return 1;
+    }
+    u64::from(sctp::fix(&mut Skb(skb), offset, change, len).is_err())
 }
 
 /// [`extensions::walk`] as a function that the kernel verifies once, whoever calls it: that is what
@@ -453,8 +327,3 @@ fn panic(_info: &core::panic::PanicInfo) -> ! {
     // The verifier refuses a program from which this can be reached.
     loop {}
 }
-
-/// The programs' licence to the kernel; the source is Apache-2.0, which alone would bar GPL helpers.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -23,6 +23,7 @@ mod from_outside;
 mod hairpin;
 mod health_checks;
 mod hops;
+mod host_fragments;
 mod icmp_errors;
 mod malformed;
 mod netfilter_policy;

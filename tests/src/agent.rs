@@ -25,6 +25,8 @@ const BPFFS: &str = "/sys/fs/bpf";
 const ROOT_PREFIX: &str = "pintle-test-";
 /// How long the agent may take to notice a file; a change without effect costs as much.
 const NOTICE: Duration = Duration::from_secs(1);
+/// How long it may take to load its programs; an interpreted machine takes most of that.
+const READY: Duration = Duration::from_secs(60);
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Whether packets may skip the node's stack.
@@ -125,7 +127,7 @@ impl Agent {
 
     /// Returns when everything that the agent has read so far is programmed.
     pub fn wait_ready(&mut self) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(15);
+        let end = Instant::now() + READY;
         loop {
             let out = self.cli(&["status", "--wait", "--timeout", "10"])?;
             if out.status.success() {

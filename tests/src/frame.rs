@@ -18,8 +18,36 @@ pub mod flag {
     pub const ACK: u8 = 16;
 }
 
+/// Types of SCTP chunks.
+pub mod chunk {
+    /// DATA.
+    pub const DATA: u8 = 0;
+    /// INIT.
+    pub const INIT: u8 = 1;
+    /// INIT ACK.
+    pub const INIT_ACK: u8 = 2;
+    /// ABORT.
+    pub const ABORT: u8 = 6;
+    /// SHUTDOWN.
+    pub const SHUTDOWN: u8 = 7;
+    /// SHUTDOWN ACK.
+    pub const SHUTDOWN_ACK: u8 = 8;
+    /// COOKIE ECHO.
+    pub const COOKIE_ECHO: u8 = 10;
+    /// COOKIE ACK.
+    pub const COOKIE_ACK: u8 = 11;
+    /// SHUTDOWN COMPLETE.
+    pub const SHUTDOWN_COMPLETE: u8 = 14;
+}
+
+/// The initiate tag of every INIT and INIT ACK.
+pub const INITIATE_TAG: u32 = 0x0102_0304;
+
 /// What a TCP frame carries unless it says otherwise.
 const NUMBERS: (u32, u32, u16) = (1, 2, 0xffff);
+
+/// The protocols whose headers are read and written.
+const HEADERS: [u8; 3] = [proto::TCP, proto::UDP, proto::SCTP];
 
 /// Position of a frame in a fragmented datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +60,7 @@ pub struct Fragment {
     pub more: bool,
 }
 
-/// A frame: Ethernet, IPv4 or IPv6, and TCP, UDP or something opaque.
+/// A frame: Ethernet, IPv4 or IPv6, and TCP, UDP, SCTP or something opaque.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// Source; the port is 0 where there is none.
@@ -43,7 +71,7 @@ pub struct Frame {
     pub proto: u8,
     /// TCP flags.
     pub flags: u8,
-    /// TCP sequence number, acknowledgment number and window.
+    /// TCP sequence number, acknowledgment number and window; of SCTP only the first, the tag.
     pub numbers: (u32, u32, u16),
     /// TTL or hop limit.
     pub ttl: u8,
@@ -53,11 +81,11 @@ pub struct Frame {
     pub extensions: Vec<(u8, Vec<u8>)>,
     /// Position in a fragmented datagram.
     pub fragment: Option<Fragment>,
-    /// UDP: the checksum is absent (0).
+    /// UDP and SCTP: the checksum is absent (0).
     pub no_checksum: bool,
     /// The payload is all that follows the network header, whatever the protocol.
     pub opaque: bool,
-    /// What follows the transport header; of a later fragment or another protocol, everything.
+    /// What follows the transport header, of SCTP the chunks; of a later fragment or another protocol, everything.
     pub payload: Vec<u8>,
 }
 
@@ -69,6 +97,23 @@ pub fn tcp(src: SocketAddr, dst: SocketAddr, flags: u8) -> Frame {
 /// A UDP frame with a small payload.
 pub fn udp(src: SocketAddr, dst: SocketAddr) -> Frame {
     Frame { payload: b"query".to_vec(), ..frame(src, dst, proto::UDP) }
+}
+
+/// An SCTP frame with one chunk, which is as short as it can be.
+pub fn sctp(src: SocketAddr, dst: SocketAddr, kind: u8) -> Frame {
+    let tag = if kind == chunk::INIT { 0 } else { 0xa0b0_c0d0 };
+    let body = match kind {
+        chunk::INIT | chunk::INIT_ACK => {
+            let [tag, window, streams, sequence] =
+                [INITIATE_TAG, 65_536, 0x000a_000a, 1].map(u32::to_be_bytes);
+            [tag, window, streams, sequence].concat()
+        }
+        _ => Vec::new(),
+    };
+    let mut payload = vec![kind, 0];
+    payload.extend(((4 + body.len()) as u16).to_be_bytes());
+    payload.extend(body);
+    Frame { numbers: (tag, 0, 0), payload, ..frame(src, dst, proto::SCTP) }
 }
 
 /// A frame of any protocol, without payload.
@@ -197,11 +242,19 @@ impl Frame {
 
     fn transport(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        if !self.has_transport() || !matches!(self.proto, proto::TCP | proto::UDP) {
+        if !self.has_transport() || !HEADERS.contains(&self.proto) {
             return self.payload.clone();
         }
         bytes.extend(self.src.port().to_be_bytes());
         bytes.extend(self.dst.port().to_be_bytes());
+        if self.proto == proto::SCTP {
+            bytes.extend(self.numbers.0.to_be_bytes());
+            bytes.extend([0; 4]);
+            bytes.extend(&self.payload);
+            let sum = if self.no_checksum { 0 } else { crc32c(&bytes) };
+            bytes[8..12].copy_from_slice(&sum.to_le_bytes());
+            return bytes;
+        }
         let at = if self.proto == proto::TCP {
             let (sequence, acknowledgment, window) = self.numbers;
             bytes.extend(sequence.to_be_bytes());
@@ -333,6 +386,7 @@ fn parse_transport(frame: &mut Frame, bytes: &[u8]) {
     let header = match frame.proto {
         proto::TCP if frame.has_transport() => 20,
         proto::UDP if frame.has_transport() => 8,
+        proto::SCTP if frame.has_transport() => 12,
         _ => {
             frame.payload = bytes.to_vec();
             return;
@@ -340,8 +394,11 @@ fn parse_transport(frame: &mut Frame, bytes: &[u8]) {
     };
     frame.src.set_port(u16::from_be_bytes([bytes[0], bytes[1]]));
     frame.dst.set_port(u16::from_be_bytes([bytes[2], bytes[3]]));
-    if frame.proto == proto::TCP {
-        let word = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
+    let word = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
+    if frame.proto == proto::SCTP {
+        frame.numbers = (word(4), 0, 0);
+        frame.no_checksum = word(8) == 0;
+    } else if frame.proto == proto::TCP {
         frame.flags = bytes[13];
         frame.numbers = (word(4), word(8), u16::from_be_bytes([bytes[14], bytes[15]]));
     } else {
@@ -355,6 +412,18 @@ fn push_ip(bytes: &mut Vec<u8>, ip: IpAddr) {
         IpAddr::V4(ip) => bytes.extend(ip.octets()),
         IpAddr::V6(ip) => bytes.extend(ip.octets()),
     }
+}
+
+/// CRC32c (RFC 9260 appendix A), bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+        }
+    }
+    !crc
 }
 
 /// The Internet checksum (RFC 1071) over consecutive pieces; only the last may be odd.

@@ -12,9 +12,9 @@ use pintle_abi::{
     source_range::Prefix,
 };
 use pintle_ebpf::{
-    family::{Family, Version},
+    family::{Family, FlowMaps, Version},
     held,
-    hooks::{Entrance, FromNet, FromPod, Next, Step, ToNet, entrance, to_pod},
+    hooks::{Entrance, FromNet, FromPod, Next, Step, ToNet, entrance, sctp, to_pod},
     kernel::{self, Hash, IfPresent},
     maps, reject, report,
 };
@@ -236,25 +236,25 @@ impl World for HostWorld {
     }
 
     fn forget_flows(&mut self, which: Forget) {
-        for protocol in [proto::TCP, proto::UDP] {
+        for protocol in [proto::TCP, proto::UDP, proto::SCTP] {
             for table in [Table::Main, Table::Overflow] {
-                forget(flow_map::<V4>(protocol, table), which);
-                forget(flow_map::<V6>(protocol, table), which);
+                flow_map::<V4>(protocol, table).inspect(|map| forget(map, which));
+                flow_map::<V6>(protocol, table).inspect(|map| forget(map, which));
             }
         }
     }
 
     fn fill_flows(&mut self, v6: bool, protocol: u8) {
         match v6 {
-            true => fill(flow_map::<V6>(protocol, Table::Main)),
-            false => fill(flow_map::<V4>(protocol, Table::Main)),
+            true => fill(main_map::<V6>(protocol)),
+            false => fill(main_map::<V4>(protocol)),
         }
     }
 }
 
 /// Makes even the overflow map of a protocol refuse new flows, as a kernel without memory does.
 pub fn fill_overflow<F: Family>(protocol: u8) {
-    fill(flow_map::<F>(protocol, Table::Overflow));
+    flow_map::<F>(protocol, Table::Overflow).inspect(|map| fill(map));
 }
 
 /// Follows a packet from program to program, as `tc.rs` does by tail calls.
@@ -275,6 +275,7 @@ fn run<F: Family>(buffer: &mut Buffer, hook: Hook) -> Exit {
             Hook::FromNet => take::<FromNet, F>(buffer, step),
             Hook::ToNet => take::<ToNet, F>(buffer, step),
             Hook::ToPod if step.next == Next::Icmp => to_pod::icmp(buffer, family),
+            Hook::ToPod if step.next == Next::Sctp => to_pod::sctp(buffer, family),
             Hook::ToPod => to_pod::unusual(buffer, family),
         };
     }
@@ -292,6 +293,8 @@ fn exit(step: Step) -> Option<Exit> {
         Next::Receive => Some(Exit::Host),
         Next::Unusual
         | Next::Icmp
+        | Next::Sctp
+        | Next::SctpConnect
         | Next::Connect
         | Next::Restore
         | Next::Hold
@@ -307,6 +310,8 @@ fn take<E: Entrance, F: Family>(buffer: &mut Buffer, step: Step) -> Step {
         Next::Pass | Next::Drop | Next::Deliver | Next::Send | Next::Receive => step,
         Next::Unusual => entrance::unusual::<E, F, _>(buffer, step.argument),
         Next::Icmp => entrance::icmp::<E, F, _>(buffer, family),
+        Next::Sctp => sctp::handle::<E, F, _>(buffer, family),
+        Next::SctpConnect => sctp::connect::<E, F, _>(buffer, step.argument),
         Next::Connect => entrance::connect::<E, F, _>(buffer, step.argument),
         Next::Restore => entrance::restore::<E, F, _>(buffer, family),
         Next::Hold => held::hold::<E, F, _>(buffer, family),
@@ -317,19 +322,33 @@ fn take<E: Entrance, F: Family>(buffer: &mut Buffer, step: Step) -> Step {
 
 fn put_kernel_flow<F: Family>(flow: &KernelFlow, client: F, service: F) {
     let (key, value) = flow.entry(client, service);
-    put(flow_map::<F>(flow.proto, Table::Main), &key, &value);
+    put(main_map::<F>(flow.proto), &key, &value);
 }
 
-fn flow_map<F: Family>(protocol: u8, table: Table) -> &'static Hash<Tuple<F>, Flow<F>> {
-    let flows = if protocol == proto::TCP { F::tcp_flows() } else { F::udp_flows() };
+/// A map of flows, if the protocol has it.
+fn flow_map<F: Family>(protocol: u8, table: Table) -> Option<&'static Hash<Tuple<F>, Flow<F>>> {
+    let flows = flow_maps::<F>(protocol);
     match table {
-        Table::Main => flows.main,
+        Table::Main => Some(flows.main),
         Table::Overflow => flows.overflow,
     }
 }
 
+fn main_map<F: Family>(protocol: u8) -> &'static Hash<Tuple<F>, Flow<F>> {
+    flow_maps::<F>(protocol).main
+}
+
+fn flow_maps<F: Family>(protocol: u8) -> FlowMaps<F> {
+    match protocol {
+        proto::TCP => F::tcp_flows(),
+        proto::UDP => F::udp_flows(),
+        _ => F::sctp_flows(),
+    }
+}
+
 fn flows<F: Family>(protocol: u8, table: Table) -> Vec<FlowSpec> {
-    let elements = flow_map::<F>(protocol, table).elements();
+    let map = flow_map::<F>(protocol, table);
+    let elements = map.map(Hash::elements).unwrap_or_default();
     // SAFETY: an element of this thread's maps.
     elements.into_iter().map(|(_, flow)| FlowSpec::of(unsafe { &*flow })).collect()
 }

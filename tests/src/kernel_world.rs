@@ -115,8 +115,11 @@ impl KernelWorld {
     fn run(&mut self, origin: Origin, hook: Hook, frame: &[u8]) -> Result<(i32, Vec<u8>)> {
         let mut out = vec![0_u8; frame.len() + 256];
         let context = context(origin);
+        // Loopback, where test runs take place, has the address of zeroes.
+        let mut addressed = frame.to_vec();
+        addressed[..6].fill(0);
         let options = TestRunOptions {
-            data_in: Some(frame),
+            data_in: Some(&addressed),
             data_out: Some(&mut out),
             ctx_in: Some(&context),
             ..TestRunOptions::new()
@@ -124,6 +127,9 @@ impl KernelWorld {
         let program = object::classifier(&mut self.ebpf, hook.as_str())?;
         let result = program.test_run(options).context("test run")?;
         out.truncate(result.data_size_out as usize);
+        if let Some(destination) = out.get_mut(..6).filter(|mac| *mac == [0; 6]) {
+            destination.copy_from_slice(&frame[..6]);
+        }
         Ok((result.return_value as i32, out))
     }
 }
@@ -309,6 +315,9 @@ impl World for KernelWorld {
     }
 
     fn flows(&self, v6: bool, protocol: u8, table: Table) -> Vec<FlowSpec> {
+        if !flows::is_there(protocol, table) {
+            return Vec::new();
+        }
         let name = flow_map(v6, protocol, table);
         let map = self.ebpf.map(name).unwrap_or_else(|| panic!("no map {name}"));
         if v6 { flows::flows::<V6>(map) } else { flows::flows::<V4>(map) }

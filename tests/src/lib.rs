@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod netns;
 pub mod offload;
 pub mod planned;
+pub mod sctp;
 pub mod server;
 pub mod stream;
 pub mod topology;

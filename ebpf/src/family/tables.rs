@@ -22,8 +22,8 @@ use crate::{
 pub struct FlowMaps<A: 'static> {
     /// Never evicts.
     pub main: &'static Hash<Tuple<A>, Flow<A>>,
-    /// Evicts what was not used for long.
-    pub overflow: &'static LruHash<Tuple<A>, Flow<A>>,
+    /// Evicts what was not used for long; what finds no room is dropped if there is none.
+    pub overflow: Option<&'static LruHash<Tuple<A>, Flow<A>>>,
 }
 
 /// The maps of a family. Functions and not a table: a look-up that names its map is inlined by the
@@ -51,6 +51,8 @@ pub trait Tables: Sized + 'static {
     fn tcp_flows() -> FlowMaps<Self>;
     /// The flows of UDP.
     fn udp_flows() -> FlowMaps<Self>;
+    /// The flows of SCTP.
+    fn sctp_flows() -> FlowMaps<Self>;
     /// The source that a pod sees when it reaches itself through a service.
     fn hairpin_address(settings: &Settings) -> Self;
     /// The address that stands for masqueraded clients where the way out has none.
@@ -65,7 +67,7 @@ macro_rules! tables {
     (
         $family:ty, $hairpin:ident, $node:ident, $pods:ident, $own:ident,
         maps { $($name:ident: $ty:ty = $map:ident;)* }
-        flows { $($flows:ident = $main:ident, $overflow:ident;)* }
+        flows { $($flows:ident = $main:ident, $overflow:expr;)* }
     ) => {
         impl Tables for $family {
             $(
@@ -77,7 +79,7 @@ macro_rules! tables {
             $(
                 #[inline(always)]
                 fn $flows() -> FlowMaps<Self> {
-                    FlowMaps { main: &maps::$main, overflow: &maps::$overflow }
+                    FlowMaps { main: &maps::$main, overflow: $overflow }
                 }
             )*
             #[inline(always)]
@@ -114,8 +116,9 @@ tables! {
         held_frames: Array<[u8; HELD_FRAME_LEN]> = HELD_FRAMES_V4;
     }
     flows {
-        tcp_flows = TCP_FLOWS_V4, TCP_OVERFLOW_V4;
-        udp_flows = UDP_FLOWS_V4, UDP_OVERFLOW_V4;
+        tcp_flows = TCP_FLOWS_V4, Some(&maps::TCP_OVERFLOW_V4);
+        udp_flows = UDP_FLOWS_V4, Some(&maps::UDP_OVERFLOW_V4);
+        sctp_flows = SCTP_FLOWS_V4, None;
     }
 }
 
@@ -133,7 +136,8 @@ tables! {
         held_frames: Array<[u8; HELD_FRAME_LEN]> = HELD_FRAMES_V6;
     }
     flows {
-        tcp_flows = TCP_FLOWS_V6, TCP_OVERFLOW_V6;
-        udp_flows = UDP_FLOWS_V6, UDP_OVERFLOW_V6;
+        tcp_flows = TCP_FLOWS_V6, Some(&maps::TCP_OVERFLOW_V6);
+        udp_flows = UDP_FLOWS_V6, Some(&maps::UDP_OVERFLOW_V6);
+        sctp_flows = SCTP_FLOWS_V6, None;
     }
 }

@@ -10,8 +10,8 @@ use super::Family;
 use crate::{
     checksum::{Difference, fold},
     lb,
-    packet::{Fragmentation, Headers, Packet, Parsed, Refused, Shape, at, ensure, field, set},
-    wire::{ethernet, icmp, ipv4, tcp},
+    packet::{Fragmentation, Headers, Packet, Parsed, Refused, Shape, at, field, set},
+    wire::{ethernet, icmp, ipv4},
 };
 
 impl Family for V4 {
@@ -28,7 +28,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn parse<P: Packet>(packet: &mut P, network: u32, shape: Shape) -> Parsed<Self> {
-        ensure(packet, network + ipv4::MIN_LEN + tcp::MIN_LEN);
+        super::ensure_transport(packet, network + ipv4::MIN_LEN, network + ipv4::TTL, 1);
         let Some(mut base) = header(packet, network) else { return Parsed::Foreign };
         let version_ihl: u8 = field(base, ipv4::VERSION_IHL);
         let fragment = u16::from_be(field(base, ipv4::FRAGMENT));
@@ -41,7 +41,7 @@ impl Family for V4 {
             Shape::Any => u32::from(version_ihl & 0x0f) * 4,
         };
         if header_len > ipv4::MIN_LEN {
-            ensure(packet, network + header_len + tcp::MIN_LEN);
+            super::ensure_transport(packet, network + header_len, network + ipv4::TTL, 1);
             let Some(again) = header(packet, network) else { return Parsed::Foreign };
             base = again;
         }

@@ -14,7 +14,7 @@ use crate::{
     wire::{
         ethernet, icmp,
         ipv6::{self, extension::is_extension},
-        tcp,
+        sctp, tcp,
     },
 };
 
@@ -32,7 +32,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn parse<P: Packet>(packet: &mut P, network: u32, shape: Shape) -> Parsed<Self> {
-        ensure(packet, network + ipv6::LEN + tcp::MIN_LEN);
+        super::ensure_transport(packet, network + ipv6::LEN, network + ipv6::NEXT_HEADER, 0);
         let Some(base) = header(packet, network) else { return Parsed::Foreign };
         let next_header: u8 = field(base, ipv6::NEXT_HEADER);
         if shape == Shape::Plain && is_extension(next_header) {
@@ -67,7 +67,9 @@ impl Family for V6 {
             headers.fragmentation = walked.fragmentation();
             headers.id = walked.id();
             headers.malformed |= walked.is_malformed();
-            ensure(packet, headers.transport + tcp::MIN_LEN);
+            let is_sctp = headers.proto == proto::SCTP;
+            let shortest = packet.veil(if is_sctp { sctp::LEN } else { tcp::MIN_LEN }) & 0x3f;
+            ensure(packet, headers.transport + shortest);
         }
         if !headers.fragmentation.is_later() {
             let len = end.wrapping_sub(headers.transport);

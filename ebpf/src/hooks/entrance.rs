@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     connect::{self, Attempt},
-    family::{Family, Transport, Version},
+    family::{Family, Version},
     flow::{self, Found, Resumed},
     fragment, held, icmp,
     kernel::now_ns,
-    lb, maps, nat,
+    lb, maps,
     packet::{Fragmentation, Headers, Packet, Parsed, Shape},
     reject, report,
     wire::ethernet,
@@ -30,8 +30,13 @@ use crate::{
 /// A packet at the hook.
 #[inline(always)]
 pub fn handle<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    // What a switch floods, or a promiscuous device overhears, is for another node to translate.
+    if E::HOOK as u32 == Hook::FromNet as u32 && !packet.is_for_host() {
+        return pass::<E>();
+    }
     match F::parse(packet, ethernet::LEN, Shape::Plain) {
         Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
+        Parsed::Headers(headers) if headers.proto == proto::SCTP => Step::SCTP,
         Parsed::Headers(headers) => conclude::<E>(match known::<E, F, P>(packet, &headers) {
             Some(result) => result,
             None => dial::<E, F, P>(packet, &headers),
@@ -45,19 +50,16 @@ pub fn handle<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) 
 /// own. The argument of the step that led here is 0 if the packet may be a fragment that is not noted yet.
 #[inline(always)]
 pub fn unusual<E: Entrance, F: Family, P: Packet>(packet: &mut P, again: u32) -> Step {
-    let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
+    let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
         return pass::<E>();
     };
     if headers.proto == F::ICMP {
         return Step::ICMP;
     }
-    if is_leaving::<E>() {
-        // The stack sends fragments in their order.
-        if !fragment::resolve(&mut headers) {
-            return pass::<E>();
-        }
-    } else if !headers.fragmentation.is_whole() && (again == 0 || headers.fragmentation.is_later())
-    {
+    if headers.proto == proto::SCTP {
+        return Step::SCTP;
+    }
+    if !headers.fragmentation.is_whole() && (again == 0 || headers.fragmentation.is_later()) {
         // The other step has noted the ports of a first fragment, and deals with the later ones.
         return Step::RELEASE;
     }
@@ -74,22 +76,29 @@ pub fn release<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>)
     let Some(mut headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
         return pass::<E>();
     };
-    if !fragment::resolve(&mut headers) {
-        return Step::CONNECT;
+    let resolved = fragment::resolve(&mut headers);
+    let passing = is_passing::<E>(packet);
+    if !resolved {
+        // The stack sends fragments in their order; what it sends without its first one is not ours.
+        return if is_leaving::<E>() { pass::<E>() } else { Step::CONNECT };
     }
     if headers.fragmentation.is_later() {
-        return known::<E, F, P>(packet, &headers).map_or(Step::CONNECT, conclude::<E>);
+        return match known::<E, F, P>(packet, &headers) {
+            Some(result) => conclude::<E>(result),
+            None if passing => pass::<E>(),
+            None => Step::CONNECT,
+        };
     }
-    held::release::<E, F, P>(packet, &headers)
+    if is_leaving::<E>() { Step::AGAIN } else { held::release::<E, F, P>(packet, &headers) }
 }
 
 /// A packet of a tracked connection; `None` if it is none.
 #[inline(always)]
-fn known<E: Entrance, F: Family, P: Packet>(
+pub(super) fn known<E: Entrance, F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
 ) -> Option<Result<Step, DropReason>> {
-    let transport = Transport::of(headers.proto).filter(|_| !headers.malformed)?;
+    let transport = E::transport(headers.proto).filter(|_| !headers.malformed)?;
     match flow::find(transport, &headers.tuple) {
         Found::FromBackend(main) => Some(reply::<E, F, P>(packet, headers, main)),
         Found::FromClient(alias) => {
@@ -102,29 +111,35 @@ fn known<E: Entrance, F: Family, P: Packet>(
                 Resumed::Over => return None,
                 Resumed::Lost => return Some(Ok(Step::RESTORE)),
             };
+            let server = alias.other;
             flow::seen_forward(main, headers, packet, now);
             let ifindex = backend_ifindex(packet, main);
-            let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex).counted::<E>();
-            let translated = nat::rewrite(packet, headers, &alias.other, way.hop);
+            let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex).taken::<E>(packet);
+            let translated = E::rewrite(packet, headers, &server, way.hop);
             report::count(E::HOOK, Counter::Forward);
             Some(translated.map(|()| way.step))
         }
-        Found::Kernel(flow) => flow::stays_with_kernel(flow, headers).then(|| Ok(pass::<E>())),
+        Found::Kernel(_) => Some(Ok(Step::RESTORE)),
         Found::Nothing => None,
     }
 }
 
-/// A connection whose main entry was lost.
+/// A connection whose main entry was lost, or one of the kernel's own connection tracking.
 #[inline(always)]
 pub fn restore<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
     let headers = F::parse(packet, ethernet::LEN, Shape::Any).headers();
-    let headers = headers.filter(|headers| !headers.malformed);
-    let restored = headers.is_some_and(|mut headers| {
-        fragment::resolve(&mut headers)
-            && Transport::of(headers.proto)
-                .is_some_and(|transport| flow::restore::<E, F>(transport, &headers))
-    });
-    if restored { Step::AGAIN } else { Step::CONNECT }
+    let Some(mut headers) = headers.filter(|headers| !headers.malformed) else {
+        return Step::CONNECT;
+    };
+    let resolved = fragment::resolve(&mut headers);
+    let Some(transport) = E::transport(headers.proto).filter(|_| resolved) else {
+        return Step::CONNECT;
+    };
+    if let Found::Kernel(flow) = flow::find(transport, &headers.tuple) {
+        let stays = flow::stays_with_kernel(flow, &headers);
+        return if stays { pass::<E>() } else { Step::CONNECT };
+    }
+    if flow::restore::<E, F>(transport, &headers) { Step::AGAIN } else { Step::CONNECT }
 }
 
 /// A new connection that is not of the common kind.
@@ -157,7 +172,7 @@ fn dial<E: Entrance, F: Family, P: Packet>(
     }
     let Some(found) = lb::find_frontend::<E, F>(headers) else { return Ok(pass::<E>()) };
     let frontend = found?.frontend;
-    let Some(transport) = Transport::of(headers.proto) else {
+    let Some(transport) = E::transport(headers.proto) else {
         return Err(DropReason::UnsupportedProtocol);
     };
     if is_leaving::<E>() || !lb::is_plain(frontend) || is_taken_over() {
@@ -167,25 +182,25 @@ fn dial<E: Entrance, F: Family, P: Packet>(
     let Some(new) = connect::create::<E, F, P>(transport, headers, packet, &choice)? else {
         return Ok(Step::CONNECT);
     };
-    let way = way::to_backend::<E>(headers.ttl, new.flags, new.ifindex).counted::<E>();
-    nat::rewrite(packet, headers, &new.server, way.hop)?;
+    let way = way::to_backend::<E>(headers.ttl, new.flags, new.ifindex).taken::<E>(packet);
+    E::rewrite(packet, headers, &new.server, way.hop)?;
     report::count(E::HOOK, Counter::Forward);
     Ok(way.step)
 }
 
 #[inline(always)]
-fn dial_thoroughly<E: Entrance, F: Family, P: Packet>(
+pub(super) fn dial_thoroughly<E: Entrance, F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
     attempt: Attempt,
 ) -> Result<Step, DropReason> {
     let Some(found) = lb::find_frontend::<E, F>(headers) else { return Ok(pass::<E>()) };
     let found = found?;
-    let Some(transport) = Transport::of(headers.proto) else {
+    let Some(transport) = E::transport(headers.proto) else {
         return Err(DropReason::UnsupportedProtocol);
     };
     // Kube-proxy may have opened it: then the kernel's own connection tracking knows it.
-    if is_taken_over() && headers.proto == proto::TCP && !flow::is_first_segment(headers) {
+    if is_taken_over() && headers.proto != proto::UDP && !flow::is_first_segment(headers) {
         return Ok(pass::<E>());
     }
     let frontend = lb::for_client::<E, F>(packet, headers, found)?;
@@ -213,7 +228,7 @@ pub fn icmp<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) ->
 }
 
 #[inline(always)]
-fn conclude<E: Entrance>(result: Result<Step, DropReason>) -> Step {
+pub(super) fn conclude<E: Entrance>(result: Result<Step, DropReason>) -> Step {
     match result {
         Ok(step) => step,
         Err(DropReason::FragmentUnknown) if !is_leaving::<E>() => Step::HOLD,
@@ -238,10 +253,10 @@ fn reply<E: Entrance, F: Family, P: Packet>(
     if !way.translated {
         return Ok(pass::<E>());
     }
-    let way = way.counted::<E>();
+    let way = way.taken::<E>(packet);
     let client = main.other.reverse();
     flow::seen_reply(main, headers, packet);
-    nat::rewrite(packet, headers, &client, way.hop)?;
+    E::rewrite(packet, headers, &client, way.hop)?;
     report::count(E::HOOK, Counter::Reply);
     Ok(way.step)
 }
@@ -254,7 +269,7 @@ fn is_leaving<E: Entrance>() -> bool {
 
 /// Whether a packet leaves the node and is not its own: it was dealt with where it came in.
 #[inline(always)]
-fn is_passing<E: Entrance>(packet: &impl Packet) -> bool {
+pub(super) fn is_passing<E: Entrance>(packet: &impl Packet) -> bool {
     is_leaving::<E>() && !packet.is_from_host()
 }
 
@@ -264,7 +279,7 @@ fn is_taken_over() -> bool {
 }
 
 #[inline(always)]
-fn pass<E: Entrance>() -> Step {
+pub(super) fn pass<E: Entrance>() -> Step {
     report::count(E::HOOK, Counter::Passed);
     Step::PASS
 }

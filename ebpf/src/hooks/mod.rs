@@ -2,14 +2,21 @@
 //! The hooks: each file tells what happens to a packet there, top to bottom.
 
 use pintle_abi::{
+    addr::Tuple,
     counter::Hook,
     drop_reason::DropReason,
     flow::flow_flags::{HOST, OUTSIDE},
 };
 
-use crate::connect::Attempt;
+use crate::{
+    connect::Attempt,
+    family::{Family, Transport},
+    nat::{self, Hop},
+    packet::{Headers, Packet},
+};
 
 pub mod entrance;
+pub mod sctp;
 pub mod to_pod;
 pub mod way;
 
@@ -19,6 +26,23 @@ pub trait Entrance {
     const HOOK: Hook;
     /// Bits of [`pintle_abi::flow::flow_flags`] that say where its clients are.
     const CLIENT: u16;
+
+    /// The transport of a protocol number, `None` if the hook's programs do not deal with it.
+    #[inline(always)]
+    fn transport(protocol: u8) -> Option<Transport> {
+        Transport::common(protocol)
+    }
+
+    /// Gives a packet of such a transport another tuple.
+    #[inline(always)]
+    fn rewrite<F: Family, P: Packet>(
+        packet: &mut P,
+        headers: &Headers<F>,
+        to: &Tuple<F>,
+        hop: Hop,
+    ) -> Result<(), DropReason> {
+        nat::rewrite(packet, headers, to, hop)
+    }
 }
 
 /// Traffic that leaves a local pod.
@@ -78,8 +102,12 @@ pub enum Next {
     Unusual,
     /// The packet is ICMP: it may quote a packet of ours.
     Icmp,
+    /// The packet is SCTP.
+    Sctp,
+    /// An association is new; the argument is a number of [`crate::connect::Attempt`].
+    SctpConnect,
     /// A new connection is not of the common kind; the argument is a number of
-    /// [`crate::flow::Attempt`].
+    /// [`crate::connect::Attempt`].
     Connect,
     /// The main entry of a connection was lost.
     Restore,
@@ -102,6 +130,10 @@ impl Step {
     pub const AGAIN: Self = Self { next: Next::Unusual, argument: 1 };
     /// The packet is ICMP.
     pub const ICMP: Self = Self { next: Next::Icmp, argument: 0 };
+    /// The packet is SCTP.
+    pub const SCTP: Self = Self { next: Next::Sctp, argument: 0 };
+    /// An association is new.
+    pub const SCTP_CONNECT: Self = Self { next: Next::SctpConnect, ..Self::CONNECT };
     /// A fragment came before its first one.
     pub const HOLD: Self = Self { next: Next::Hold, argument: 0 };
     /// The packet is a fragment.
@@ -115,6 +147,11 @@ impl Step {
     /// The same for a masqueraded client.
     pub const MOVE_MASQUERADE: Self =
         Self { next: Next::Connect, argument: Attempt::MovedMasquerade as u32 };
+    /// A new association needs another port, see [`Self::MOVE_PORT`].
+    pub const SCTP_MOVE_PORT: Self = Self { next: Next::SctpConnect, ..Self::MOVE_PORT };
+    /// The same for a masqueraded client.
+    pub const SCTP_MOVE_MASQUERADE: Self =
+        Self { next: Next::SctpConnect, ..Self::MOVE_MASQUERADE };
 
     /// Straight into the pod behind a host-side interface.
     #[inline(always)]
@@ -144,12 +181,17 @@ impl Step {
     /// chain of programs is as long as the kernel allows.
     #[inline(always)]
     pub fn failure(self) -> DropReason {
-        if self == Self::MOVE_PORT {
-            DropReason::NoSourcePort
-        } else if self == Self::MOVE_MASQUERADE {
-            DropReason::NoMasqueradePort
-        } else {
-            DropReason::StepMissing
+        // The last try may have found a port, but there is no step left for the packet; the next one goes.
+        if matches!(self, Self::AGAIN | Self::SCTP) {
+            return DropReason::NoSourcePort;
+        }
+        if !matches!(self.next, Next::Connect | Next::SctpConnect) {
+            return DropReason::StepMissing;
+        }
+        match Attempt::of(self.argument) {
+            Attempt::Moved => DropReason::NoSourcePort,
+            Attempt::MovedMasquerade => DropReason::NoMasqueradePort,
+            Attempt::Common | Attempt::Thorough => DropReason::StepMissing,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Replies of a backend get the service address back; so do the packets quoted in ICMP errors.
 
 use pintle_abi::{
+    addr::proto,
     counter::{Counter, Hook},
     drop_reason::DropReason,
 };
@@ -12,10 +13,12 @@ use super::Step;
 use crate::{
     family::{Family, Transport, Version},
     flow::{self, Found},
-    fragment, icmp,
+    fragment,
+    hooks::sctp::is_tracked,
+    icmp,
     nat::{self, Hop},
     packet::{Headers, Packet, Parsed, Shape},
-    report,
+    report, sctp,
     wire::ethernet,
 };
 
@@ -35,6 +38,7 @@ pub fn unusual<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
 fn begin<F: Family, P: Packet>(packet: &mut P, shape: Shape) -> Step {
     match F::parse(packet, ethernet::LEN, shape) {
         Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
+        Parsed::Headers(headers) if headers.proto == proto::SCTP => Step::SCTP,
         Parsed::Headers(mut headers) => conclude(translate(packet, &mut headers)),
         Parsed::Unusual => Step::UNUSUAL,
         Parsed::Foreign => pass(),
@@ -46,14 +50,39 @@ fn translate<F: Family, P: Packet>(
     packet: &mut P,
     headers: &mut Headers<F>,
 ) -> Result<Step, DropReason> {
-    let Some(transport) = Transport::of(headers.proto) else { return Ok(pass()) };
+    let Some(transport) = Transport::common(headers.proto) else { return Ok(pass()) };
     if headers.malformed || !fragment::resolve(headers) {
         return Ok(pass());
     }
+    reply(packet, transport, headers)
+}
+
+/// SCTP that is about to enter a pod. A fragment cannot be translated, see [`super::sctp`].
+#[inline(always)]
+pub fn sctp<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    let Some(headers) = sctp::parse::<F, P>(packet).filter(|headers| !headers.malformed) else {
+        return pass();
+    };
+    conclude(if headers.fragmentation.is_whole() || !is_tracked(&headers) {
+        reply(packet, Transport::Sctp, &headers)
+    } else {
+        Err(DropReason::FragmentUnknown)
+    })
+}
+
+#[inline(always)]
+fn reply<F: Family, P: Packet>(
+    packet: &mut P,
+    transport: Transport,
+    headers: &Headers<F>,
+) -> Result<Step, DropReason> {
     let Found::FromBackend(main) = flow::find(transport, &headers.tuple) else { return Ok(pass()) };
     let client = main.other.reverse();
     flow::seen_reply(main, headers, packet);
-    nat::rewrite(packet, headers, &client, Hop::InStack)?;
+    match transport {
+        Transport::Sctp => nat::rewrite_sctp(packet, headers, &client, Hop::InStack)?,
+        Transport::Tcp | Transport::Udp => nat::rewrite(packet, headers, &client, Hop::InStack)?,
+    }
     report::count(Hook::ToPod, Counter::Reply);
     Ok(Step::PASS)
 }

@@ -10,8 +10,12 @@ use pintle_abi::{
     flow::{Flow, flow_flags},
 };
 
-use super::{Entrance, Step};
+use super::{Entrance, Next, Step};
 use crate::{family::Family, lb, maps, nat::Hop, packet::Packet, report};
+
+const DELIVER: u32 = Next::Deliver as u32;
+const SEND: u32 = Next::Send as u32;
+const RECEIVE: u32 = Next::Receive as u32;
 
 /// The loopback device, in every network namespace.
 pub const LOOPBACK: u32 = 1;
@@ -50,13 +54,25 @@ impl Way {
         Self { step: Step::receive(ifindex), hop: Hop::InStack, translated: true }
     }
 
-    /// The way, counted if it skips the stack.
+    /// The way, counted if it skips the stack. From here on the verifier does not tell ways apart: all
+    /// packets are rewritten alike.
     #[inline(always)]
-    pub fn counted<E: Entrance>(self) -> Self {
+    pub fn taken<E: Entrance>(self, packet: &impl Packet) -> Self {
         if self.step != Step::PASS {
             report::count(E::HOOK, Counter::Redirected);
         }
-        self
+        let here = packet.veil(u32::from(self.hop == Hop::Here)) != 0;
+        let next = match packet.veil(self.step.next as u32) {
+            DELIVER => Next::Deliver,
+            SEND => Next::Send,
+            RECEIVE => Next::Receive,
+            _ => Next::Pass,
+        };
+        Self {
+            step: Step { next, argument: packet.veil(self.step.argument) },
+            hop: if here { Hop::Here } else { Hop::InStack },
+            translated: self.translated,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A frame on the host: plain memory, and what the kernel's helpers would do with it.
 
-use pintle_abi::fragment::HELD_FRAME_LEN;
+use pintle_abi::{addr::proto, fragment::HELD_FRAME_LEN};
 use pintle_ebpf::{
     family::Family,
     packet::{ChecksumKind, Covered, Packet, Refused},
@@ -14,6 +14,8 @@ use crate::world::Origin;
 pub(super) struct Buffer {
     pub(super) bytes: Vec<u8>,
     linear: usize,
+    /// The length behind which nothing may be pulled into the linear part.
+    head: usize,
     offload: Offload,
     pub(super) reinjected: Vec<Vec<u8>>,
     origin: Origin,
@@ -23,8 +25,18 @@ pub(super) struct Buffer {
 impl Buffer {
     pub(super) fn new(frame: &[u8], offload: Offload, origin: Origin, at: Place) -> Self {
         let (bytes, reinjected) = (frame.to_vec(), Vec::new());
-        Self { bytes, linear: 0, offload, reinjected, origin, at }
+        let (linear, head) = head(frame).map_or((0, usize::MAX), |head| (head, head));
+        Self { bytes, linear, head, offload, reinjected, origin, at }
     }
+}
+
+/// Where the head of an SCTP packet ends that is still to be cut: its chunks are in other buffers.
+/// Every long one is such a packet here.
+fn head(frame: &[u8]) -> Option<usize> {
+    const LONG: usize = 1_000;
+    let (network, protocol) = if frame[12..14] == [0x08, 0x00] { (20, 9) } else { (40, 6) };
+    let is_cut_later = frame.len() > LONG && frame[14 + protocol] == proto::SCTP;
+    is_cut_later.then_some(14 + network + 12)
 }
 
 impl Packet for Buffer {
@@ -48,6 +60,10 @@ impl Packet for Buffer {
         self.origin == Origin::Host
     }
 
+    fn is_for_host(&self) -> bool {
+        true
+    }
+
     fn way_out<F: Family>(&self, _to: F) -> u32 {
         self.at.way_out
     }
@@ -60,8 +76,14 @@ impl Packet for Buffer {
         if len as usize > self.bytes.len() {
             return Err(Refused);
         }
+        assert!(len as usize <= self.head, "chunks must stay in their buffers");
         self.linear = self.linear.max(len as usize);
         Ok(())
+    }
+
+    fn copy(&self, offset: u32) -> [u8; 4] {
+        let rest = self.bytes.get(offset as usize..).unwrap_or_default();
+        rest.first_chunk().copied().unwrap_or_default()
     }
 
     fn fix_checksum(

@@ -15,12 +15,18 @@ use pintle_abi::{
 
 use crate::world::{FlowSpec, Forget, Table};
 
-pub(super) const FLOW_MAPS: [(u8, Table); 4] = [
+pub(super) const FLOW_MAPS: [(u8, Table); 5] = [
     (proto::TCP, Table::Main),
     (proto::TCP, Table::Overflow),
     (proto::UDP, Table::Main),
     (proto::UDP, Table::Overflow),
+    (proto::SCTP, Table::Main),
 ];
+
+/// Whether a protocol has a map of that kind.
+pub(super) fn is_there(protocol: u8, table: Table) -> bool {
+    FLOW_MAPS.contains(&(protocol, table))
+}
 
 pub(super) fn flow_map(v6: bool, protocol: u8, table: Table) -> &'static str {
     match (protocol, table, v6) {
@@ -28,6 +34,8 @@ pub(super) fn flow_map(v6: bool, protocol: u8, table: Table) -> &'static str {
         (proto::TCP, Table::Main, true) => "TCP_FLOWS_V6",
         (proto::TCP, Table::Overflow, false) => "TCP_OVERFLOW_V4",
         (proto::TCP, Table::Overflow, true) => "TCP_OVERFLOW_V6",
+        (proto::SCTP, _, false) => "SCTP_FLOWS_V4",
+        (proto::SCTP, _, true) => "SCTP_FLOWS_V6",
         (_, Table::Main, false) => "UDP_FLOWS_V4",
         (_, Table::Main, true) => "UDP_FLOWS_V6",
         (_, Table::Overflow, false) => "UDP_OVERFLOW_V4",

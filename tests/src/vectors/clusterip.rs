@@ -207,7 +207,7 @@ pub fn tuples_spread_evenly(world: &mut dyn World, ip: Ip) {
     );
 }
 
-/// What dials no service address is not ours, whatever its protocol.
+/// I12: what dials no service address is not ours, whatever its protocol.
 pub fn other_traffic_is_untouched(world: &mut dyn World, ip: Ip) {
     world.service(ip.service(80), proto::TCP, 1, &[ip.backend(5, 80)]);
     for proto in [proto::TCP, proto::UDP, proto::SCTP, 47] {

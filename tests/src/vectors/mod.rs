@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use pintle_abi::addr::proto;
 
 use crate::{
-    frame::{Frame, flag, tcp, udp},
+    frame::{self, Frame, chunk, flag, tcp, udp},
     world::node_address,
 };
 
@@ -33,6 +33,8 @@ pub mod odd_packets;
 pub mod policy;
 pub mod refusal;
 pub mod scene;
+pub mod sctp;
+pub mod sctp_odd;
 pub mod tables;
 pub mod take_over;
 
@@ -166,6 +168,22 @@ macro_rules! for_each_vector {
             unknown_port_is_refused, unsupported_protocol_is_refused, refusals_are_limited,
             refusal_quotes_options, reset_follows_the_packet_not_the_frame
         }
+        $run! { sctp:
+            association_is_translated_both_ways, reply_comes_from_the_service_after_its_removal,
+            remote_backend_is_reached_through_the_stack, retransmitted_init_goes_to_the_same_backend,
+            three_protocols_share_a_port_number, pod_reaches_itself, tuple_is_reused_after_an_abort,
+            tuple_is_reused_after_a_shutdown, tuple_is_reused_after_a_timeout,
+            states_follow_the_chunks, unanswered_init_moves_to_another_backend,
+            one_client_port_reaches_one_backend_through_two_services,
+            client_outside_is_masqueraded, masqueraded_clients_are_kept_apart, host_reaches_a_service
+        }
+        $run! { sctp_odd:
+            client_of_nobody_gets_an_abort, end_of_an_association_gets_no_abort,
+            full_flow_map_refuses_new_associations, checksum_of_a_device_stays_empty,
+            damaged_packet_stays_damaged, padding_is_not_summed, unusual_headers_are_kept,
+            fragments_are_dropped, truncated_packet_is_dropped, error_names_the_service,
+            error_of_the_client_reaches_the_backend, association_of_the_kernel_is_left_to_it
+        }
         $run! { tables:
             full_flow_map_overflows, overflowed_flow_is_found_again, established_survives_a_full_map
         }
@@ -290,11 +308,20 @@ impl Ip {
 
 /// The first packet of a connection.
 pub fn first(proto: u8, src: SocketAddr, dst: SocketAddr) -> Frame {
-    if proto == proto::TCP { tcp(src, dst, flag::SYN) } else { udp(src, dst) }
+    match proto {
+        proto::TCP => tcp(src, dst, flag::SYN),
+        proto::SCTP => frame::sctp(src, dst, chunk::INIT),
+        _ => udp(src, dst),
+    }
 }
 
 /// A packet of an established connection.
 pub fn data(proto: u8, src: SocketAddr, dst: SocketAddr) -> Frame {
-    let frame = if proto == proto::TCP { tcp(src, dst, flag::ACK) } else { udp(src, dst) };
-    frame.payload("some data")
+    match proto {
+        proto::TCP => tcp(src, dst, flag::ACK).payload("some data"),
+        // A DATA chunk: type, flags, length, number, stream, number, kind; its padding is missing.
+        proto::SCTP => frame::sctp(src, dst, chunk::DATA)
+            .payload(*b"\0\x03\0\x19\0\0\0\x01\0\0\0\0\0\0\0\0some data"),
+        _ => udp(src, dst).payload("some data"),
+    }
 }

@@ -83,7 +83,7 @@ fn pairs() -> impl Iterator<Item = (Kind, u8)> {
     Kind::ALL.into_iter().flat_map(|kind| PROTOCOLS.map(|proto| (kind, proto)))
 }
 
-/// S15: at every address of the node that has node ports, and nowhere else.
+/// S15, I12: at every address of the node that has node ports, and nowhere else.
 pub fn node_port_answers_at_node_addresses_only(world: &mut dyn World, ip: Ip) {
     let (client, backend) = (ip.outside(7, 40000), ip.backend(5, 8080));
     put_near(world, 1, backend);

@@ -73,7 +73,7 @@ pub fn unknown_port_is_refused(world: &mut dyn World, ip: Ip) {
 /// S7.
 pub fn unsupported_protocol_is_refused(world: &mut dyn World, ip: Ip) {
     world.service(ip.service(80), proto::TCP, 1, &[ip.backend(5, 80)]);
-    for proto in [proto::SCTP, 47] {
+    for proto in [50, 47] {
         let address = |of: SocketAddr| SocketAddr::new(of.ip(), 0);
         let (src, dst) = (address(ip.client(0)), address(ip.service(0)));
         let frame = crate::frame::frame(src, dst, proto).payload([9; 20]);

@@ -12,7 +12,8 @@ use pintle_abi::{
 use super::{Table, World};
 
 /// The protocols that have flows, with the word for each.
-const FLOW_PROTOCOLS: [(u8, &str); 2] = [(proto::TCP, "tcp"), (proto::UDP, "udp")];
+const FLOW_PROTOCOLS: [(u8, &str); 3] =
+    [(proto::TCP, "tcp"), (proto::UDP, "udp"), (proto::SCTP, "sctp")];
 
 impl dyn World + '_ {
     /// Every counter and drop that is not 0.

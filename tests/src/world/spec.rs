@@ -80,7 +80,7 @@ pub struct BackendSpec {
     pub id: u32,
     /// Its address.
     pub addr: SocketAddr,
-    /// Generation.
+    /// Generation; 0 writes a free id.
     pub generation: u32,
     /// Host-side interface if it is local and may be reached by redirect.
     pub ifindex: u32,
@@ -90,10 +90,10 @@ pub struct BackendSpec {
 
 impl BackendSpec {
     pub(crate) fn value<A>(&self, addr: A) -> Backend<A> {
-        let state = match self.place {
-            Place::Local => backend_state::LOCAL,
-            Place::Remote => backend_state::LIVE,
-            Place::Nowhere => backend_state::FREE,
+        let state = match (self.generation, self.place) {
+            (0, _) | (_, Place::Nowhere) => backend_state::FREE,
+            (_, Place::Remote) => backend_state::LIVE,
+            (_, Place::Local) => backend_state::LOCAL,
         };
         let Self { ifindex, generation, .. } = *self;
         Backend { addr, ifindex, generation, mtu: MTU, port: self.addr.port().to_be(), state }

@@ -122,7 +122,7 @@ pub struct BackendEntry {
 /// Progress of a tracked connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowState {
-    /// TCP.
+    /// TCP, or SCTP in the words of TCP.
     Tcp(TcpState),
     /// UDP; the backend has answered.
     Answered,
@@ -144,7 +144,7 @@ impl FlowState {
 /// A tracked connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowEntry {
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP.
     pub protocol: Protocol,
     /// Progress.
     pub state: FlowState,
@@ -311,9 +311,9 @@ pub(super) fn flow<A: AbiAddr>(
     let (backend, port) =
         if client_first { (key.dst, key.dst_port) } else { (key.src, key.src_port) };
     let state = match protocol {
-        Protocol::Tcp => FlowState::Tcp(TcpState::of(value.forward, value.reply)),
-        Protocol::Udp | Protocol::Sctp if value.reply & seen::ANY != 0 => FlowState::Answered,
-        Protocol::Udp | Protocol::Sctp => FlowState::Unanswered,
+        Protocol::Tcp | Protocol::Sctp => FlowState::Tcp(TcpState::of(value.forward, value.reply)),
+        Protocol::Udp if value.reply & seen::ANY != 0 => FlowState::Answered,
+        Protocol::Udp => FlowState::Unanswered,
     };
     let socket = |addr: A, port: u16| SocketAddr::new(addr.ip(), u16::from_be(port));
     Some(FlowEntry {

@@ -34,10 +34,10 @@ pub(super) fn is_expired<A>(protocol: Protocol, flow: &Flow<A>, now_ns: u64) -> 
 fn timeout_ns<A>(protocol: Protocol, flow: &Flow<A>) -> u64 {
     let alias = flow.flags & flow_flags::ALIAS != 0 && !is_kernels(flow);
     match protocol {
-        Protocol::Tcp if alias => TcpState::Established.timeout_ns(),
-        Protocol::Tcp => TcpState::of(flow.forward, flow.reply).timeout_ns(),
-        Protocol::Udp | Protocol::Sctp if alias => udp_timeout_ns(u8::MAX),
-        Protocol::Udp | Protocol::Sctp => udp_timeout_ns(flow.reply),
+        Protocol::Tcp | Protocol::Sctp if alias => TcpState::Established.timeout_ns(),
+        Protocol::Tcp | Protocol::Sctp => TcpState::of(flow.forward, flow.reply).timeout_ns(),
+        Protocol::Udp if alias => udp_timeout_ns(u8::MAX),
+        Protocol::Udp => udp_timeout_ns(flow.reply),
     }
 }
 
@@ -264,8 +264,10 @@ pub(super) mod tests {
     fn timeouts_follow_the_state() {
         let check = |forward, reply, seconds| {
             let flow = Flow::<V4> { forward, reply, ..Flow::default() };
-            assert!(!is_expired(Protocol::Tcp, &flow, seconds * SECOND));
-            assert!(is_expired(Protocol::Tcp, &flow, seconds * SECOND + 1));
+            for protocol in [Protocol::Tcp, Protocol::Sctp] {
+                assert!(!is_expired(protocol, &flow, seconds * SECOND));
+                assert!(is_expired(protocol, &flow, seconds * SECOND + 1));
+            }
         };
         let data = seen::ANY | seen::DATA;
         check(seen::ANY, 0, 60);

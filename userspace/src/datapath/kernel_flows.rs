@@ -26,7 +26,7 @@ use crate::{
 /// The pinned flow maps, open for writing.
 #[derive(Debug)]
 pub struct KernelFlows {
-    maps: [(Protocol, OwnedFd, OwnedFd); 2],
+    maps: [(Protocol, OwnedFd, OwnedFd); 3],
 }
 
 /// What became of the entries.
@@ -53,6 +53,7 @@ impl KernelFlows {
             maps: [
                 (Protocol::Tcp, open(map::TCP_FLOWS_V4)?, open(map::TCP_FLOWS_V6)?),
                 (Protocol::Udp, open(map::UDP_FLOWS_V4)?, open(map::UDP_FLOWS_V6)?),
+                (Protocol::Sctp, open(map::SCTP_FLOWS_V4)?, open(map::SCTP_FLOWS_V6)?),
             ],
         })
     }

@@ -2,7 +2,7 @@
 //! Removes flows that have expired: the flow maps never evict, so somebody has to.
 //!
 //! Nothing depends on it being in time: the programs look at a flow's age themselves where it
-//! matters, and what finds the maps full goes to the overflow maps.
+//! matters, and what finds the maps full goes to the overflow maps, but for SCTP.
 
 use std::{
     io,
@@ -42,6 +42,8 @@ impl Sweeper {
             (map::TCP_FLOWS_V6, Protocol::Tcp, true),
             (map::UDP_FLOWS_V4, Protocol::Udp, false),
             (map::UDP_FLOWS_V6, Protocol::Udp, true),
+            (map::SCTP_FLOWS_V4, Protocol::Sctp, false),
+            (map::SCTP_FLOWS_V6, Protocol::Sctp, true),
         ];
         let maps = maps
             .into_iter()

@@ -202,17 +202,18 @@ impl View {
         Ok(found)
     }
 
-    fn flows_of<A: AbiAddr>(
+    /// The flow map of a protocol, and its overflow map if it has one.
+    fn flows_of<A: AbiAddr, const N: usize>(
         &self,
         protocol: Protocol,
-        [main, overflow]: [&MapSpec; 2],
+        maps: [&MapSpec; N],
         into: &mut Vec<FlowEntry>,
     ) -> Result<(), ReadError>
     where
         Tuple<A>: pintle_abi::plain::Plain + Default,
         Flow<A>: pintle_abi::plain::Plain + Default,
     {
-        for (spec, is_overflow) in [(main, false), (overflow, true)] {
+        for (spec, is_overflow) in maps.into_iter().zip([false, true]) {
             self.for_each(spec, |key: &Tuple<A>, value: &Flow<A>| {
                 into.extend(entry::flow(protocol, is_overflow, key, value));
             })?;
@@ -253,9 +254,13 @@ impl View {
             self.entries::<FrontendKey<V4>, Frontend>(spec)
         } else if is(&[m::FRONTENDS_V6]) {
             self.entries::<FrontendKey<V6>, Frontend>(spec)
-        } else if is(&[m::TCP_FLOWS_V4, m::UDP_FLOWS_V4, m::TCP_OVERFLOW_V4, m::UDP_OVERFLOW_V4]) {
+        } else if is(&[m::TCP_FLOWS_V4, m::UDP_FLOWS_V4, m::SCTP_FLOWS_V4])
+            || is(&[m::TCP_OVERFLOW_V4, m::UDP_OVERFLOW_V4])
+        {
             self.entries::<Tuple<V4>, Flow<V4>>(spec)
-        } else if is(&[m::TCP_FLOWS_V6, m::UDP_FLOWS_V6, m::TCP_OVERFLOW_V6, m::UDP_OVERFLOW_V6]) {
+        } else if is(&[m::TCP_FLOWS_V6, m::UDP_FLOWS_V6, m::SCTP_FLOWS_V6])
+            || is(&[m::TCP_OVERFLOW_V6, m::UDP_OVERFLOW_V6])
+        {
             self.entries::<Tuple<V6>, Flow<V6>>(spec)
         } else if is(&[m::FRAGMENTS_V4]) {
             self.entries::<FragmentKey<V4>, Fragment>(spec)
@@ -299,11 +304,13 @@ impl Maps for View {
 
     fn flows(&self) -> Result<Vec<FlowEntry>, ReadError> {
         let mut found = Vec::new();
-        let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
-        self.flows_of::<V4>(tcp, [&map::TCP_FLOWS_V4, &map::TCP_OVERFLOW_V4], &mut found)?;
-        self.flows_of::<V6>(tcp, [&map::TCP_FLOWS_V6, &map::TCP_OVERFLOW_V6], &mut found)?;
-        self.flows_of::<V4>(udp, [&map::UDP_FLOWS_V4, &map::UDP_OVERFLOW_V4], &mut found)?;
-        self.flows_of::<V6>(udp, [&map::UDP_FLOWS_V6, &map::UDP_OVERFLOW_V6], &mut found)?;
+        let (tcp, udp, sctp) = (Protocol::Tcp, Protocol::Udp, Protocol::Sctp);
+        self.flows_of::<V4, _>(tcp, [&map::TCP_FLOWS_V4, &map::TCP_OVERFLOW_V4], &mut found)?;
+        self.flows_of::<V6, _>(tcp, [&map::TCP_FLOWS_V6, &map::TCP_OVERFLOW_V6], &mut found)?;
+        self.flows_of::<V4, _>(udp, [&map::UDP_FLOWS_V4, &map::UDP_OVERFLOW_V4], &mut found)?;
+        self.flows_of::<V6, _>(udp, [&map::UDP_FLOWS_V6, &map::UDP_OVERFLOW_V6], &mut found)?;
+        self.flows_of::<V4, _>(sctp, [&map::SCTP_FLOWS_V4], &mut found)?;
+        self.flows_of::<V6, _>(sctp, [&map::SCTP_FLOWS_V6], &mut found)?;
         Ok(found)
     }
 
@@ -393,7 +400,7 @@ fn shape(name: &str) -> Option<(MapType, u32, u32)> {
             "FRONTENDS" => (MapType::Hash, size_of::<FrontendKey<A>>(), size_of::<Frontend>()),
             "SLOTS" => (MapType::Array, 4, 4),
             "BACKENDS" => (MapType::Array, 4, size_of::<Backend<A>>()),
-            "TCP_FLOWS" | "UDP_FLOWS" => {
+            "TCP_FLOWS" | "UDP_FLOWS" | "SCTP_FLOWS" => {
                 (MapType::Hash, size_of::<Tuple<A>>(), size_of::<Flow<A>>())
             }
             "TCP_OVERFLOW" | "UDP_OVERFLOW" => {

@@ -52,11 +52,11 @@ pub fn kernel_flow(
     let Connection { protocol, original, reply, progress, .. } = *connection;
     let dialled = original.destination;
     let frontend = FrontendAddr { ip: dialled.ip(), port: dialled.port(), protocol };
-    if progress == Progress::Closed || protocol == Protocol::Sctp || !is_frontend(&frontend) {
+    if progress == Progress::Closed || !is_frontend(&frontend) {
         return None;
     }
     let backend = backend(&BackendAddr { ip: reply.source.ip(), port: reply.source.port() });
-    if backend.is_none() && protocol != Protocol::Tcp {
+    if backend.is_none() && protocol == Protocol::Udp {
         return None;
     }
     let side = Ends { source: reply.destination, destination: reply.source };

@@ -14,37 +14,48 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The files that go into a guest.
 pub struct Binaries {
-    /// The datapath tests.
-    pub datapath: Option<PathBuf>,
+    /// What the tests take.
+    pub tests: Option<Tests>,
     /// The verify binary.
     pub verify: PathBuf,
     /// The kernel programs' object.
     pub object: PathBuf,
 }
 
-/// Builds and strips them.
-pub fn build(task: Task) -> Result<Binaries> {
-    let verify = static_program("verify", ["build", "--bin=verify"])?;
-    let datapath = match task {
-        Task::Test => Some(static_program(
-            "datapath",
-            ["test", "--no-run", "--features=kernel", "--test=datapath"],
-        )?),
-        Task::Verify => None,
-    };
-    Ok(Binaries { datapath, verify, object: workspace::object() })
+/// The files that the tests take.
+pub struct Tests {
+    /// The datapath tests.
+    pub datapath: PathBuf,
+    /// The tests of SCTP over sockets.
+    pub sctp: PathBuf,
+    /// The agent.
+    pub agent: PathBuf,
 }
 
-/// Builds one program of the tests crate and returns a stripped copy.
+/// Builds and strips them.
+pub fn build(task: Task) -> Result<Binaries> {
+    let verify = static_program("verify", ["build", "--package=pintle-tests", "--bin=verify"])?;
+    let tests = match task {
+        Task::Test => Some(Tests {
+            datapath: test_program("datapath")?,
+            sctp: test_program("sctp")?,
+            agent: static_program("pintle", ["build", "--package=pintle", "--bin=pintle"])?,
+        }),
+        Task::Verify => None,
+    };
+    Ok(Binaries { tests, verify, object: workspace::object() })
+}
+
+fn test_program(name: &str) -> Result<PathBuf> {
+    let target = format!("--test={name}");
+    let package = "--package=pintle-tests";
+    static_program(name, ["test", "--no-run", package, "--features=kernel", &target])
+}
+
+/// Builds one program and returns a stripped copy.
 fn static_program<const N: usize>(name: &str, arguments: [&str; N]) -> Result<PathBuf> {
     let mut command = cargo(arguments);
-    command.args([
-        "--package",
-        "pintle-tests",
-        "--target",
-        TARGET,
-        "--message-format=json-render-diagnostics",
-    ]);
+    command.args(["--target", TARGET, "--message-format=json-render-diagnostics"]);
     command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-Ctarget-feature=+crt-static");
     // Cargo's progress goes to the terminal, its messages to us.
     command.stderr(Stdio::inherit());

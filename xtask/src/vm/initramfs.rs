@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The guest's whole file system: busybox, a few modules, our binaries and an init script.
 
-use super::{Binaries, Task, folder, image::Image};
+use super::{Binaries, Task, binaries::Tests, folder, image::Image};
 use crate::workspace::{find_program, run_quietly};
 use anyhow::{Context, Result, bail};
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What the tests use of the kernel that Debian builds as modules.
-const MODULES: &[&str] = &["veth", "dummy", "sch_ingress", "cls_bpf"];
+const MODULES: &[&str] = &["veth", "dummy", "bridge", "sch_ingress", "cls_bpf", "sctp"];
 
 /// What the init script and the tests use of busybox.
 const APPLETS: &[&str] = &["sh", "mount", "insmod", "ip", "sed", "cat", "ls", "dmesg", "poweroff"];
@@ -39,12 +39,39 @@ pub fn build(image: &Image, binaries: &Binaries, task: Task) -> Result<PathBuf> 
     }
     copy(&binaries.verify, &tree.join("bin/verify"))?;
     copy(&binaries.object, &tree.join("object"))?;
-    if let Some(datapath) = &binaries.datapath {
-        copy(datapath, &tree.join("bin/datapath"))?;
+    if let Some(tests) = &binaries.tests {
+        copy_tests(tests, &tree)?;
     }
     let modules = copy_modules(image, &tree)?;
     write_init(&tree, &modules, task)?;
     pack(&tree)
+}
+
+/// Copies the tests and the tools that they call; busybox's `ip` knows too little for them.
+fn copy_tests(tests: &Tests, tree: &Path) -> Result<()> {
+    copy(&tests.datapath, &tree.join("bin/datapath"))?;
+    copy(&tests.sctp, &tree.join("bin/sctp"))?;
+    copy(&tests.agent, &tree.join("bin/pintle"))?;
+    let ip = find_program("ip").context("ip is missing")?;
+    for library in libraries(&ip)? {
+        let place = tree.join(library.strip_prefix("/").unwrap_or(&library));
+        fs::create_dir_all(place.parent().context("a library without a folder")?)?;
+        copy(&library, &place)?;
+    }
+    let place = tree.join("bin/ip");
+    fs::remove_file(&place).with_context(|| place.display().to_string())?;
+    copy(&ip, &place)
+}
+
+/// What a program is linked to, the loader included.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let listed = run_quietly(Command::new("ldd").arg(program))?;
+    let words = listed.lines().filter_map(|line| line.split_whitespace().find(is_path));
+    Ok(words.map(PathBuf::from).collect())
+}
+
+fn is_path(word: &&str) -> bool {
+    word.starts_with('/')
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -57,7 +84,7 @@ fn copy_modules(image: &Image, tree: &Path) -> Result<Vec<String>> {
     let dependencies = fs::read_to_string(image.modules.join("modules.dep"))?;
     let builtin = fs::read_to_string(image.modules.join("modules.builtin")).unwrap_or_default();
     let mut names = Vec::new();
-    for path in insertion_order(&dependencies, &builtin)? {
+    for path in insertion_order(MODULES, &dependencies, &builtin)? {
         let name = module_name(&path).to_owned() + ".ko";
         let target = tree.join("modules").join(&name);
         copy(&image.modules.join(&path), &target.with_file_name(file_name(&path)))?;
@@ -70,14 +97,14 @@ fn copy_modules(image: &Image, tree: &Path) -> Result<Vec<String>> {
 }
 
 /// `modules.dep` lists the dependencies of each module, those that others need last.
-fn insertion_order(dependencies: &str, builtin: &str) -> Result<Vec<String>> {
+fn insertion_order(modules: &[&str], dependencies: &str, builtin: &str) -> Result<Vec<String>> {
     let entries: HashMap<&str, (&str, &str)> = dependencies
         .lines()
         .filter_map(|line| line.split_once(':'))
         .map(|(path, needs)| (module_name(path), (path, needs)))
         .collect();
     let mut order: Vec<String> = Vec::new();
-    for wanted in MODULES {
+    for wanted in modules {
         let Some((path, needs)) = entries.get(wanted) else {
             if builtin.lines().any(|line| module_name(line) == *wanted) {
                 continue;
@@ -118,6 +145,8 @@ fn write_init(tree: &Path, modules: &[String], task: Task) -> Result<()> {
     }
     if task == Task::Test {
         script += &format!("datapath --test-threads=1; echo {ENDED} datapath $?\n");
+        script += "export PINTLE_BIN=/bin/pintle\n";
+        script += &format!("sctp --test-threads=1; echo {ENDED} sctp $?\n");
     }
     script += &format!("verify --json /object > /tmp/verify; echo {ENDED} verify $?\n");
     script += &format!("sed 's/^/{VERIFY} /' /tmp/verify\npoweroff -f\n");
@@ -166,10 +195,12 @@ mod tests {
     fn a_module_comes_after_what_it_needs() {
         let dependencies = "net/veth.ko: net/a.ko net/b.ko\nnet/a.ko: net/b.ko\nnet/b.ko:\n\
                             net/dummy.ko.xz:\nsched/cls_bpf.ko:\n";
-        let order = insertion_order(dependencies, "kernel/net/sched/sch_ingress.ko\n").unwrap();
+        let modules = ["veth", "dummy", "sch_ingress", "cls_bpf"];
+        let order =
+            insertion_order(&modules, dependencies, "kernel/net/sched/sch_ingress.ko\n").unwrap();
         let expected =
             ["net/b.ko", "net/a.ko", "net/veth.ko", "net/dummy.ko.xz", "sched/cls_bpf.ko"];
         assert_eq!(order, expected);
-        assert!(insertion_order(dependencies, "").is_err());
+        assert!(insertion_order(&modules, dependencies, "").is_err());
     }
 }

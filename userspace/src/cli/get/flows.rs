@@ -12,7 +12,6 @@ use crate::{
         output::{Cell, Column, Row, Tone, human, print},
     },
     datapath::entry::{FlowEntry, FlowState},
-    model::addr::Protocol,
 };
 
 /// Words of `--state`: of TCP, then of UDP.
@@ -25,7 +24,7 @@ pub struct FlowsArgs {
     /// Either end: an address, a pod or a service, as `namespace/name`.
     pub name: Option<String>,
     /// One protocol only.
-    #[arg(long, value_parser = ["tcp", "udp"], ignore_case = true)]
+    #[arg(long, value_parser = ["tcp", "udp", "sctp"], ignore_case = true)]
     pub proto: Option<String>,
     /// From this client only: `IP`, `IP:PORT` or a pod.
     #[arg(long)]
@@ -149,10 +148,8 @@ fn is_wanted(flow: &FlowEntry, names: &Directory, args: &FlowsArgs) -> bool {
             || without_port == Some(word)
             || is_end(word, flow.backend, pod(flow.backend))
     };
-    args.proto.as_ref().is_none_or(|word| {
-        let protocol = if word.eq_ignore_ascii_case("tcp") { Protocol::Tcp } else { Protocol::Udp };
-        flow.protocol == protocol
-    }) && args.state.as_ref().is_none_or(|word| flow.state.as_str() == word)
+    args.proto.as_ref().is_none_or(|word| word.eq_ignore_ascii_case(flow.protocol.as_str()))
+        && args.state.as_ref().is_none_or(|word| flow.state.as_str() == word)
         && args.from.as_ref().is_none_or(from)
         && args.to.as_ref().is_none_or(to)
         && args.name.as_ref().is_none_or(|word| from(word) || to(word))

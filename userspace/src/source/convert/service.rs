@@ -167,12 +167,12 @@ fn checked_port(
     Ok(ServicePort { name: interner.name(name), port: number, protocol, node_port: None })
 }
 
-/// The protocol of a port; TCP if the API's default was not filled in. SCTP is refused because the
-/// data path does not translate it.
+/// The protocol of a port; TCP if the API's default was not filled in.
 pub(super) fn protocol(port: &str, word: Option<&str>) -> Result<Protocol, RejectReason> {
     match word {
         None | Some("" | "TCP") => Ok(Protocol::Tcp),
         Some("UDP") => Ok(Protocol::Udp),
+        Some("SCTP") => Ok(Protocol::Sctp),
         Some(other) => Err(RejectReason::UnsupportedProtocol {
             name: port.to_owned(),
             protocol: other.to_owned(),

@@ -126,10 +126,11 @@ fn a_bad_port_costs_that_port_only() {
         ),
         ("{name: a, port: -1}", "", "port 'a': -1 is not between 1 and 65535"),
         (
-            "{name: a, port: 80, protocol: SCTP}, {name: b, port: 80}",
+            "{name: a, port: 80, protocol: ICMP}, {name: b, port: 80}",
             "b:80/TCP",
-            "port 'a': protocol SCTP is not supported",
+            "port 'a': protocol ICMP is not supported",
         ),
+        ("{name: a, port: 80, protocol: SCTP}, {name: b, port: 80}", "a:80/SCTP b:80/TCP", ""),
         ("{name: a, port: 80, protocol: tcp}", "", "port 'a': protocol tcp is not supported"),
         (
             "{name: a, port: 80}, {name: b, port: 80}",
@@ -246,7 +247,8 @@ fn slice_ports_without_name_or_number_are_skipped() {
             "b:80/TCP",
             "port 'a': 70000 is not between 1 and 65535",
         ),
-        ("{name: a, port: 80, protocol: SCTP}", "", "port 'a': protocol SCTP is not supported"),
+        ("{name: a, port: 80, protocol: SCTP}", "a:80/SCTP", ""),
+        ("{name: a, port: 80, protocol: ICMP}", "", "port 'a': protocol ICMP is not supported"),
     ] {
         let converted = slice_of(&format!("addressType: IPv4\nports: [{ports}]"));
         let found = parsed_slice(&converted).ports.iter();
