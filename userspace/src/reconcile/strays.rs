@@ -118,16 +118,15 @@ mod tests {
         BackendAddr { ip: [10, 244, 0, last].into(), port: 53 }
     }
 
-    /// What a frontend leads to: how many backends drain, and the last bytes of all.
-    type Led<'a> = Option<(u8, &'a [u8])>;
+    /// A frontend with the last bytes of its backends, of the one that drains first (0 for none).
+    type Wanted<'a> = (FrontendKey, Option<(u8, &'a [u8])>);
 
     struct Scene(Reconciler<FakeTables>, Instant);
 
     impl Scene {
-        /// Frontends with the last bytes of their backends, of those that drain first; 0 for none.
-        fn set(&mut self, frontends: &[(FrontendKey, Led<'_>)]) -> Option<Leads> {
+        fn set(&mut self, frontends: &[Wanted<'_>]) -> Option<Leads> {
             let to = |last: u8| DesiredBackend { addr: backend(last), local: false };
-            let desired = |(key, backends): &(FrontendKey, Led<'_>)| {
+            let desired = |(key, backends): &Wanted<'_>| {
                 let desired = backends.map(|(draining, backends)| DesiredFrontend {
                     service: format!("shop/{}", key.addr.ip).into(),
                     backends: backends.iter().map(|last| to(*last)).collect(),
