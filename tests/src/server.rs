@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::topology::Machine;
 
@@ -50,6 +52,15 @@ impl Server {
                 let Ok((stream, _)) = listener.accept() else { continue };
                 let _ = serve_echo(stream, shared);
             }
+        })
+    }
+
+    /// Echoes like `tcp_echo`, any number of connections on one thread.
+    pub fn crowd(pod: &impl Machine, port: u16) -> Result<Server> {
+        let listener = listen(pod, port)?;
+        listener.set_nonblocking(true)?;
+        Server::spawn(pod, move |shared| {
+            crate::crowd::runtime().block_on(accept_crowd(listener, shared));
         })
     }
 
@@ -185,6 +196,31 @@ fn accept(
             shared.live.fetch_sub(1, Ordering::Relaxed);
         });
         spawned.expect("spawn a connection thread");
+    }
+}
+
+async fn accept_crowd(listener: TcpListener, shared: &Arc<Shared>) {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+    while !shared.stopped() {
+        let Ok(Ok((stream, _))) = timeout(POLL, listener.accept()).await else { continue };
+        let shared = Arc::clone(shared);
+        shared.live.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let _ = echo_all(stream).await;
+            shared.live.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+async fn echo_all(mut stream: tokio::net::TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = [0; 64];
+    loop {
+        let n = stream.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..n]).await?;
     }
 }
 
