@@ -13,7 +13,7 @@ use pintle_tests::netns::NetNs;
 use pintle_tests::topology::{Cni, Family, Outsider};
 
 use crate::scene::{HTTP, alone, beside_others};
-use crate::three_nodes::{ECHO_NODE_PORT, NODE_PORT, Policy, ThreeNodes};
+use crate::three_nodes::{NODE_PORT, ThreeNodes};
 
 const CONNECTIONS: usize = 20_000;
 /// Over so many processes on each side, for a process has only so many sockets.
@@ -102,6 +102,20 @@ fn scene(prepare: impl FnOnce(&mut [Agent])) -> ThreeNodes {
     ThreeNodes::on(ThreeNodes::world(Cni::Ptp), FastPath::Auto, prepare)
 }
 
+/// Adds a service whose only backend is the crowd's servers on node 2; returns its external address.
+fn crowded(scene: &mut ThreeNodes) -> SocketAddr {
+    let mut service = crate::scene::web(11);
+    service.ports.retain(|port| port.name == "echo");
+    service.ports[0].target = CROWD_PORT;
+    service.extra_spec = "  externalIPs: [203.0.113.30]\n".into();
+    let endpoints = scene.ready(&[2]);
+    let agent = &mut scene.agents[0];
+    agent.manifests.endpoints(&service, &endpoints).expect("write the slices");
+    agent.manifests.service(&service).expect("write the service");
+    agent.settle().expect("settle");
+    SocketAddr::new([203, 0, 113, 30].into(), service.ports[0].port)
+}
+
 /// Addresses of a client, the first of which it has already.
 fn addresses(client: &Outsider, count: u8) -> Vec<IpAddr> {
     let more: Vec<IpAddr> = (8..7 + count).map(|n| IpAddr::from([198, 51, 100, n])).collect();
@@ -123,11 +137,8 @@ fn twenty_thousand_connections_reach_one_remote_backend_at_once() {
     let _company = alone();
     let mut scene = scene(|_| {});
     let _servers = servers(scene.pod(2));
-    scene.web.ports.iter_mut().find(|port| port.name == "echo").expect("echo").target = CROWD_PORT;
-    let endpoints = scene.ready(&[2]);
-    scene.set([Policy::Cluster; 2], &endpoints);
+    let target = crowded(&mut scene);
     let from = addresses(&scene.outside, PARTS as u8);
-    let target = scene.node(Family::V4, ECHO_NODE_PORT);
 
     let mut crowd = Crowd::open(&scene.outside, &from, target, CONNECTIONS);
     assert_eq!((crowd.open, &*crowd.failures), (CONNECTIONS, ""));
@@ -145,16 +156,7 @@ fn when_ports_run_out_new_connections_fail_and_nothing_else() {
         agents[0].extra_args.push("--masquerade-ports=50000-50099".into());
     });
     let _servers = servers(scene.pod(2));
-    let mut crowded = crate::scene::web(11);
-    crowded.ports.retain(|port| port.name == "echo");
-    crowded.ports[0].target = CROWD_PORT;
-    crowded.extra_spec = "  externalIPs: [203.0.113.30]\n".into();
-    let endpoints = scene.ready(&[2]);
-    let agent = &mut scene.agents[0];
-    agent.manifests.endpoints(&crowded, &endpoints).expect("write the slices");
-    agent.manifests.service(&crowded).expect("write the service");
-    agent.settle().expect("settle");
-    let target = SocketAddr::new([203, 0, 113, 30].into(), crowded.ports[0].port);
+    let target = crowded(&mut scene);
     let from = addresses(&scene.outside, 2);
     let failed = |scene: &ThreeNodes| scene.agents[0].counter("no masquerade port");
     assert_eq!(failed(&scene).expect("counters"), 0);
