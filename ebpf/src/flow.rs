@@ -328,9 +328,25 @@ fn insert_main<E: Entrance, F: Family>(
             let main = get(transport, key).ok_or(DropReason::FlowTableFull)?;
             let over = replaceable(main, flow, protocol);
             if over {
+                if main.other != flow.other {
+                    forget_alias(transport, key, &main.other);
+                }
                 *main = *flow;
             }
             Ok(over)
+        }
+    }
+}
+
+/// Removes the alias of a connection whose main entry another one takes: nobody else would find it.
+#[inline(always)]
+fn forget_alias<F: Family>(transport: Transport, main: &Tuple<F>, client: &Tuple<F>) {
+    let (key, _) = client.canonical();
+    // The client may have a newer connection under the same alias.
+    if get(transport, &key).is_some_and(|alias| alias.other.canonical().0 == *main) {
+        match transport {
+            Transport::Tcp => F::tcp_flows().main.remove(&key),
+            Transport::Udp => F::udp_flows().main.remove(&key),
         }
     }
 }

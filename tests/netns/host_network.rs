@@ -37,7 +37,11 @@ fn a_node_is_an_endpoint_like_any_other(cni: Cni, fast_path: FastPath) {
     let mut scene = ThreeNodes::on(ThreeNodes::world(cni), fast_path, |_| {});
     let servers = |node: &Node| {
         let http = Server::http(node, HTTP.target).expect("an HTTP server");
-        (http, Server::udp_who(node, WHO.target).expect("a UDP server"))
+        let who = Family::BOTH.map(|family| {
+            let address = SocketAddr::new(node.ip_of(family), WHO.target);
+            Server::udp_who_at(node, address).expect("a UDP server")
+        });
+        (http, who)
     };
     let _servers: Vec<_> = scene.world.nodes[..2].iter().map(servers).collect();
     let endpoint = |node: &Node| Endpoint {

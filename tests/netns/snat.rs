@@ -2,26 +2,118 @@
 //! Clients outside that stand behind one address of node 1: as many connections to one backend as it
 //! has ports for them, and what happens when these run out.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pintle_tests::agent::{Agent, FastPath};
 use pintle_tests::client::http_get;
-use pintle_tests::crowd::{Crowd, allow_open_files};
-use pintle_tests::server::Server;
+use pintle_tests::netns::NetNs;
 use pintle_tests::topology::{Cni, Family, Outsider};
 
 use crate::scene::{HTTP, alone, beside_others};
-use crate::three_nodes::{ECHO_NODE_PORT, NODE_PORT, Policy, ThreeNodes};
+use crate::three_nodes::{NODE_PORT, ThreeNodes};
 
 const CONNECTIONS: usize = 20_000;
+/// Over so many processes on each side, for a process has only so many sockets.
+const PARTS: usize = 4;
+const CROWD_PORT: u16 = 9001;
 /// So few that a test runs out of them.
 const FEW: usize = 100;
 /// A connection that is over is forgotten after 5 s, and a round of the sweeper.
 const FORGOTTEN: Duration = Duration::from_secs(15);
 
+/// A process of the helper `crowd`; it ends with its handle.
+struct Part {
+    child: Child,
+    answers: BufReader<std::process::ChildStdout>,
+}
+
+impl Part {
+    fn start(ns: &NetNs, args: &[String]) -> Part {
+        let mut command: Command = ns.command(env!("CARGO_BIN_EXE_crowd"));
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("run the helper");
+        let answers = BufReader::new(child.stdout.take().expect("its output"));
+        Part { child, answers }
+    }
+
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("an answer");
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// Servers that share a port.
+fn servers(ns: &NetNs) -> Vec<Part> {
+    let args = ["serve".to_owned(), CROWD_PORT.to_string()];
+    let mut parts: Vec<_> = (0..PARTS).map(|_| Part::start(ns, &args)).collect();
+    for part in &mut parts {
+        assert_eq!(part.answer(), "ready");
+    }
+    parts
+}
+
+/// Open connections.
+struct Crowd {
+    parts: Vec<Part>,
+    open: usize,
+    failures: String,
+}
+
+impl Crowd {
+    fn open(ns: &NetNs, from: &[IpAddr], target: SocketAddr, count: usize) -> Crowd {
+        let part = |ip: &IpAddr| {
+            let count = count / from.len();
+            let args = ["dial".into(), target.to_string(), count.to_string(), ip.to_string()];
+            Part::start(ns, &args)
+        };
+        let mut parts: Vec<_> = from.iter().map(part).collect();
+        let (mut open, mut failures) = (0, String::new());
+        for part in &mut parts {
+            let answer = part.answer();
+            let (number, failed) = answer.split_once(' ').unwrap_or((&answer, ""));
+            open += number.parse::<usize>().expect("a number");
+            failures += failed;
+        }
+        Crowd { parts, open, failures }
+    }
+
+    /// How many connections carry data, while all are open.
+    fn talk(&mut self) -> usize {
+        for part in &mut self.parts {
+            part.child.stdin.as_mut().expect("its input").write_all(b"\n").expect("ask");
+        }
+        let answers = self.parts.iter_mut().map(|part| part.answer().parse::<usize>());
+        answers.map(|number| number.expect("a number")).sum()
+    }
+}
+
 fn scene(prepare: impl FnOnce(&mut [Agent])) -> ThreeNodes {
     ThreeNodes::on(ThreeNodes::world(Cni::Ptp), FastPath::Auto, prepare)
+}
+
+/// Adds a service whose only backend is the crowd's servers on node 2; returns its external address.
+fn crowded(scene: &mut ThreeNodes) -> SocketAddr {
+    let mut service = crate::scene::web(11);
+    service.ports.retain(|port| port.name == "echo");
+    service.ports[0].target = CROWD_PORT;
+    service.extra_spec = "  externalIPs: [203.0.113.30]\n".into();
+    let endpoints = scene.ready(&[2]);
+    let agent = &mut scene.agents[0];
+    agent.manifests.endpoints(&service, &endpoints).expect("write the slices");
+    agent.manifests.service(&service).expect("write the service");
+    agent.settle().expect("settle");
+    SocketAddr::new([203, 0, 113, 30].into(), service.ports[0].port)
 }
 
 /// Addresses of a client, the first of which it has already.
@@ -43,19 +135,14 @@ fn flows(agent: &Agent) -> u64 {
 #[test]
 fn twenty_thousand_connections_reach_one_remote_backend_at_once() {
     let _company = alone();
-    allow_open_files(3 * CONNECTIONS as u64).expect("as many sockets");
     let mut scene = scene(|_| {});
-    let server = Server::crowd(scene.pod(2), 9001).expect("a server");
-    scene.web.ports.iter_mut().find(|port| port.name == "echo").expect("echo").target = 9001;
-    let endpoints = scene.ready(&[2]);
-    scene.set([Policy::Cluster; 2], &endpoints);
-    let from = addresses(&scene.outside, 4);
-    let target = scene.node(Family::V4, ECHO_NODE_PORT);
+    let _servers = servers(scene.pod(2));
+    let target = crowded(&mut scene);
+    let from = addresses(&scene.outside, PARTS as u8);
 
     let mut crowd = Crowd::open(&scene.outside, &from, target, CONNECTIONS);
-    assert_eq!((crowd.open_connections(), crowd.failures()), (CONNECTIONS, ""));
+    assert_eq!((crowd.open, &*crowd.failures), (CONNECTIONS, ""));
     assert_eq!(crowd.talk(), CONNECTIONS, "every connection carries data while all are open");
-    assert_eq!(server.connections(), CONNECTIONS as u64);
     let count = |reason: &str| scene.agents[0].counter(reason).expect("counters");
     assert_eq!(count("masqueraded flows"), CONNECTIONS as u64);
     assert_eq!(count("no masquerade port"), 0);
@@ -68,25 +155,16 @@ fn when_ports_run_out_new_connections_fail_and_nothing_else() {
     let mut scene = scene(|agents| {
         agents[0].extra_args.push("--masquerade-ports=50000-50099".into());
     });
-    let _server = Server::crowd(scene.pod(2), 9001).expect("a server");
-    let mut crowded = crate::scene::web(11);
-    crowded.ports.retain(|port| port.name == "echo");
-    crowded.ports[0].target = 9001;
-    crowded.extra_spec = "  externalIPs: [203.0.113.30]\n".into();
-    let endpoints = scene.ready(&[2]);
-    let agent = &mut scene.agents[0];
-    agent.manifests.endpoints(&crowded, &endpoints).expect("write the slices");
-    agent.manifests.service(&crowded).expect("write the service");
-    agent.settle().expect("settle");
-    let target = SocketAddr::new([203, 0, 113, 30].into(), crowded.ports[0].port);
+    let _servers = servers(scene.pod(2));
+    let target = crowded(&mut scene);
     let from = addresses(&scene.outside, 2);
     let failed = |scene: &ThreeNodes| scene.agents[0].counter("no masquerade port");
     assert_eq!(failed(&scene).expect("counters"), 0);
 
     let mut crowd = Crowd::open(&scene.outside, &from, target, 3 * FEW);
-    let open = crowd.open_connections();
+    let open = crowd.open;
     // Which ports are tried is left to chance, so the last few may stay free.
-    assert!((FEW * 3 / 4..=FEW).contains(&open), "{open} of {FEW}: {}", crowd.failures());
+    assert!((FEW * 3 / 4..=FEW).contains(&open), "{open} of {FEW}: {}", crowd.failures);
     assert!(failed(&scene).expect("counters") >= (3 * FEW - open) as u64);
     assert_eq!(crowd.talk(), open, "the others go on");
     for client in [&*scene.outside, scene.clients[0].ns()] {
@@ -101,11 +179,12 @@ fn when_ports_run_out_new_connections_fail_and_nothing_else() {
 
     drop(crowd);
     let again = Crowd::open(&scene.outside, &from, target, FEW / 2);
-    assert_eq!((again.open_connections(), again.failures()), (FEW / 2, ""), "ports are free again");
+    assert_eq!((again.open, &*again.failures), (FEW / 2, ""), "ports are free again");
     drop(again);
     let end = Instant::now() + FORGOTTEN;
     while flows(&scene.agents[0]) > 0 {
-        assert!(Instant::now() < end, "{} entries are left", flows(&scene.agents[0]));
+        let left = || scene.agents[0].text(&["get", "flows"]).expect("flows");
+        assert!(Instant::now() < end, "connections are left:\n{}", left());
         std::thread::sleep(Duration::from_millis(200));
     }
 }

@@ -3,18 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::client::DEADLINE;
-use crate::netns::NetNs;
 
 /// How many connections are being made at a time.
 const AT_A_TIME: usize = 100;
@@ -31,9 +30,9 @@ pub struct Crowd {
 
 impl Crowd {
     /// Opens them, with a word over each; those that fail are counted by their error.
-    pub fn open(ns: &NetNs, from: &[IpAddr], target: SocketAddr, count: usize) -> Crowd {
+    pub fn open(from: &[IpAddr], target: SocketAddr, count: usize) -> Crowd {
         let runtime = runtime();
-        let (streams, failed) = ns.run(|| runtime.block_on(connect_all(from, target, count)));
+        let (streams, failed) = runtime.block_on(connect_all(from, target, count));
         let failures: Vec<_> =
             failed.iter().map(|(error, count)| format!("{count} x {error}")).collect();
         Crowd { runtime, streams, failures: failures.join(", ") }
@@ -66,8 +65,7 @@ impl Crowd {
     }
 }
 
-/// A runtime for one thread: its sockets are in the namespace of who runs it.
-pub(crate) fn runtime() -> Runtime {
+fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
@@ -114,16 +112,27 @@ async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(DEADLINE - Duration::from_millis(100), work).await?
 }
 
-/// Lets this process have so many open files.
-pub fn allow_open_files(count: u64) -> Result<()> {
-    // SAFETY: all-zero bytes are a valid rlimit.
-    let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
-    // SAFETY: the struct lives through the call.
-    let got = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    limit.rlim_cur = limit.rlim_cur.max(count);
-    limit.rlim_max = limit.rlim_max.max(count);
-    // SAFETY: the struct lives through the call.
-    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    ensure!(got == 0 && set == 0, "{count} open files: {}", io::Error::last_os_error());
-    Ok(())
+/// Echoes what comes over any number of connections; other processes may listen at the same port.
+pub fn serve(port: u16) -> Result<()> {
+    runtime().block_on(async {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(true)?;
+        socket.bind((Ipv4Addr::UNSPECIFIED, port).into())?;
+        let listener: TcpListener = socket.listen(4096)?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            tokio::spawn(echo(stream));
+        }
+    })
+}
+
+/// Ends with the connection; clients count failures.
+async fn echo(mut stream: TcpStream) {
+    let mut buffer = [0; 64];
+    while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+        if stream.write_all(&buffer[..n]).await.is_err() {
+            return;
+        }
+    }
 }

@@ -12,8 +12,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
 
 use crate::topology::Machine;
 
@@ -55,15 +53,6 @@ impl Server {
         })
     }
 
-    /// Echoes like `tcp_echo`, any number of connections on one thread.
-    pub fn crowd(pod: &impl Machine, port: u16) -> Result<Server> {
-        let listener = listen(pod, port)?;
-        listener.set_nonblocking(true)?;
-        Server::spawn(pod, move |shared| {
-            crate::crowd::runtime().block_on(accept_crowd(listener, shared));
-        })
-    }
-
     /// Sends back every datagram as it is, for measurements.
     pub fn udp_mirror(pod: &impl Machine, port: u16) -> Result<Server> {
         let socket = datagram_socket(pod, port)?;
@@ -84,8 +73,18 @@ impl Server {
 
     /// Answers each datagram as `http` answers a request.
     pub fn udp_who(pod: &impl Machine, port: u16) -> Result<Server> {
-        let socket = datagram_socket(pod, port)?;
-        Server::spawn(pod, move |shared| {
+        Server::udp_answers(pod, datagram_socket(pod, port)?)
+    }
+
+    /// The same at one address: a machine with several would answer from any of them.
+    pub fn udp_who_at(machine: &impl Machine, address: SocketAddr) -> Result<Server> {
+        let socket = machine.netns().run(|| UdpSocket::bind(address))?;
+        socket.set_read_timeout(Some(POLL))?;
+        Server::udp_answers(machine, socket)
+    }
+
+    fn udp_answers(machine: &impl Machine, socket: UdpSocket) -> Result<Server> {
+        Server::spawn(machine, move |shared| {
             let mut buffer = [0; 64];
             while !shared.stopped() {
                 let Ok((_, from)) = socket.recv_from(&mut buffer) else { continue };
@@ -203,31 +202,6 @@ fn accept(
             shared.live.fetch_sub(1, Ordering::Relaxed);
         });
         spawned.expect("spawn a connection thread");
-    }
-}
-
-async fn accept_crowd(listener: TcpListener, shared: &Arc<Shared>) {
-    let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-    while !shared.stopped() {
-        let Ok(Ok((stream, _))) = timeout(POLL, listener.accept()).await else { continue };
-        let shared = Arc::clone(shared);
-        shared.live.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
-            let _ = echo_all(stream).await;
-            shared.live.fetch_sub(1, Ordering::Relaxed);
-        });
-    }
-}
-
-async fn echo_all(mut stream: tokio::net::TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut buffer = [0; 64];
-    loop {
-        let n = stream.read(&mut buffer).await?;
-        if n == 0 {
-            return Ok(());
-        }
-        stream.write_all(&buffer[..n]).await?;
     }
 }
 

@@ -94,15 +94,15 @@ fn remove_connection<A: Ordered>(
     Ok(true)
 }
 
-/// Removes an alias without main entry.
+/// Removes an alias whose main entry is gone, or another connection's.
 fn remove_orphan<A: Ordered>(
     table: &mut impl FlowTable<A>,
     key: &Tuple<A>,
     alias: &Flow<A>,
 ) -> io::Result<()> {
     match table.get(&alias.other.canonical().0)? {
-        Some(_) => Ok(()),
-        None => table.remove(key),
+        Some(main) if main.other.canonical().0 == *key => Ok(()),
+        _ => table.remove(key),
     }
 }
 
