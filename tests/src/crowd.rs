@@ -78,7 +78,9 @@ async fn connect_all(
     let mut running = JoinSet::new();
     let mut sources = from.iter().copied().cycle().take(count);
     loop {
-        while running.len() < AT_A_TIME && let Some(source) = sources.next() {
+        while running.len() < AT_A_TIME
+            && let Some(source) = sources.next()
+        {
             running.spawn(connect(source, target));
         }
         match running.join_next().await {

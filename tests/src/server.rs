@@ -108,12 +108,19 @@ impl Server {
         self.shared.live.load(Ordering::Relaxed)
     }
 
-    fn tcp(pod: &impl Machine, port: u16, serve: fn(TcpStream, &Shared) -> Result<()>) -> Result<Server> {
+    fn tcp(
+        pod: &impl Machine,
+        port: u16,
+        serve: fn(TcpStream, &Shared) -> Result<()>,
+    ) -> Result<Server> {
         let listener = listen(pod, port)?;
         Server::spawn(pod, move |shared| accept(&listener, shared, serve))
     }
 
-    fn spawn(pod: &impl Machine, work: impl FnOnce(&Arc<Shared>) + Send + 'static) -> Result<Server> {
+    fn spawn(
+        pod: &impl Machine,
+        work: impl FnOnce(&Arc<Shared>) + Send + 'static,
+    ) -> Result<Server> {
         let shared = Shared::new(pod.name());
         let for_thread = Arc::clone(&shared);
         let thread = pod.netns().spawn(move || work(&for_thread));

@@ -221,7 +221,9 @@ impl Node {
                 format!("route del fd00:10:244:{other:x}::/64"),
                 format!("neigh add 10.244.{other}.0 lladdr {mac} dev {OVERLAY} nud permanent"),
                 format!("neigh add {there} lladdr {mac} dev {OVERLAY} nud permanent"),
-                format!("route replace 10.244.{other}.0/24 via 10.244.{other}.0 dev {OVERLAY} onlink"),
+                format!(
+                    "route replace 10.244.{other}.0/24 via 10.244.{other}.0 dev {OVERLAY} onlink"
+                ),
                 format!("route add fd00:10:244:{other:x}::/64 via {there} dev {OVERLAY} onlink"),
             ]);
         }
