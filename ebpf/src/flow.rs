@@ -326,11 +326,14 @@ fn insert_main<E: Entrance, F: Family>(
         Err(InsertError::NoRoom) => Err(DropReason::FlowTableFull),
         Err(InsertError::Exists) => {
             let main = get(transport, key).ok_or(DropReason::FlowTableFull)?;
-            let over = replaceable(main, flow, protocol);
+            // The same client again, or a connection that is over.
+            if main.other == flow.other {
+                *main = *flow;
+                return Ok(true);
+            }
+            let over = is_over(main, protocol, flow.last_seen_ns);
             if over {
-                if main.other != flow.other {
-                    forget_alias(transport, key, &main.other);
-                }
+                forget_alias(transport, key, &main.other);
                 *main = *flow;
             }
             Ok(over)
@@ -338,23 +341,20 @@ fn insert_main<E: Entrance, F: Family>(
     }
 }
 
-/// Removes the alias of a connection whose main entry another one takes: nobody else would find it.
+/// Removes the alias of a TCP connection whose main entry another one takes: the sweeper would not
+/// find it. UDP's aliases end by themselves.
 #[inline(always)]
 fn forget_alias<F: Family>(transport: Transport, main: &Tuple<F>, client: &Tuple<F>) {
-    let (key, _) = client.canonical();
-    // The client may have a newer connection under the same alias.
-    if get(transport, &key).is_some_and(|alias| alias.other.canonical().0 == *main) {
-        match transport {
-            Transport::Tcp => F::tcp_flows().main.remove(&key),
-            Transport::Udp => F::udp_flows().main.remove(&key),
+    if let Transport::Tcp = transport {
+        let (key, _) = client.canonical();
+        let flows = F::tcp_flows().main;
+        // The client may have a newer connection under the same alias.
+        // SAFETY: an element stays readable while the program runs (RCU).
+        let found = flows.get(&key).map(|alias| unsafe { &(*alias).other });
+        if found.is_some_and(|other| *other == *main || other.reverse() == *main) {
+            flows.remove(&key);
         }
     }
-}
-
-/// Whether an entry belongs to the same client tuple, or to a connection that is over.
-#[inline(always)]
-fn replaceable<F: Family>(existing: &Flow<F>, new: &Flow<F>, protocol: u8) -> bool {
-    existing.other == new.other || is_over(existing, protocol, new.last_seen_ns)
 }
 
 /// Inserts into the flow map, or into the overflow map if that has no room.

@@ -12,7 +12,7 @@ use pintle_tests::netns::NetNs;
 use pintle_tests::server::Server;
 use pintle_tests::topology::{Cni, Family, Node};
 
-use crate::scene::{HTTP, in_every_layout};
+use crate::scene::{HTTP, in_two_layouts};
 use crate::three_nodes::{ECHO_NODE_PORT, NODE_PORT, Policy, ThreeNodes, WHO};
 
 /// Who answers over TCP and over UDP, and whom they see.
@@ -31,7 +31,7 @@ fn pairs(expected: &[(&str, IpAddr)]) -> BTreeSet<(String, IpAddr)> {
     expected.iter().map(|(name, ip)| ((*name).to_owned(), *ip)).collect()
 }
 
-in_every_layout!(a_node_is_an_endpoint_like_any_other);
+in_two_layouts!(a_node_is_an_endpoint_like_any_other);
 
 fn a_node_is_an_endpoint_like_any_other(cni: Cni, fast_path: FastPath) {
     let mut scene = ThreeNodes::on(ThreeNodes::world(cni), fast_path, |_| {});
@@ -68,11 +68,11 @@ fn a_node_is_an_endpoint_like_any_other(cni: Cni, fast_path: FastPath) {
 mod loopback {
 
     use super::node_ports_answer_the_host_at_its_loopback_addresses as check;
-    use crate::scene::in_every_layout;
+    use crate::scene::in_two_layouts;
     use pintle_tests::agent::FastPath;
     use pintle_tests::topology::Cni;
 
-    in_every_layout!(check);
+    in_two_layouts!(check);
 }
 
 /// Once packet by packet, once by a socket that is translated when it dials.

@@ -12,7 +12,7 @@ use pintle_tests::load::{Kind, Load};
 use pintle_tests::manifest::{Condition, Endpoint};
 use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::{Backend, in_every_layout};
+use crate::scene::{Backend, in_two_layouts};
 use crate::three_nodes::{MIRROR_NODE_PORT, NODE_PORT, Policy, ThreeNodes};
 
 const HEALTH_PORT: u16 = 31_000;
@@ -47,7 +47,7 @@ fn met(scene: &ThreeNodes, target: SocketAddr, client: IpAddr) -> Vec<String> {
     pods
 }
 
-in_every_layout!(a_rolling_update_loses_no_connection);
+in_two_layouts!(a_rolling_update_loses_no_connection);
 
 fn a_rolling_update_loses_no_connection(cni: Cni, fast_path: FastPath) {
     let mut scene = ThreeNodes::on(ThreeNodes::world(cni), fast_path, |_| {});

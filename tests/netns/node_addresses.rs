@@ -73,10 +73,9 @@ fn only_addresses_in_the_chosen_ranges_have_node_ports() {
     let scene = scene(Some("--nodeport-addresses=192.168.77.64/26,fd00:77::100/120"));
     assert!(answers(&scene, "192.168.77.1") == 0);
     assert!(answers(&scene, "fd00:77::1") == 0);
-    for (ip, address) in [
-        ("192.168.77.100", "192.168.77.100/24"),
-        ("fd00:77::101", "fd00:77::101/64"),
-    ] {
+    for (ip, address) in
+        [("192.168.77.100", "192.168.77.100/24"), ("fd00:77::101", "fd00:77::101/64")]
+    {
         change(&scene, "add", address);
         eventually("the new address answers", || answers(&scene, ip) == 4);
     }

@@ -11,7 +11,7 @@ use pintle_tests::netns::NetNs;
 use pintle_tests::topology::{Cni, Family};
 
 use crate::reverse_path_filter::{all_of_it_works, make_strict};
-use crate::scene::{ECHO, HTTP, beside_others};
+use crate::scene::{ECHO, HTTP, in_two_layouts};
 use crate::three_nodes::{ECHO_NODE_PORT, MIRROR, MIRROR_NODE_PORT, NODE_PORT, ThreeNodes};
 
 /// Which pods answer, and whom they see.
@@ -20,7 +20,9 @@ fn seen(client: &NetNs, target: SocketAddr) -> BTreeSet<(String, String)> {
     (0..40).map(|_| ask()).map(|answer| (answer.pod, answer.peer.ip().to_string())).collect()
 }
 
-fn works_through_a_tunnel(cni: Cni, fast_path: FastPath) {
+in_two_layouts!(services_work_through_vxlan);
+
+fn services_work_through_vxlan(cni: Cni, fast_path: FastPath) {
     let mut world = ThreeNodes::world(cni);
     world.tunnel().expect("an overlay");
     make_strict(&world);
@@ -58,16 +60,4 @@ fn a_datagram_between_both_lengths_gets_through(client: &NetNs, target: SocketAd
         let asked = (0..3).find_map(|_| client.run(|| udp_ask(target, &payload)).ok());
         assert_eq!(asked.as_deref(), Some(&payload[..]), "{target}");
     }
-}
-
-#[test]
-fn services_work_through_vxlan_with_ptp_and_fast_path() {
-    let _company = beside_others();
-    works_through_a_tunnel(Cni::Ptp, FastPath::Auto);
-}
-
-#[test]
-fn services_work_through_vxlan_with_a_bridge_through_the_stack() {
-    let _company = beside_others();
-    works_through_a_tunnel(Cni::Bridge, FastPath::Off);
 }

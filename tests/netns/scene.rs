@@ -152,3 +152,20 @@ macro_rules! in_every_layout {
     };
 }
 pub(crate) use in_every_layout;
+
+/// Runs a check in the two layouts that differ most, where four would take long.
+macro_rules! in_two_layouts {
+    ($check:ident) => {
+        #[test]
+        fn with_ptp_and_fast_path() {
+            let _company = crate::scene::beside_others();
+            $check(Cni::Ptp, FastPath::Auto);
+        }
+        #[test]
+        fn with_a_bridge_through_the_stack() {
+            let _company = crate::scene::beside_others();
+            $check(Cni::Bridge, FastPath::Off);
+        }
+    };
+}
+pub(crate) use in_two_layouts;

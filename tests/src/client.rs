@@ -76,7 +76,15 @@ pub fn http_get_within(target: SocketAddr, patience: Duration) -> io::Result<Ans
 
 /// One datagram from a new connected socket to a server that says who asks.
 pub fn udp_get_within(target: SocketAddr, patience: Duration) -> io::Result<Answer> {
-    let socket = udp_socket(target)?;
+    udp_get_from(0, target, patience)
+}
+
+/// The same from a chosen local port; any if that is 0.
+pub fn udp_get_from(port: u16, target: SocketAddr, patience: Duration) -> io::Result<Answer> {
+    let socket = match target {
+        SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?,
+        SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))?,
+    };
     socket.set_read_timeout(Some(patience))?;
     socket.connect(target)?;
     socket.send(b"who")?;

@@ -230,6 +230,10 @@ pub(super) mod tests {
         let found = expired(&memory, 2 * day);
         remove(&mut memory, &found).unwrap();
         assert_eq!(memory.flows.len(), 2, "its main entry lives");
+        let mut others = Memory { flows: memory.flows.clone() };
+        others.flows.get_mut(&main_key).unwrap().other.src_port += 1;
+        remove(&mut others, &found).unwrap();
+        assert_eq!(others.flows.len(), 1, "the main entry is another connection's");
         memory.flows.remove(&main_key);
         remove(&mut memory, &found).unwrap();
         assert!(memory.flows.is_empty());
