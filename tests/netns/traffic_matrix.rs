@@ -128,6 +128,7 @@ struct Matrix {
     scene: ThreeNodes,
     cgroup: Cgroup,
     cni: Cni,
+    fast_path: FastPath,
 }
 
 impl Matrix {
@@ -137,7 +138,7 @@ impl Matrix {
         let scene = ThreeNodes::on(world, fast_path, |agents| {
             agents[0].translate_sockets("host", cgroup.path());
         });
-        Matrix { scene, cgroup, cni }
+        Matrix { scene, cgroup, cni, fast_path }
     }
 
     /// What the specification says of a cell.
@@ -167,7 +168,11 @@ impl Matrix {
         let client = match cell.source {
             Source::Pod => {
                 let is_outer = cell.target != Target::ClusterIp;
-                let masqueraded = is_remote && is_outer && external == Policy::Cluster;
+                // Through the stack a pod keeps its address: policies in netfilter go by it.
+                let masqueraded = is_remote
+                    && is_outer
+                    && external == Policy::Cluster
+                    && self.fast_path == FastPath::Auto;
                 if masqueraded { own } else { self.scene.clients[0].ip(family) }
             }
             // The socket dials the pod itself, and the bridge has an address beside it.
