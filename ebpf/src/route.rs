@@ -26,7 +26,8 @@ struct Lookup {
     family: u8,
     protocol: u8,
     ports: [u16; 2],
-    /// Length of the packet, to be compared with the MTU of the route; 0 for no comparison.
+    /// Length of the packet, to be compared with the MTU of the route; with 0 the kernel compares what
+    /// it has, unless that is to be segmented.
     len: u16,
     ifindex: u32,
     tos: u32,
@@ -71,7 +72,9 @@ impl Lookup {
 /// The device through which the node's routes lead to an address; 0 if they do not.
 #[inline(always)]
 pub fn way_out<F: Family>(skb: *mut __sk_buff, to: F) -> u32 {
-    let mut lookup = Lookup::new(skb, F::default(), to, 0);
+    // A packet that is too long for the device leaves through it nevertheless, in fragments.
+    const FITS: u16 = 1;
+    let mut lookup = Lookup::new(skb, F::default(), to, FITS);
     match lookup.ask(skb) {
         FOUND | FOUND_WITHOUT_NEIGHBOUR => lookup.ifindex,
         _ => 0,

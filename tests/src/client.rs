@@ -69,6 +69,22 @@ pub fn http_get(target: SocketAddr) -> io::Result<Answer> {
     HttpConnection::open(target)?.get()
 }
 
+/// One connection, one request, with less patience for the answer to the first packet.
+pub fn http_get_within(target: SocketAddr, patience: Duration) -> io::Result<Answer> {
+    HttpConnection::over(TcpStream::connect_timeout(&target, patience)?)?.get()
+}
+
+/// One datagram from a new connected socket to a server that says who asks.
+pub fn udp_get_within(target: SocketAddr, patience: Duration) -> io::Result<Answer> {
+    let socket = udp_socket(target)?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.connect(target)?;
+    socket.send(b"who")?;
+    let mut buffer = [0; 512];
+    let n = socket.recv(&mut buffer)?;
+    parse_answer(&String::from_utf8_lossy(&buffer[..n])).ok_or(io::ErrorKind::InvalidData.into())
+}
+
 /// One datagram from a new port; fails when the reply comes from another address than dialled.
 pub fn udp_ask(target: SocketAddr, payload: &[u8]) -> io::Result<Vec<u8>> {
     udp_ask_on(&udp_socket(target)?, target, payload)

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod cgroup;
 pub mod client;
 pub mod cluster;
+pub mod crowd;
 pub mod flood;
 pub mod foreign;
 pub mod frame;

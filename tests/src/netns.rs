@@ -95,6 +95,11 @@ impl NetNs {
         self.batch("ip", lines)
     }
 
+    /// Runs `bridge` once for all `lines`.
+    pub fn bridge(&self, lines: &[String]) -> Result<()> {
+        self.batch("bridge", lines)
+    }
+
     /// Runs `tc` once for all `lines`.
     pub fn tc(&self, lines: &[String]) -> Result<()> {
         self.batch("tc", lines)

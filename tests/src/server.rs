@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
-use crate::topology::Pod;
+use crate::topology::Machine;
 
 /// How often a waiting server looks at its stop flag.
 const POLL: Duration = Duration::from_millis(100);
@@ -33,17 +35,17 @@ struct Shared {
 
 impl Server {
     /// Answers each HTTP request with `pod=NAME peer=ADDR count=N`; keeps connections alive.
-    pub fn http(pod: &Pod, port: u16) -> Result<Server> {
+    pub fn http(pod: &impl Machine, port: u16) -> Result<Server> {
         Server::tcp(pod, port, serve_http)
     }
 
     /// Sends back every byte it receives.
-    pub fn tcp_echo(pod: &Pod, port: u16) -> Result<Server> {
+    pub fn tcp_echo(pod: &impl Machine, port: u16) -> Result<Server> {
         Server::tcp(pod, port, serve_echo)
     }
 
     /// Echoes like `tcp_echo`, one connection after the other on one thread, for measurements.
-    pub fn tcp_one_by_one(pod: &Pod, port: u16) -> Result<Server> {
+    pub fn tcp_one_by_one(pod: &impl Machine, port: u16) -> Result<Server> {
         let listener = listen(pod, port)?;
         Server::spawn(pod, move |shared| {
             while !shared.stopped() {
@@ -53,8 +55,17 @@ impl Server {
         })
     }
 
+    /// Echoes like `tcp_echo`, any number of connections on one thread.
+    pub fn crowd(pod: &impl Machine, port: u16) -> Result<Server> {
+        let listener = listen(pod, port)?;
+        listener.set_nonblocking(true)?;
+        Server::spawn(pod, move |shared| {
+            crate::crowd::runtime().block_on(accept_crowd(listener, shared));
+        })
+    }
+
     /// Sends back every datagram as it is, for measurements.
-    pub fn udp_mirror(pod: &Pod, port: u16) -> Result<Server> {
+    pub fn udp_mirror(pod: &impl Machine, port: u16) -> Result<Server> {
         let socket = datagram_socket(pod, port)?;
         Server::spawn(pod, move |shared| {
             let mut buffer = vec![0; 2048];
@@ -66,13 +77,25 @@ impl Server {
     }
 
     /// Sends back every datagram, with `NAME ` in front of it when that is short.
-    pub fn udp_echo(pod: &Pod, port: u16) -> Result<Server> {
+    pub fn udp_echo(pod: &impl Machine, port: u16) -> Result<Server> {
         let socket = datagram_socket(pod, port)?;
         Server::spawn(pod, move |shared| echo_datagrams(&socket, shared))
     }
 
+    /// Answers each datagram as `http` answers a request.
+    pub fn udp_who(pod: &impl Machine, port: u16) -> Result<Server> {
+        let socket = datagram_socket(pod, port)?;
+        Server::spawn(pod, move |shared| {
+            let mut buffer = [0; 64];
+            while !shared.stopped() {
+                let Ok((_, from)) = socket.recv_from(&mut buffer) else { continue };
+                let _ = socket.send_to(shared.answer(canonical(from)).as_bytes(), from);
+            }
+        })
+    }
+
     /// Sends a line every 20 ms to whoever connects, and reads nothing.
-    pub fn ticker(pod: &Pod, port: u16) -> Result<Server> {
+    pub fn ticker(pod: &impl Machine, port: u16) -> Result<Server> {
         Server::tcp(pod, port, serve_ticks)
     }
 
@@ -86,15 +109,22 @@ impl Server {
         self.shared.live.load(Ordering::Relaxed)
     }
 
-    fn tcp(pod: &Pod, port: u16, serve: fn(TcpStream, &Shared) -> Result<()>) -> Result<Server> {
+    fn tcp(
+        pod: &impl Machine,
+        port: u16,
+        serve: fn(TcpStream, &Shared) -> Result<()>,
+    ) -> Result<Server> {
         let listener = listen(pod, port)?;
         Server::spawn(pod, move |shared| accept(&listener, shared, serve))
     }
 
-    fn spawn(pod: &Pod, work: impl FnOnce(&Arc<Shared>) + Send + 'static) -> Result<Server> {
-        let shared = Shared::new(&pod.name);
+    fn spawn(
+        pod: &impl Machine,
+        work: impl FnOnce(&Arc<Shared>) + Send + 'static,
+    ) -> Result<Server> {
+        let shared = Shared::new(pod.name());
         let for_thread = Arc::clone(&shared);
-        let thread = pod.spawn(move || work(&for_thread));
+        let thread = pod.netns().spawn(move || work(&for_thread));
         Ok(Server { shared, thread: Some(thread) })
     }
 }
@@ -118,6 +148,12 @@ impl Shared {
         })
     }
 
+    /// Counts a request and answers it.
+    fn answer(&self, peer: SocketAddr) -> String {
+        let count = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        format!("pod={} peer={peer} count={count}\n", self.name)
+    }
+
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -138,16 +174,16 @@ fn bind(port: u16, kind: Type) -> Result<Socket> {
     Ok(socket)
 }
 
-fn listen(pod: &Pod, port: u16) -> Result<TcpListener> {
-    let socket = pod.run(|| bind(port, Type::STREAM))?;
+fn listen(pod: &impl Machine, port: u16) -> Result<TcpListener> {
+    let socket = pod.netns().run(|| bind(port, Type::STREAM))?;
     socket.listen(4096)?;
     // Accept wakes with an error at this interval, to look at the stop flag.
     socket.set_read_timeout(Some(POLL))?;
     Ok(socket.into())
 }
 
-fn datagram_socket(pod: &Pod, port: u16) -> Result<UdpSocket> {
-    let socket = pod.run(|| bind(port, Type::DGRAM))?;
+fn datagram_socket(pod: &impl Machine, port: u16) -> Result<UdpSocket> {
+    let socket = pod.netns().run(|| bind(port, Type::DGRAM))?;
     socket.set_read_timeout(Some(POLL))?;
     Ok(socket.into())
 }
@@ -170,6 +206,31 @@ fn accept(
     }
 }
 
+async fn accept_crowd(listener: TcpListener, shared: &Arc<Shared>) {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+    while !shared.stopped() {
+        let Ok(Ok((stream, _))) = timeout(POLL, listener.accept()).await else { continue };
+        let shared = Arc::clone(shared);
+        shared.live.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let _ = echo_all(stream).await;
+            shared.live.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+async fn echo_all(mut stream: tokio::net::TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = [0; 64];
+    loop {
+        let n = stream.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..n]).await?;
+    }
+}
+
 fn serve_http(stream: TcpStream, shared: &Shared) -> Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(POLL))?;
@@ -183,8 +244,7 @@ fn serve_http(stream: TcpStream, shared: &Shared) -> Result<()> {
             Ok(_) if line.ends_with("\r\n") && line.len() > 2 => line.clear(),
             Ok(_) => {
                 line.clear();
-                let count = shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
-                let body = format!("pod={} peer={peer} count={count}\n", shared.name);
+                let body = shared.answer(peer);
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
                 writer.write_all((head + &body).as_bytes())?;
             }

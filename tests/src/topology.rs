@@ -19,6 +19,12 @@ const POD_SYSCTLS: [(&str, &str); 1] = [("net/ipv4/ip_local_port_range", "10240 
 const NODE_SYSCTLS: [(&str, &str); 2] =
     [("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")];
 
+const ETHERNET_MTU: u16 = 1500;
+/// The longest packet that fits into another with the headers of vxlan.
+const OVERLAY_MTU: u16 = 1450;
+/// The overlay device of every node, under flannel's name.
+const OVERLAY: &str = "flannel.1";
+
 /// How pods are wired to their node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cni {
@@ -102,6 +108,34 @@ pub struct Node {
     pub name: String,
     cni: Cni,
     next_host: u8,
+    /// MTU of its pods.
+    mtu: u16,
+}
+
+/// What has a network of its own and a name: a pod, or a node.
+pub trait Machine {
+    /// Its name; servers in it answer with it.
+    fn name(&self) -> &str;
+    /// Its namespace.
+    fn netns(&self) -> &NetNs;
+}
+
+impl Machine for Node {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn netns(&self) -> &NetNs {
+        &self.ns
+    }
+}
+
+impl Machine for Pod {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn netns(&self) -> &NetNs {
+        &self.ns
+    }
 }
 
 impl Node {
@@ -133,7 +167,7 @@ impl Node {
         underlay.ns.wait_running(&format!("node{n}"))?;
         underlay.ns.wait_running("switch")?;
         ns.wait_running("eth0")?;
-        Ok(Node { ns, number, name: format!("node-{n}"), cni, next_host: 10 })
+        Ok(Node { ns, number, name: format!("node-{n}"), cni, next_host: 10, mtu: ETHERNET_MTU })
     }
 
     /// Its address of one family on the underlay.
@@ -154,6 +188,49 @@ impl Node {
         ])
     }
 
+    /// Its address of one family on the overlay, once there is one.
+    pub fn overlay_ip(&self, family: Family) -> IpAddr {
+        let n = self.number;
+        match family {
+            Family::V4 => Ipv4Addr::new(10, 244, n, 0).into(),
+            Family::V6 => Ipv6Addr::new(0xfd00, 0x10, 0x244, n.into(), 0, 0, 0, 0xffff).into(),
+        }
+    }
+
+    /// Makes its end of the overlay, with a tunnel to each of `others`; its next pods fit into it.
+    fn join_overlay<'a>(&mut self, others: impl Iterator<Item = &'a u8>) -> Result<()> {
+        self.mtu = OVERLAY_MTU;
+        let [v4, v6] = Family::BOTH.map(|family| self.overlay_ip(family));
+        let n = self.number;
+        let mut lines = vec![
+            format!(
+                "link add {OVERLAY} address {} mtu {OVERLAY_MTU} type vxlan id 1 dstport 8472 \
+                 local 192.168.77.{n} dev eth0 nolearning",
+                mac(0xdd, n, 0)
+            ),
+            format!("link set {OVERLAY} up"),
+            format!("addr add {v4}/32 dev {OVERLAY}"),
+            format!("addr add {v6}/128 dev {OVERLAY} nodad"),
+        ];
+        let mut tunnels = Vec::new();
+        for other in others.filter(|other| **other != n) {
+            let (there, mac) = (format!("fd00:10:244:{other:x}::ffff"), mac(0xdd, *other, 0));
+            tunnels.push(format!("fdb append {mac} dev {OVERLAY} dst 192.168.77.{other}"));
+            lines.extend([
+                // The kernel takes no gateway that another device leads to.
+                format!("route del fd00:10:244:{other:x}::/64"),
+                format!("neigh add 10.244.{other}.0 lladdr {mac} dev {OVERLAY} nud permanent"),
+                format!("neigh add {there} lladdr {mac} dev {OVERLAY} nud permanent"),
+                format!(
+                    "route replace 10.244.{other}.0/24 via 10.244.{other}.0 dev {OVERLAY} onlink"
+                ),
+                format!("route add fd00:10:244:{other:x}::/64 via {there} dev {OVERLAY} onlink"),
+            ]);
+        }
+        self.ns.ip(&lines)?;
+        self.ns.bridge(&tunnels)
+    }
+
     /// Makes a pod and wires it to this node; it has both families.
     pub fn add_pod(&mut self, name: &str) -> Result<Pod> {
         let ns = NetNs::new()?;
@@ -172,9 +249,10 @@ impl Node {
         let device = &pod.host_device;
         let mut lines = vec![
             format!(
-                "link add {device} address {host_mac} type veth peer name eth0 address {pod_mac} \
-                 netns {}",
-                pod.ns.path()
+                "link add {device} address {host_mac} mtu {mtu} type veth peer name eth0 \
+                 address {pod_mac} mtu {mtu} netns {}",
+                pod.ns.path(),
+                mtu = self.mtu,
             ),
             format!("link set {device} up"),
         ];
@@ -292,6 +370,13 @@ impl World {
     /// Makes a client outside the cluster; at most one.
     pub fn add_outsider(&self) -> Result<Outsider> {
         self.underlay.add_client()
+    }
+
+    /// Takes the pods' packets between nodes through vxlan from now on, as flannel does; there are no
+    /// pods yet.
+    pub fn tunnel(&mut self) -> Result<()> {
+        let numbers: Vec<u8> = self.nodes.iter().map(|node| node.number).collect();
+        self.nodes.iter_mut().try_for_each(|node| node.join_overlay(numbers.iter()))
     }
 
     /// Makes the nodes; they have no pods yet.
