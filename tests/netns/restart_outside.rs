@@ -38,8 +38,12 @@ fn nothing_fails_while_the_agent_dies_and_returns(cni: Cni, fast_path: FastPath,
     for (name, load) in loads {
         let report = load.stop();
         report.expect_no_failure(&name);
-        // The sockets of one port keep their backends.
-        let expected = if name.contains("SamePort") { 1 } else { 3 };
+        // A socket keeps its backend, and ten connections rarely miss one.
+        let expected = match name {
+            _ if name.contains("SamePort") => 1,
+            _ if name.contains("LongLived") => 2,
+            _ => 3,
+        };
         assert!(report.by_pod.len() >= expected, "{name}: {report}");
     }
     let masqueraded = scene.agent.counter("masqueraded flows").expect("counters");

@@ -22,13 +22,15 @@ use crate::{
     scene::{DNS, HTTP, beside_others, endpoints},
 };
 
-const TIMEOUT: Duration = Duration::from_secs(2);
+const SHORT: Duration = Duration::from_secs(2);
+/// Longer than an agent takes to come back.
+const LONG: Duration = Duration::from_secs(60);
 /// So many ports that they do not all lead to one pod by chance, or twice to the same pods.
 const PORTS: u16 = 16;
 const FIRST: u16 = 8001;
 
 /// The service with affinity, and with many ports that lead to one port of the pods.
-fn sticky(scene: &Exposed) -> Service {
+fn sticky(scene: &Exposed, timeout: Duration) -> Service {
     const NAMES: [&str; PORTS as usize] =
         ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"];
     let port = |(name, port)| Port { name, protocol: "TCP", port, target: HTTP.target };
@@ -37,7 +39,7 @@ fn sticky(scene: &Exposed) -> Service {
     service.extra_spec = format!(
         "  sessionAffinity: ClientIP\n  sessionAffinityConfig:\n    clientIP:\n      \
          timeoutSeconds: {}\n",
-        TIMEOUT.as_secs()
+        timeout.as_secs()
     );
     service
 }
@@ -48,9 +50,9 @@ struct Sticky {
 }
 
 impl Sticky {
-    fn new(family: Family, socket_lb: &str) -> Sticky {
+    fn new(family: Family, socket_lb: &str, timeout: Duration) -> Sticky {
         let mut scene = Exposed::new(Cni::Ptp, FastPath::Auto, socket_lb);
-        let service = sticky(&scene);
+        let service = sticky(&scene, timeout);
         scene.set_service(service);
         scene.set_ready(&[0, 1, 2]);
         Sticky { scene, family }
@@ -74,7 +76,7 @@ impl Sticky {
 fn a_client_keeps_its_pod_over_addresses_and_not_over_ports() {
     let _company = beside_others();
     // Sockets are translated, but not where affinity needs the packets.
-    let mut sticky = Sticky::new(Family::V4, "all");
+    let mut sticky = Sticky::new(Family::V4, "all", LONG);
     for family in Family::BOTH {
         sticky.family = family;
         let (scene, cluster) = (&sticky.scene, sticky.pod(From::Pod, HTTP.port));
@@ -104,21 +106,21 @@ fn a_client_keeps_its_pod_over_addresses_and_not_over_ports() {
 #[test]
 fn a_client_that_was_away_for_too_long_is_a_new_one() {
     let _company = beside_others();
-    let sticky = Sticky::new(Family::V4, "off");
+    let sticky = Sticky::new(Family::V4, "off", SHORT);
     let first = sticky.pods();
     // Together longer than the timeout, but each connection starts it anew.
     for _ in 0..3 {
-        thread::sleep(TIMEOUT / 2);
+        thread::sleep(SHORT / 2);
         assert_eq!(sticky.pods(), first);
     }
-    thread::sleep(TIMEOUT + Duration::from_millis(200));
+    thread::sleep(SHORT + Duration::from_millis(200));
     assert_ne!(sticky.pods(), first, "a port in 16 leads elsewhere but once in 40 million");
 }
 
 #[test]
 fn affinity_survives_the_agent_and_not_the_backend() {
     let _company = beside_others();
-    let mut sticky = Sticky::new(Family::V6, "off");
+    let mut sticky = Sticky::new(Family::V6, "off", LONG);
     let first = sticky.pods();
     sticky.scene.agent.kill().expect("kill -9");
     assert_eq!(sticky.pods(), first, "while no agent runs");
@@ -143,7 +145,7 @@ fn affinity_survives_the_agent_and_not_the_backend() {
 #[test]
 fn affinity_is_switched_on_and_off_beside_open_connections() {
     let _company = beside_others();
-    let mut sticky = Sticky::new(Family::V4, "off");
+    let mut sticky = Sticky::new(Family::V4, "off", LONG);
     let on = sticky.scene.web.clone();
     let off = Service { extra_spec: String::new(), ..on.clone() };
     let (ns, target) = sticky.scene.way(From::Pod, Family::V4, &HTTP);

@@ -18,7 +18,9 @@ use crate::{
 
 const RATE: u32 = 200;
 /// So many datagrams between two changes.
-const STEP: u64 = 30;
+const STEP: usize = 30;
+/// So many may be underway when the next change comes.
+const UNDERWAY: usize = 10;
 const ALL: [&str; 3] = ["web-1", "web-2", "web-3"];
 /// Without it a datagram to an address that no service has goes round between node and router.
 const CLUSTER: &str = "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\n\
@@ -60,15 +62,18 @@ impl Streams {
         if let Moves::Within(time) = self.moves {
             std::thread::sleep(time);
         }
-        self.parts.push(self.streams.iter().map(|(_, stream)| stream.sent() as usize).collect());
-        self.streams.iter().for_each(|(_, stream)| stream.go_on(STEP));
+        let part: Vec<usize> = self.streams.iter().map(|(_, stream)| stream.sent()).collect();
+        for ((_, stream), from) in self.streams.iter().zip(&part) {
+            stream.wait_for(from + STEP + UNDERWAY);
+        }
+        self.parts.push(part);
     }
 
     /// Hands the datagrams that were sent after each change, and before the next one, to `check`.
     fn stop(self, check: impl Fn(&str, &[&[Fate]])) {
         for (index, (name, stream)) in self.streams.into_iter().enumerate() {
             let fates = stream.stop();
-            let part = |part: &Vec<usize>| &fates[part[index]..][..STEP as usize];
+            let part = |part: &Vec<usize>| &fates[part[index]..][..STEP];
             check(&name, &self.parts.iter().map(part).collect::<Vec<_>>());
         }
     }

@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -44,14 +44,14 @@ pub enum Fate {
 /// A running stream; it stops when dropped.
 pub struct Stream {
     stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
+    sent: Arc<AtomicUsize>,
     sender: Option<JoinHandle<Vec<Fate>>>,
 }
 
 impl Stream {
     /// Starts one in `ns` from a port of its own.
     pub fn start(ns: &NetNs, (port, target): (u16, SocketAddr), peer: Peer, rate: u32) -> Stream {
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let sender = ns.spawn({
             let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
             move || {
@@ -66,14 +66,13 @@ impl Stream {
     }
 
     /// Number of datagrams whose sending has begun.
-    pub fn sent(&self) -> u64 {
+    pub fn sent(&self) -> usize {
         self.sent.load(Ordering::SeqCst)
     }
 
-    /// Lets so many more be sent.
-    pub fn go_on(&self, count: u64) {
-        let from = self.sent();
-        while self.sent() < from + count {
+    /// Waits until so many were sent.
+    pub fn wait_for(&self, count: usize) {
+        while self.sent() < count {
             let sender = self.sender.as_ref().expect("it is not stopped");
             assert!(!sender.is_finished(), "the stream has broken off");
             thread::sleep(Duration::from_millis(1));
@@ -102,12 +101,12 @@ struct Sender {
 }
 
 impl Sender {
-    fn run(&mut self, stop: &AtomicBool, sent: &AtomicU64, step: Duration) {
+    fn run(&mut self, stop: &AtomicBool, sent: &AtomicUsize, step: Duration) {
         let mut next = Instant::now();
         while !stop.load(Ordering::SeqCst) {
             let number = self.fates.len();
             self.fates.push(Fate::Lost);
-            sent.store(number as u64 + 1, Ordering::SeqCst);
+            sent.store(number + 1, Ordering::SeqCst);
             if let Err(error) = self.send(number.to_string().as_bytes()) {
                 self.note(&error);
             }
