@@ -42,6 +42,8 @@ pub mod seen {
     pub const FIN: u8 = 1 << 2;
     /// A TCP RST; withdrawn by a later segment.
     pub const RST: u8 = 1 << 3;
+    /// The backend's FIN came before the client's, so that the backend waits in TIME_WAIT.
+    pub const CLOSES: u8 = 1 << 4;
 }
 
 abi_struct! {
@@ -85,6 +87,9 @@ pub enum TcpState {
     Established,
     /// One side has sent FIN.
     Closing,
+    /// Both sides have sent FIN, the backend first: it takes late segments of this connection for
+    /// 60 s, and another client's SYN with the same tuple for one of them (RFC 9293, 3.10.7.4).
+    TimeWait,
     /// Both sides have sent FIN, or one has sent RST.
     Closed,
 }
@@ -95,8 +100,10 @@ impl TcpState {
     pub fn of(forward: u8, reply: u8) -> Self {
         let both = forward & reply;
         let any = forward | reply;
-        if any & seen::RST != 0 || both & seen::FIN != 0 {
+        if any & seen::RST != 0 {
             Self::Closed
+        } else if both & seen::FIN != 0 {
+            if reply & seen::CLOSES != 0 { Self::TimeWait } else { Self::Closed }
         } else if any & seen::FIN != 0 {
             Self::Closing
         } else if reply & seen::ANY == 0 && forward & seen::DATA == 0 {
@@ -108,6 +115,12 @@ impl TcpState {
         }
     }
 
+    /// Whether no more data can come: the client may open a new connection with the same tuple.
+    #[inline(always)]
+    pub fn is_closed(self) -> bool {
+        matches!(self, Self::TimeWait | Self::Closed)
+    }
+
     /// The word shown to people and used as a label.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -115,6 +128,7 @@ impl TcpState {
             Self::SynReceived => "syn-received",
             Self::Established => "established",
             Self::Closing => "closing",
+            Self::TimeWait => "time-wait",
             Self::Closed => "closed",
         }
     }
@@ -122,11 +136,12 @@ impl TcpState {
     /// How long an idle flow of this state is kept, in ns.
     ///
     /// Established and half-closed follow kube-proxy's defaults (`tcpEstablishedTimeout`,
-    /// `tcpCloseWaitTimeout`); a closed one is kept for the retransmits of its last segments.
+    /// `tcpCloseWaitTimeout`), TIME_WAIT follows Linux (`TCP_TIMEWAIT_LEN`); a closed one is kept
+    /// for the retransmits of its last segments.
     pub const fn timeout_ns(self) -> u64 {
         const SECOND: u64 = 1_000_000_000;
         match self {
-            Self::SynSent | Self::SynReceived => 60 * SECOND,
+            Self::SynSent | Self::SynReceived | Self::TimeWait => 60 * SECOND,
             Self::Established => 24 * 3600 * SECOND,
             Self::Closing => 3600 * SECOND,
             Self::Closed => 5 * SECOND,

@@ -186,9 +186,22 @@ fn is_over<A>(main: &Flow<A>, protocol: u8, now: u64) -> bool {
     let state = TcpState::of(main.forward, main.reply);
     let (closed, timeout) = match protocol {
         proto::UDP => (false, udp_timeout_ns(main.reply)),
-        _ => (state == TcpState::Closed, state.timeout_ns()),
+        _ => (state.is_closed(), state.timeout_ns()),
     };
     closed || is_expired(now, main.last_seen_ns, timeout)
+}
+
+/// Whether another client may have a connection's tuple. A backend in TIME_WAIT would answer its SYN
+/// as if it were late: timestamps and sequence numbers of two clients have nothing in common.
+#[inline(always)]
+fn is_free<A>(main: &Flow<A>, protocol: u8, now: u64) -> bool {
+    is_over(main, protocol, now) && (protocol == proto::UDP || !is_in_time_wait(main, now))
+}
+
+#[inline(always)]
+fn is_in_time_wait<A>(main: &Flow<A>, now: u64) -> bool {
+    let state = TcpState::of(main.forward, main.reply);
+    state == TcpState::TimeWait && !is_expired(now, main.last_seen_ns, state.timeout_ns())
 }
 
 /// Whether a segment asks for a new connection; a datagram, which has no flags, never does.
@@ -231,7 +244,10 @@ pub fn seen_forward<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl P
 /// Notes a packet from the backend.
 #[inline(always)]
 pub fn seen_reply<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet) {
-    let bits = seen_after(main.reply, headers);
+    let closes = headers.tcp_flags & flag::FIN != 0
+        && headers.proto == proto::TCP
+        && main.forward & seen::FIN == 0;
+    let bits = seen_after(main.reply, headers) | bit(closes, seen::CLOSES);
     if bits != main.reply {
         main.reply = bits;
     }
@@ -254,11 +270,15 @@ fn seen_after<A>(before: u8, headers: &Headers<A>) -> u8 {
 #[inline(always)]
 fn observed<A>(headers: &Headers<A>) -> u8 {
     let flags = headers.tcp_flags;
-    let bit = |condition: bool, bit: u8| if condition { bit } else { 0 };
     seen::ANY
         | bit(flags & flag::SYN == 0, seen::DATA)
         | bit(flags & flag::FIN != 0, seen::FIN)
         | bit(flags & flag::RST != 0, seen::RST)
+}
+
+#[inline(always)]
+fn bit(condition: bool, bit: u8) -> u8 {
+    if condition { bit } else { 0 }
 }
 
 /// Writes both entries of a new connection to the chosen backend: its tuple on the backend's side and
@@ -326,17 +346,17 @@ fn insert_main<E: Entrance, F: Family>(
         Err(InsertError::NoRoom) => Err(DropReason::FlowTableFull),
         Err(InsertError::Exists) => {
             let main = get(transport, key).ok_or(DropReason::FlowTableFull)?;
-            // The same client again, or a connection that is over.
+            // The same client again.
             if main.other == flow.other {
                 *main = *flow;
                 return Ok(true);
             }
-            let over = is_over(main, protocol, flow.last_seen_ns);
-            if over {
+            let free = is_free(main, protocol, flow.last_seen_ns);
+            if free {
                 forget_alias(transport, key, &main.other);
                 *main = *flow;
             }
-            Ok(over)
+            Ok(free)
         }
     }
 }

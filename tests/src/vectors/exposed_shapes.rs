@@ -186,7 +186,7 @@ pub fn states_of_an_exposed_connection_follow_the_segments(world: &mut dyn World
         (Hook::ToNet, flag::SYN | flag::ACK, TcpState::SynReceived),
         (Hook::FromNet, flag::ACK, TcpState::Established),
         (Hook::ToNet, flag::FIN | flag::ACK, TcpState::Closing),
-        (Hook::FromNet, flag::FIN | flag::ACK, TcpState::Closed),
+        (Hook::FromNet, flag::FIN | flag::ACK, TcpState::TimeWait),
     ]) {
         if hook == Hook::FromNet {
             world.send(hook, &tcp(client, service, flags));

@@ -62,7 +62,8 @@ macro_rules! for_each_vector {
             moved_connection_keeps_its_port, tuples_spread_evenly, other_traffic_is_untouched
         }
         $run! { connections:
-            tuple_is_reused_after_both_fins, tuple_is_reused_after_a_reset,
+            tuple_is_reused_after_both_fins,
+            tuple_of_a_backend_in_time_wait_is_left_alone, tuple_is_reused_after_a_reset,
             tuple_is_reused_after_a_timeout, live_tuple_is_not_reused_by_a_syn,
             idle_udp_tuple_is_reused, spurious_reset_is_retracted, states_follow_the_segments,
             connection_is_picked_up_in_its_middle, lost_main_entry_is_restored,

@@ -278,6 +278,8 @@ pub(super) mod tests {
         check(seen::ANY, seen::ANY, 60);
         check(data, data, 24 * 3600);
         check(data | seen::FIN, data, 3600);
+        check(data | seen::FIN, data | seen::FIN | seen::CLOSES, 60);
+        check(data | seen::FIN, data | seen::FIN, 5);
         check(data, data | seen::RST, 5);
     }
 }

@@ -15,8 +15,16 @@ use crate::{
 };
 
 /// Words of `--state`: of TCP, then of UDP.
-const STATES: [&str; 7] =
-    ["syn-sent", "syn-received", "established", "closing", "closed", "unanswered", "answered"];
+const STATES: [&str; 8] = [
+    "syn-sent",
+    "syn-received",
+    "established",
+    "closing",
+    "time-wait",
+    "closed",
+    "unanswered",
+    "answered",
+];
 
 /// Flags of `get flows`.
 #[derive(Clone, Debug, Args)]
@@ -98,7 +106,7 @@ fn tone(state: FlowState) -> Tone {
         FlowState::Tcp(TcpState::Established) | FlowState::Answered => Tone::Good,
         FlowState::Tcp(TcpState::SynSent | TcpState::SynReceived | TcpState::Closing)
         | FlowState::Unanswered => Tone::Warning,
-        FlowState::Tcp(TcpState::Closed) => Tone::Plain,
+        FlowState::Tcp(TcpState::TimeWait | TcpState::Closed) => Tone::Plain,
     }
 }
 
@@ -175,6 +183,7 @@ mod tests {
             TcpState::SynReceived,
             TcpState::Established,
             TcpState::Closing,
+            TcpState::TimeWait,
             TcpState::Closed,
         ];
         let udp = [FlowState::Unanswered, FlowState::Answered];
