@@ -126,8 +126,8 @@ impl Step {
     pub const DROP: Self = Self { next: Next::Drop, argument: 0 };
     /// The packet is of an unusual shape.
     pub const UNUSUAL: Self = Self { next: Next::Unusual, argument: 0 };
-    /// What stood in the packet's way is done: its connection is known, or no fragment waits for it.
-    pub const AGAIN: Self = Self { next: Next::Unusual, argument: 1 };
+    /// What stood in the packet's way is done: the connection is complete, or no fragment waits for it.
+    pub const AGAIN: Self = Self { next: Next::Unusual, argument: Attempt::Thorough as u32 };
     /// The packet is ICMP.
     pub const ICMP: Self = Self { next: Next::Icmp, argument: 0 };
     /// The packet is SCTP.
@@ -152,6 +152,12 @@ impl Step {
     /// The same for a masqueraded client.
     pub const SCTP_MOVE_MASQUERADE: Self =
         Self { next: Next::SctpConnect, ..Self::MOVE_MASQUERADE };
+
+    /// The connection is known since this attempt: on from the headers.
+    #[inline(always)]
+    pub fn dialled(attempt: Attempt) -> Self {
+        Self { next: Next::Unusual, argument: attempt as u32 }
+    }
 
     /// Straight into the pod behind a host-side interface.
     #[inline(always)]
@@ -181,11 +187,9 @@ impl Step {
     /// chain of programs is as long as the kernel allows.
     #[inline(always)]
     pub fn failure(self) -> DropReason {
-        // The last try may have found a port, but there is no step left for the packet; the next one goes.
-        if matches!(self, Self::AGAIN | Self::SCTP) {
-            return DropReason::NoSourcePort;
-        }
-        if !matches!(self.next, Next::Connect | Next::SctpConnect) {
+        // After the last step that the kernel allows there may be a port, but none is left for the
+        // packet: the next one goes.
+        if !matches!(self.next, Next::Unusual | Next::Sctp | Next::Connect | Next::SctpConnect) {
             return DropReason::StepMissing;
         }
         match Attempt::of(self.argument) {

@@ -80,7 +80,7 @@ fn stays_with_kernel<F: Family>(headers: &Headers<F>) -> bool {
 #[inline(always)]
 fn conclude<E: Entrance>(result: Result<Step, DropReason>) -> Step {
     match result {
-        Ok(Step::AGAIN) => Step::SCTP,
+        Ok(Step { next: Next::Unusual, argument }) => Step { next: Next::Sctp, argument },
         Err(DropReason::NoSourcePort) => Step::SCTP_MOVE_PORT,
         Err(DropReason::NoMasqueradePort) => Step::SCTP_MOVE_MASQUERADE,
         result => entrance::conclude::<E>(result),
