@@ -9,6 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use object::{Object, ObjectSymbol, build::elf::{Builder, SectionData}};
+
 #[path = "../xtask/src/linker.rs"]
 mod linker;
 
@@ -16,9 +18,6 @@ const TARGET: &str = "bpfel-unknown-none";
 const PROFILE: &str = "bpf";
 const OBJECT: &str = "pintle-ebpf";
 const HINT: &str = "run `cargo xtask setup`";
-
-/// Section type of a string table's owner in ELF: the symbol table.
-const SHT_SYMTAB: u32 = 2;
 
 /// Cargo fails the build for `cargo::error`; ending in success keeps it from printing the rest of
 /// our output around the message.
@@ -48,9 +47,11 @@ fn build() -> Result<(), String> {
     let object = fs::read(bpf_dir.join(TARGET).join(PROFILE).join(OBJECT))
         .map_err(|error| format!("cannot read the built object: {error}"))?;
     refuse_panics(&object)?;
+    let stripped = without_dwarf(&object)
+        .map_err(|error| format!("cannot strip the built object: {error}"))?;
 
     let copy = out.join(OBJECT);
-    fs::write(&copy, &object).map_err(|error| format!("{}: {error}", copy.display()))?;
+    fs::write(&copy, &stripped).map_err(|error| format!("{}: {error}", copy.display()))?;
     println!("cargo::rustc-env=PINTLE_EBPF_OBJECT={}", copy.display());
     Ok(())
 }
@@ -147,9 +148,10 @@ fn belongs_to_parent_build(name: &str) -> bool {
 
 /// The verifier rejects a program that can reach a panic, with a message that does not say so.
 fn refuse_panics(object: &[u8]) -> Result<(), String> {
-    let names = symbol_names(object).ok_or("the built object is not a 64-bit ELF file")?;
-    let text = String::from_utf8_lossy(names);
-    match text.split('\0').find(|name| name.contains("panicking")) {
+    let file = object::File::parse(object)
+        .map_err(|error| format!("the built object is not an ELF file: {error}"))?;
+    let mut names = file.symbols().filter_map(|symbol| symbol.name().ok());
+    match names.find(|name| name.contains("panicking")) {
         None => Ok(()),
         Some(name) => Err(format!(
             "the kernel programs can reach a panic (symbol {name}); \
@@ -158,20 +160,21 @@ fn refuse_panics(object: &[u8]) -> Result<(), String> {
     }
 }
 
-/// The string table of the symbol table of a little-endian 64-bit ELF file.
-fn symbol_names(object: &[u8]) -> Option<&[u8]> {
-    let number = |at: usize, width: usize| -> Option<usize> {
-        let bytes = object.get(at..at.checked_add(width)?)?;
-        Some(bytes.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
-    };
-    if !object.starts_with(b"\x7fELF\x02\x01") {
-        return None;
+/// The object without what only debuggers read, which is most of it: BTF, which the kernel reads, was
+/// made of that.
+fn without_dwarf(object: &[u8]) -> object::build::Result<Vec<u8>> {
+    let mut builder = Builder::read(object)?;
+    for section in builder.sections.iter_mut() {
+        let name = section.name.as_slice();
+        section.delete = [&b".debug_"[..], b".rel.debug_"].iter().any(|of| name.starts_with(of));
     }
-    let (table, entry, count) = (number(0x28, 8)?, number(0x3a, 2)?, number(0x3c, 2)?);
-    let header = |index: usize| table + index * entry;
-    let is_symtab = |&at: &usize| number(at + 4, 4) == Some(SHT_SYMTAB as usize);
-    let symtab = (0..count).map(header).find(is_symtab)?;
-    let strtab = header(number(symtab + 0x28, 4)?);
-    let (offset, size) = (number(strtab + 0x18, 8)?, number(strtab + 0x20, 8)?);
-    object.get(offset..offset.checked_add(size)?)
+    builder.delete_orphans();
+    // LLVM keeps the names of sections among those of symbols, which the builder does not.
+    let names = builder.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped)?;
+    Ok(stripped)
 }
