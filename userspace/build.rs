@@ -9,7 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use object::{Object, ObjectSymbol, build::elf::{Builder, SectionData}};
+use object::{
+    Object, ObjectSymbol,
+    build::elf::{Builder, SectionData},
+};
 
 #[path = "../xtask/src/linker.rs"]
 mod linker;

@@ -85,6 +85,8 @@ fn an_agent_with_kube_proxy_s_configuration_answers_as_kube_proxy() {
             "kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 1",
             "kubeproxy_proxy_healthz_total{code=\"200\"} 1",
             "kubeproxy_sync_proxy_rules_service_changes_pending 0",
+            "kubeproxy_sync_proxy_rules_no_local_endpoints_total{\
+             ip_family=\"IPv4\",traffic_policy=\"internal\"} 0",
             "pintle_programming_seconds_count",
         ],
     );

@@ -28,7 +28,7 @@ use crate::{
         stray_flows::StrayFlows,
         tables::KernelTables,
     },
-    model::{event::Event, ip::Family, rejection::Rejection},
+    model::{addr::Scope, event::Event, ip::Family, rejection::Rejection},
     node::{IfIndex, Snapshot},
     plan::{desired::Changes, options::NodeAddresses, planner::Planner},
     reconcile::{
@@ -201,6 +201,10 @@ impl NodeAgent {
             self.reconciler.apply(changes, &resolver(&self.network, self.fast_path.is_on()), now);
         self.programmed_at = Some(now);
         self.forget_strays(now);
+        for (family, scope) in Family::ALL.into_iter().flat_map(|f| Scope::ALL.map(|s| (f, s))) {
+            let services = self.planner.unserved(family, scope);
+            self.recorder.no_local_endpoints(family, scope, services);
+        }
         self.tell(&outcome);
     }
 

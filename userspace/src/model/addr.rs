@@ -82,6 +82,9 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Internal, Self::External];
+
     /// Its number in the maps.
     pub fn number(self) -> u8 {
         match self {

@@ -80,7 +80,7 @@ impl Planner {
                 }
                 let all = selection::candidates(&known.slices, port, Family::of(addr.ip));
                 let ready = all.iter().filter(|c| c.endpoint.conditions.ready).count();
-                for scope in [Scope::Internal, Scope::External] {
+                for scope in Scope::ALL {
                     let frontend = FrontendKey { addr, scope };
                     infos.extend(info(service, (kind, port), frontend, [ready, all.len()]));
                 }

@@ -17,3 +17,4 @@ pub mod options;
 pub mod planner;
 mod ranges;
 mod selection;
+mod unserved;

@@ -21,6 +21,7 @@ use super::{
     options::{NodeAddresses, Options},
     ranges::ServiceCidrs,
     selection::{self, Place},
+    unserved::Unserved,
 };
 use crate::model::{
     addr::{FrontendAddr, FrontendKey, Scope},
@@ -49,6 +50,7 @@ pub struct Planner {
     /// Addresses that were told to have a frontend of their own for clients outside the cluster.
     split: HashSet<FrontendAddr>,
     health_checks: BTreeMap<ServiceName, HealthCheck>,
+    unserved: Unserved,
     rejected: BTreeMap<ObjectRef, Arc<[RejectReason]>>,
     /// Moves when `rejected` changes, or what else is rejected beside claims.
     rejected_version: u64,
@@ -78,6 +80,7 @@ impl Planner {
             claims: Claims::default(),
             split: HashSet::new(),
             health_checks: BTreeMap::new(),
+            unserved: Unserved::default(),
             rejected: BTreeMap::new(),
             rejected_version: 0,
             is_synced: false,
@@ -94,7 +97,7 @@ impl Planner {
         for event in events {
             self.take(event, &mut stale);
         }
-        match (was_synced, self.is_synced) {
+        let changes = match (was_synced, self.is_synced) {
             (_, false) => Changes::default(),
             (false, true) => {
                 let services = self.known.iter().map(|(service, _)| service.name.clone());
@@ -108,7 +111,9 @@ impl Planner {
                 self.look_at_health(&stale.health_checks);
                 self.changes(&stale)
             }
-        }
+        };
+        self.unserved.note(&changes);
+        changes
     }
 
     /// Takes in the node's own addresses, and returns what that changes.
@@ -155,6 +160,12 @@ impl Planner {
     /// that existed at the start is known.
     pub fn health_checks(&self) -> &BTreeMap<ServiceName, HealthCheck> {
         &self.health_checks
+    }
+
+    /// How many services of a family have endpoints, but none that clients in a scope may reach at
+    /// this node: those of the internal policy `Local`, or outside those of the external one.
+    pub fn unserved(&self, family: Family, scope: Scope) -> usize {
+        self.unserved.services(family, scope)
     }
 
     /// Everything that is known and not in force: the source's findings, by object, then services

@@ -24,7 +24,7 @@ use prometheus_client::{
 };
 
 use super::health::{Moment, ProxyHealth};
-use crate::model::{event::Event, ip::Family, name::Kind, object::Object};
+use crate::model::{addr::Scope, event::Event, ip::Family, name::Kind, object::Object};
 
 /// The families of a change.
 pub type Families = BTreeSet<Family>;
@@ -54,15 +54,6 @@ pub enum Extent {
     Full,
     /// What had changed.
     Partial,
-}
-
-/// For which traffic a `Local` policy finds no endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LocalPolicy {
-    /// internalTrafficPolicy.
-    Internal,
-    /// externalTrafficPolicy.
-    External,
 }
 
 /// Health, and metrics of the agent's work.
@@ -206,11 +197,11 @@ impl Recorder {
         });
     }
 
-    /// Services with a `Local` policy that have endpoints, and none of them here.
-    pub fn no_local_endpoints(&self, family: Family, policy: LocalPolicy, services: u64) {
-        let policy = match policy {
-            LocalPolicy::Internal => "internal",
-            LocalPolicy::External => "external",
+    /// Services that have endpoints, and none here for clients of a scope, whose policy is `Local`.
+    pub fn no_local_endpoints(&self, family: Family, scope: Scope, services: usize) {
+        let policy = match scope {
+            Scope::Internal => "internal",
+            Scope::External => "external",
         };
         let labels = [("ip_family", family.as_str()), ("traffic_policy", policy)];
         self.metrics.no_local_endpoints.get_or_create(&labels).set(services as i64);
@@ -356,7 +347,7 @@ mod tests {
         expect(&recorder, &["kubeproxy_sync_proxy_rules_endpoint_changes_pending 3"]);
         recorder.programmed(&both(), Extent::Full, Duration::from_millis(3));
         recorder.settled(&Families::new(), now);
-        recorder.no_local_endpoints(Family::V4, LocalPolicy::External, 4);
+        recorder.no_local_endpoints(Family::V4, Scope::External, 4);
         recorder.healthz_answered(200);
         recorder.livez_answered(503);
         expect(
