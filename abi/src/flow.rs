@@ -76,6 +76,14 @@ abi_struct! {
     }
 }
 
+/// Whether a TCP connection is over: no more data can come, and the client may open another with the
+/// same tuple. By arithmetic, because the programs ask it for every packet of a client.
+#[inline(always)]
+pub const fn is_closed(forward: u8, reply: u8) -> bool {
+    let ends = (forward | reply) & seen::RST | forward & reply & seen::FIN;
+    ends != 0
+}
+
 /// State of a tracked TCP connection, derived from what was [`seen`] of its directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TcpState {
@@ -113,12 +121,6 @@ impl TcpState {
         } else {
             Self::Established
         }
-    }
-
-    /// Whether no more data can come: the client may open a new connection with the same tuple.
-    #[inline(always)]
-    pub fn is_closed(self) -> bool {
-        matches!(self, Self::TimeWait | Self::Closed)
     }
 
     /// The word shown to people and used as a label.

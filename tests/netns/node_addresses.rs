@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pintle_tests::agent::FastPath;
-use pintle_tests::client::{http_get_within, udp_get_within};
+use pintle_tests::client::{http_get_from, udp_get_within};
 use pintle_tests::topology::Cni;
 
 use crate::scene::{beside_others, eventually};
@@ -33,7 +33,7 @@ fn answers(scene: &ThreeNodes, ip: &str) -> usize {
     let target = SocketAddr::new(ip.parse().expect("an address"), NODE_PORT);
     let asked = [&*scene.outside, scene.clients[1].ns()].map(|client| {
         client.run(|| {
-            let tcp = http_get_within(target, PATIENCE);
+            let tcp = http_get_from(0, target, PATIENCE);
             [tcp, udp_get_within(target, PATIENCE)].map(|answer| answer.is_ok())
         })
     });

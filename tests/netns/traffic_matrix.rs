@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pintle_tests::agent::FastPath;
 use pintle_tests::cgroup::Cgroup;
-use pintle_tests::client::{Answer, DEADLINE, http_get_within, udp_get_from};
+use pintle_tests::client::{Answer, DEADLINE, http_get_from, udp_get_from};
 use pintle_tests::topology::{Cni, Family};
 
 use crate::scene::{HTTP, in_two_layouts};
@@ -234,7 +234,7 @@ fn dial(target: SocketAddr, cell: &Cell, expected: &Outcome) -> Outcome {
     let mut answers = BTreeSet::new();
     for request in 0..REQUESTS {
         let asked = match cell.protocol {
-            Protocol::Tcp => http_get_within(target, patience),
+            Protocol::Tcp => http_get_from(cell.source_port(), target, patience),
             Protocol::Udp => udp_get_from(cell.source_port(), target, patience),
         };
         match asked {

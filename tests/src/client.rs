@@ -69,9 +69,19 @@ pub fn http_get(target: SocketAddr) -> io::Result<Answer> {
     HttpConnection::open(target)?.get()
 }
 
-/// One connection, one request, with less patience for the answer to the first packet.
-pub fn http_get_within(target: SocketAddr, patience: Duration) -> io::Result<Answer> {
-    HttpConnection::over(TcpStream::connect_timeout(&target, patience)?)?.get()
+/// One connection from a chosen local port, any if that is 0, and one request, with a patience of its
+/// own for the answer to the first packet.
+pub fn http_get_from(port: u16, target: SocketAddr, patience: Duration) -> io::Result<Answer> {
+    let (domain, any) = match target {
+        SocketAddr::V4(_) => (Domain::IPV4, Ipv4Addr::UNSPECIFIED.into()),
+        SocketAddr::V6(_) => (Domain::IPV6, Ipv6Addr::UNSPECIFIED.into()),
+    };
+    let socket = Socket::new(domain, Type::STREAM, None)?;
+    if port != 0 {
+        socket.bind(&SocketAddr::new(any, port).into())?;
+    }
+    socket.connect_timeout(&target.into(), patience)?;
+    HttpConnection::over(socket.into())?.get()
 }
 
 /// One datagram from a new connected socket to a server that says who asks.

@@ -206,7 +206,7 @@ pub(super) fn dial_thoroughly<E: Entrance, F: Family, P: Packet>(
     let frontend = lb::for_client::<E, F>(packet, headers, found)?;
     let choice = lb::choose(headers, frontend)?;
     connect::create_thoroughly::<E, F, P>(transport, headers, packet, &choice, attempt)?;
-    Ok(Step::dialled(attempt))
+    Ok(Step::dialled(packet.veil(attempt as u32)))
 }
 
 /// ICMP at the hook: an error about a tracked connection, or anything else.

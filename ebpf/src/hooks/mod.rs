@@ -153,10 +153,10 @@ impl Step {
     pub const SCTP_MOVE_MASQUERADE: Self =
         Self { next: Next::SctpConnect, ..Self::MOVE_MASQUERADE };
 
-    /// The connection is known since this attempt: on from the headers.
+    /// The connection is known since an attempt, of which this is the number: on from the headers.
     #[inline(always)]
-    pub fn dialled(attempt: Attempt) -> Self {
-        Self { next: Next::Unusual, argument: attempt as u32 }
+    pub fn dialled(attempt: u32) -> Self {
+        Self { next: Next::Unusual, argument: attempt }
     }
 
     /// Straight into the pod behind a host-side interface.
@@ -189,7 +189,7 @@ impl Step {
     pub fn failure(self) -> DropReason {
         // After the last step that the kernel allows there may be a port, but none is left for the
         // packet: the next one goes.
-        if !matches!(self.next, Next::Unusual | Next::Sctp | Next::Connect | Next::SctpConnect) {
+        if self.next == Next::Refuse {
             return DropReason::StepMissing;
         }
         match Attempt::of(self.argument) {
