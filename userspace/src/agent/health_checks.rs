@@ -114,6 +114,7 @@ mod tests {
             external_ips: [ip("2001:db8::1")].into(),
             pod_cidrs: [].into(),
             is_leaving: false,
+            labels: Default::default(),
         }
     }
 

@@ -66,7 +66,18 @@ mod tests {
         let name = ObjectName::namespaced("shop", name);
         let ips = Box::new(["10.0.0.1".parse().unwrap()]);
         let node = Some(node.into());
-        Event::Apply(Object::Pod(Arc::new(Pod { name, ips, node, host_network: false, phase })))
+        let pod = Pod {
+            name,
+            ips,
+            node,
+            host_network: false,
+            phase,
+            labels: Default::default(),
+            ports: Default::default(),
+            created: None,
+            is_terminating: false,
+        };
+        Event::Apply(Object::Pod(Arc::new(pod)))
     }
 
     fn names(pods: &Pods) -> Vec<String> {

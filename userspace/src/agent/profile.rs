@@ -113,6 +113,7 @@ mod tests {
             external_ips: [].into(),
             pod_cidrs: ["fd00:1::/64", "10.244.1.0/24", "10.244.9.0/24"].map(cidr).into(),
             is_leaving: false,
+            labels: Default::default(),
         };
         let expected = [Some(cidr("10.244.1.0/24")), Some(cidr("fd00:1::/64"))];
         assert_eq!(PodRanges::Node.known(Some(&node)), Some(expected));

@@ -3,7 +3,12 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{cidr::Cidr, ip::Family, name::ObjectName};
+use super::{
+    cidr::Cidr,
+    ip::Family,
+    name::ObjectName,
+    policy::{Labels, NamedPort},
+};
 
 /// A node of the cluster.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub struct Node {
     /// It is being deleted, or the cluster's autoscaler is about to: load balancers should look for
     /// other nodes (KEP-3836).
     pub is_leaving: bool,
+    /// Its labels.
+    pub labels: Labels,
 }
 
 impl Node {
@@ -49,6 +56,8 @@ pub struct ServiceCidr {
 pub struct Namespace {
     /// Its name.
     pub name: ObjectName,
+    /// Its labels, `kubernetes.io/metadata.name` among them.
+    pub labels: Labels,
 }
 
 /// A pod.
@@ -64,6 +73,21 @@ pub struct Pod {
     pub host_network: bool,
     /// Its phase.
     pub phase: PodPhase,
+    /// Its labels.
+    pub labels: Labels,
+    /// The ports that its containers name; of a name and protocol, the first.
+    pub ports: Arc<[NamedPort]>,
+    /// When it was created, in seconds since 1970.
+    pub created: Option<i64>,
+    /// It is being deleted.
+    pub is_terminating: bool,
+}
+
+impl Pod {
+    /// All its containers have ended, so that its addresses may be another's.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
+    }
 }
 
 /// `Pod.status.phase`.

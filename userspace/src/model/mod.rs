@@ -12,6 +12,7 @@ pub mod intern;
 pub mod ip;
 pub mod name;
 pub mod object;
+pub mod policy;
 pub mod rejection;
 pub mod service;
 pub mod slice;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{
     cluster::{Namespace, Node, Pod, ServiceCidr},
     name::{Kind, ObjectName, ObjectRef},
+    policy::{ClusterNetworkPolicy, NetworkPolicy},
     service::Service,
     slice::EndpointSlice,
 };
@@ -25,6 +26,10 @@ pub enum Object {
     Pod(Arc<Pod>),
     /// A ServiceCIDR.
     ServiceCidr(Arc<ServiceCidr>),
+    /// A NetworkPolicy.
+    NetworkPolicy(Arc<NetworkPolicy>),
+    /// A ClusterNetworkPolicy.
+    ClusterNetworkPolicy(Arc<ClusterNetworkPolicy>),
 }
 
 impl Object {
@@ -37,6 +42,8 @@ impl Object {
             Self::Namespace(namespace) => (Kind::Namespace, &namespace.name),
             Self::Pod(pod) => (Kind::Pod, &pod.name),
             Self::ServiceCidr(cidr) => (Kind::ServiceCidr, &cidr.name),
+            Self::NetworkPolicy(policy) => (Kind::NetworkPolicy, &policy.name),
+            Self::ClusterNetworkPolicy(policy) => (Kind::ClusterNetworkPolicy, &policy.name),
         };
         ObjectRef::new(kind, name.clone())
     }

@@ -226,7 +226,12 @@ impl Planner {
                 self.set_node(&name, Some(node), stale);
             }
             Event::Apply(Object::ServiceCidr(cidr)) => self.set_cidr(cidr, stale),
-            Event::Apply(Object::Namespace(_) | Object::Pod(_)) => {}
+            Event::Apply(
+                Object::Namespace(_)
+                | Object::Pod(_)
+                | Object::NetworkPolicy(_)
+                | Object::ClusterNetworkPolicy(_),
+            ) => {}
             Event::Delete(object) => self.delete(&object, stale),
             Event::Rejected(object, reasons) => {
                 self.rejected_version += 1;

@@ -83,6 +83,7 @@ fn node(short: &str) -> Node {
         external_ips: [].into(),
         pod_cidrs: [].into(),
         is_leaving: false,
+        labels: Default::default(),
     }
 }
 

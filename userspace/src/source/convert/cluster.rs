@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! v1 Node, Namespace, Pod and networking.k8s.io/v1 ServiceCIDR → model.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use k8s_openapi::api::{core::v1 as api, networking::v1::ServiceCIDR};
 
-use super::metadata::{
-    Converted, NameError, address, all_good, cluster_scoped, label, namespaced, range,
+use super::{
+    metadata::{
+        Converted, NameError, address, all_good, cluster_scoped, label, label_pairs, labels,
+        namespaced, port_number, range,
+    },
+    service::protocol,
 };
 use crate::model::{
     cidr::Cidr,
     cluster::{Namespace, Node, Pod, PodPhase, ServiceCidr},
     intern::Interner,
     object::Object,
+    policy::{Labels, NamedPort},
     rejection::RejectReason,
 };
 
@@ -42,6 +47,7 @@ pub fn node(object: &api::Node, interner: &Interner) -> Result<Converted, NameEr
         external_ips,
         pod_cidrs: spec.map(|spec| pod_cidrs(spec, &mut reasons)).unwrap_or_default(),
         is_leaving,
+        labels: labels(&object.metadata, interner),
     };
     Ok(Converted::present(Object::Node(node.into()), reasons))
 }
@@ -75,8 +81,10 @@ fn service_range(field: &'static str, text: &str) -> Result<Cidr, RejectReason> 
 }
 
 /// Converts a Namespace.
-pub fn namespace(object: &api::Namespace) -> Result<Converted, NameError> {
-    let namespace = Namespace { name: cluster_scoped(&object.metadata)? };
+pub fn namespace(object: &api::Namespace, interner: &Interner) -> Result<Converted, NameError> {
+    let name = cluster_scoped(&object.metadata)?;
+    let labels = Labels::of_namespace(name.name(), label_pairs(&object.metadata, interner));
+    let namespace = Namespace { name, labels };
     Ok(Converted::present(Object::Namespace(namespace.into()), Vec::new()))
 }
 
@@ -91,8 +99,40 @@ pub fn pod(object: &api::Pod, interner: &Interner) -> Result<Converted, NameErro
         node: node.map(|node| interner.name(node)),
         host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
         phase: phase(status.and_then(|status| status.phase.as_deref()), &mut reasons),
+        labels: labels(&object.metadata, interner),
+        ports: spec.map(|spec| named_ports(spec, interner, &mut reasons)).unwrap_or_default(),
+        created: object.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second()),
+        is_terminating: object.metadata.deletion_timestamp.is_some(),
     };
     Ok(Converted::present(Object::Pod(pod.into()), reasons))
+}
+
+/// The ports that containers name; those of sidecars come last, as where Services look for them.
+fn named_ports(
+    spec: &api::PodSpec,
+    interner: &Interner,
+    reasons: &mut Vec<RejectReason>,
+) -> Arc<[NamedPort]> {
+    let is_sidecar =
+        |container: &&api::Container| container.restart_policy.as_deref() == Some("Always");
+    let sidecars = spec.init_containers.iter().flatten().filter(is_sidecar);
+    let mut found: Vec<NamedPort> = Vec::new();
+    for port in spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten()) {
+        let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) else { continue };
+        let parsed = port_number(name, port.container_port)
+            .and_then(|number| Ok((number, protocol(name, port.protocol.as_deref())?)));
+        match parsed {
+            Ok((number, protocol)) => {
+                let is_known = |one: &NamedPort| *one.name == *name && one.protocol == protocol;
+                if !found.iter().any(is_known) {
+                    found.push(NamedPort { name: interner.name(name), protocol, number });
+                }
+            }
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    found.sort_unstable();
+    found.into()
 }
 
 /// `podIPs`, or `podIP` where only that was written.

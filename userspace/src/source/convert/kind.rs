@@ -86,7 +86,7 @@ impl Converter {
                 endpoint_slice(&EndpointSlice::deserialize(document)?, interner)
             }
             DocumentKind::Node => node(&Node::deserialize(document)?, interner),
-            DocumentKind::Namespace => namespace(&Namespace::deserialize(document)?),
+            DocumentKind::Namespace => namespace(&Namespace::deserialize(document)?, interner),
             DocumentKind::Pod => pod(&Pod::deserialize(document)?, interner),
             DocumentKind::ServiceCidr => service_cidr(&ServiceCIDR::deserialize(document)?),
             DocumentKind::NetworkPolicy | DocumentKind::ClusterNetworkPolicy => return Ok(None),

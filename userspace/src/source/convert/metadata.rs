@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What every conversion yields, and the checks that all kinds share.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use thiserror::Error;
 
 use crate::model::{
     cidr::Cidr,
+    intern::Interner,
     ip,
     name::{Kind, ObjectName, ObjectRef},
     object::Object,
+    policy::Labels,
     rejection::RejectReason,
 };
 
@@ -65,6 +67,20 @@ fn checked(name: &str) -> Result<&str, NameError> {
 /// A label's value; `None` if the label is absent.
 pub(super) fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     meta.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+/// The labels of an object, strings shared.
+pub(super) fn labels(meta: &ObjectMeta, interner: &Interner) -> Labels {
+    Labels::new(label_pairs(meta, interner))
+}
+
+/// Keys and values of an object's labels, strings shared.
+pub(super) fn label_pairs(
+    meta: &ObjectMeta,
+    interner: &Interner,
+) -> impl Iterator<Item = (Arc<str>, Arc<str>)> {
+    let pairs = meta.labels.iter().flatten();
+    pairs.map(|(key, value)| (interner.name(key), interner.name(value)))
 }
 
 /// Parses an address that other hosts can reach.
