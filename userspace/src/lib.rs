@@ -12,6 +12,7 @@ pub mod datapath;
 pub mod model;
 pub mod node;
 pub mod plan;
+pub mod policy;
 pub mod reconcile;
 pub mod server;
 pub mod source;

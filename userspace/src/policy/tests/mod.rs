@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The compiled form against the text of the API.
+//!
+//! [`evaluator`] walks the rules as the API's text says and knows nothing of classes or tables;
+//! [`programs`] looks into the tables as the kernel's programs do. Both must agree on everything.
+
+mod evaluator;
+mod generator;
+mod programs;
+mod properties;
+mod world;
