@@ -52,11 +52,12 @@ pub(super) fn columns(content: &Content) -> Result<Columns, usize> {
     let tiers = content.tiers();
     let mut distinct = Distinct::default();
     distinct.number(any_port(tiers));
-    let mut ports: Vec<(PortPrefix, usize)> = Vec::new();
+    // A range of all ports takes the place of what is said of the protocol.
+    let mut ports: BTreeMap<PortPrefix, usize> = BTreeMap::new();
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
         let base = distinct.number(column(tiers, |rule| of_protocol(rule, protocol)));
         if base != 0 {
-            ports.push((PortPrefix { protocol, port: 0, bits: 0 }, base));
+            ports.insert(PortPrefix { protocol, port: 0, bits: 0 }, base);
         }
         for (first, last, column) in stretches(tiers, protocol) {
             let number = distinct.number(column);
@@ -71,7 +72,7 @@ pub(super) fn columns(content: &Content) -> Result<Columns, usize> {
     let mut columns = distinct.columns;
     if columns.len() > MAX_PORT_CLASSES {
         let merged = merged(&columns, tiers);
-        ports.iter_mut().for_each(|(_, number)| *number = merged.numbers[*number]);
+        ports.values_mut().for_each(|number| *number = merged.numbers[*number]);
         columns = merged.columns;
     }
     let count = columns.len();
