@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What was not accepted, and why: never a crash, never silent, never at the cost of others.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use thiserror::Error;
 
@@ -20,6 +20,27 @@ pub struct Rejection {
     pub object: ObjectRef,
     /// What is wrong with it.
     pub reason: RejectReason,
+}
+
+/// How a part of a policy fails closed that could not be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosedEffect {
+    /// What allows matches nothing.
+    MatchesNothing,
+    /// What denies or passes denies all that it might match.
+    Denies,
+    /// A whole policy selects all pods that it might, and allows nothing.
+    AllowsNothing,
+}
+
+impl fmt::Display for ClosedEffect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MatchesNothing => "it matches nothing",
+            Self::Denies => "the rule denies all that it might match",
+            Self::AllowsNothing => "the policy selects all that it might, and allows nothing",
+        })
+    }
 }
 
 /// Why an object, or the named part of it, is not in force.
@@ -215,6 +236,16 @@ pub enum RejectReason {
     /// A Service without an address; in a cluster the API server gives it one.
     #[error("has no clusterIP")]
     NoClusterIp,
+    /// A part of a policy that could not be understood.
+    #[error("{field}: {message}; {effect}")]
+    PolicyPart {
+        /// Where it stands.
+        field: String,
+        /// What is wrong with it.
+        message: String,
+        /// What it does instead.
+        effect: ClosedEffect,
+    },
     /// An older Service has the same address, port and protocol.
     #[error("{frontend} belongs to the older Service {owner}")]
     AddressTaken {

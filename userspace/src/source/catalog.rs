@@ -100,7 +100,6 @@ impl Catalog {
         let empty = || Version { file: file.clone(), value: None, reasons: Vec::new() };
         for parsed in documents {
             match parsed {
-                Parsed::Unused(_) => {}
                 Parsed::Object(converted) => match fresh.entry(converted.object) {
                     Entry::Vacant(entry) => {
                         let (value, reasons) = (converted.value, converted.reasons);

@@ -181,11 +181,13 @@ fn every_kind_of_mistake_is_named() {
 }
 
 #[test]
-fn policies_are_accepted_without_effect() {
+fn policies_are_objects_like_others() {
     let text = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\n---\n\
                 apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\n\
-                metadata: {name: a}\n";
-    assert_eq!(Directory::new().write("x.yaml", text), [""; 0]);
+                metadata: {name: a}\n\
+                spec: {tier: Admin, priority: 1, subject: {namespaces: {}}}\n";
+    let expected = ["apply NetworkPolicy default/a", "apply ClusterNetworkPolicy a"];
+    assert_eq!(Directory::new().write("x.yaml", text), expected);
 }
 
 #[test]

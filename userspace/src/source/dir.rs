@@ -9,7 +9,7 @@
 //! that is as it was.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -32,7 +32,7 @@ use super::{
     convert::Converter,
     event::{BATCHES_IN_FLIGHT, Batch, Batches, Delivery, Event, Source, SourceError},
     load::{self, Content},
-    parse::{self, Parsed},
+    parse,
 };
 use crate::model::{
     name::{Kind, ObjectName, ObjectRef},
@@ -75,7 +75,6 @@ impl Source for DirSource {
             path: self.path,
             catalog: Catalog::default(),
             converter: Converter::default(),
-            unused: HashSet::new(),
             sender,
         };
         thread::Builder::new()
@@ -124,7 +123,6 @@ struct Watcher {
     catalog: Catalog,
     converter: Converter,
     /// Kinds that were mentioned as accepted without effect.
-    unused: HashSet<Kind>,
     sender: mpsc::Sender<Delivery>,
 }
 
@@ -217,13 +215,6 @@ impl Watcher {
             Content::Gone => self.catalog.update(file, Vec::new()),
             Content::Unreadable(error) => self.catalog.unreadable(file, error.to_string()),
             Content::Documents(documents) => {
-                for parsed in &documents {
-                    if let Parsed::Unused(kind) = parsed
-                        && self.unused.insert(kind.clone())
-                    {
-                        info!(kind = kind.as_str(), "accepted, without effect in this version");
-                    }
-                }
                 self.catalog.update(file, documents);
             }
         }

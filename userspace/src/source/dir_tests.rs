@@ -278,7 +278,6 @@ async fn a_full_look_finds_what_the_queue_lost() {
         path: directory.path().to_owned(),
         catalog: Catalog::default(),
         converter: Converter::default(),
-        unused: HashSet::new(),
         sender,
     };
     fs::write(at("a.yaml"), service("a", "10.96.0.1")).unwrap();

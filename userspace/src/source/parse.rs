@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{
-    convert::{Converted, Converter, DocumentKind},
+    convert::{Converted, Converter, DocumentKind, NameError},
     split::{self, Head, Piece, SplitError, Syntax},
 };
 use crate::model::{
@@ -19,8 +19,6 @@ use crate::model::{
 pub(super) enum Parsed {
     /// An object.
     Object(Converted),
-    /// An object of a kind that is accepted and has no effect yet.
-    Unused(Kind),
     /// A mistake in a known object, whose last good version stays in force.
     Mistake(ObjectRef, RejectReason),
     /// A mistake in we do not know which object, so nothing of the file may be taken as deleted.
@@ -71,14 +69,13 @@ fn document(file: &Arc<str>, piece: &Piece<'_>, converter: &Converter) -> Parsed
         return unknown_kind(file, piece);
     };
     match decode(piece, document_kind, converter) {
-        Ok(Some(Ok(converted))) => Parsed::Object(converted),
-        Ok(Some(Err(bad))) => Parsed::Nameless(RejectReason::BadName {
+        Ok(Ok(converted)) => Parsed::Object(converted),
+        Ok(Err(bad)) => Parsed::Nameless(RejectReason::BadName {
             file: file.clone(),
             line: piece.line,
             kind: kind.clone(),
             name: bad.0,
         }),
-        Ok(None) => Parsed::Unused(document_kind.kind()),
         Err(error) => {
             let reason = malformed(file, error.line, error.message);
             match name_of(piece, document_kind.kind()) {
@@ -89,7 +86,7 @@ fn document(file: &Arc<str>, piece: &Piece<'_>, converter: &Converter) -> Parsed
     }
 }
 
-type Decoded = Option<Result<Converted, super::convert::NameError>>;
+type Decoded = Result<Converted, NameError>;
 
 fn decode(
     piece: &Piece<'_>,

@@ -21,7 +21,7 @@ pub struct Looked {
 impl Tables {
     /// Writes changes in their order, and looks after every single write whether all rows are there
     /// that a packet may need.
-    pub fn write(&mut self, changes: &Changes, watch: impl Fn(&Self)) {
+    pub(super) fn write(&mut self, changes: &Changes, watch: impl Fn(&Self)) {
         self.ports.extend(changes.ports.iter().copied());
         self.rows.extend(changes.rows.iter().copied());
         watch(self);
@@ -58,7 +58,7 @@ impl Tables {
         watch(self);
     }
 
-    pub fn class(&self, ip: IpAddr) -> ClassId {
+    pub(super) fn class(&self, ip: IpAddr) -> ClassId {
         if let Some(class) = self.peers.get(&ip) {
             return *class;
         }
@@ -71,7 +71,7 @@ impl Tables {
         found.copied().unwrap_or(ClassId::NOTHING)
     }
 
-    pub fn ruleset(&self, pod: &ObjectName, direction: Direction, way: Way) -> RulesetId {
+    pub(super) fn ruleset(&self, pod: &ObjectName, direction: Direction, way: Way) -> RulesetId {
         let endpoint = &self.endpoints[pod];
         match (direction, way) {
             (Direction::Egress, Way::Direct) => endpoint.egress,
@@ -82,12 +82,12 @@ impl Tables {
     }
 
     /// The port classes of a ruleset, as a table of their own.
-    pub fn port_classes(&self, ruleset: RulesetId) -> BTreeMap<PortPrefix, u8> {
+    pub(super) fn port_classes(&self, ruleset: RulesetId) -> BTreeMap<PortPrefix, u8> {
         let own = self.ports.iter().filter(|((id, _), _)| *id == ruleset);
         own.map(|((_, prefix), class)| (*prefix, *class)).collect()
     }
 
-    pub fn look(
+    pub(super) fn look(
         &self,
         ruleset: RulesetId,
         class: ClassId,
@@ -112,7 +112,7 @@ impl Tables {
     }
 
     /// Every row is there that the rulesets of endpoints and the classes of addresses may need.
-    pub fn assert_whole(&self) {
+    pub(super) fn assert_whole(&self) {
         let rulesets = self.endpoints.values().flat_map(|endpoint| endpoint.rulesets());
         let classes = || self.peers.values().chain(self.ranges.values()).chain(&[ClassId::NOTHING]);
         for ruleset in rulesets.filter(|id| *id != RulesetId::OPEN && *id != RulesetId::CLOSED) {

@@ -4,11 +4,14 @@
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, Pod, Service},
     discovery::v1::EndpointSlice,
-    networking::v1::ServiceCIDR,
+    networking::v1::{NetworkPolicy, ServiceCIDR},
 };
 use serde::{Deserialize, Deserializer};
 
-use super::{Converted, NameError, endpoint_slice, namespace, node, pod, service, service_cidr};
+use super::{
+    ClusterNetworkPolicy, Converted, NameError, cluster_policy, endpoint_slice, namespace,
+    network_policy, node, pod, service, service_cidr,
+};
 use crate::model::{intern::Interner, name::Kind};
 
 /// What a document is, judged by its `apiVersion` and `kind`.
@@ -73,14 +76,14 @@ pub struct Converter {
 }
 
 impl Converter {
-    /// Decodes and converts a document; `None` for kinds that are accepted but not used yet.
+    /// Decodes and converts a document.
     pub fn decode<'de, D: Deserializer<'de>>(
         &self,
         kind: DocumentKind,
         document: D,
-    ) -> Result<Option<Result<Converted, NameError>>, D::Error> {
+    ) -> Result<Result<Converted, NameError>, D::Error> {
         let interner = &self.interner;
-        Ok(Some(match kind {
+        Ok(match kind {
             DocumentKind::Service => service(&Service::deserialize(document)?, interner),
             DocumentKind::EndpointSlice => {
                 endpoint_slice(&EndpointSlice::deserialize(document)?, interner)
@@ -89,7 +92,12 @@ impl Converter {
             DocumentKind::Namespace => namespace(&Namespace::deserialize(document)?, interner),
             DocumentKind::Pod => pod(&Pod::deserialize(document)?, interner),
             DocumentKind::ServiceCidr => service_cidr(&ServiceCIDR::deserialize(document)?),
-            DocumentKind::NetworkPolicy | DocumentKind::ClusterNetworkPolicy => return Ok(None),
-        }))
+            DocumentKind::NetworkPolicy => {
+                network_policy(&NetworkPolicy::deserialize(document)?, interner)
+            }
+            DocumentKind::ClusterNetworkPolicy => {
+                cluster_policy(&ClusterNetworkPolicy::deserialize(document)?, interner)
+            }
+        })
     }
 }

@@ -13,7 +13,7 @@ use crate::model::{
 
 fn decode(kind: DocumentKind, yaml: &str) -> Converted {
     let document = serde_yaml_ng::Deserializer::from_str(yaml);
-    Converter::default().decode(kind, document).unwrap().unwrap().unwrap()
+    Converter::default().decode(kind, document).unwrap().unwrap()
 }
 
 fn reasons(converted: &Converted) -> Vec<String> {
@@ -367,7 +367,7 @@ fn what_cannot_be_a_name_is_refused() {
     for name in ["''", "a/b", "'a b'", "\"a\\n\""] {
         let yaml = format!("metadata: {{name: {name}}}");
         let document = serde_yaml_ng::Deserializer::from_str(&yaml);
-        let result = Converter::default().decode(DocumentKind::Service, document).unwrap().unwrap();
+        let result = Converter::default().decode(DocumentKind::Service, document).unwrap();
         assert!(result.is_err(), "{name}");
     }
 }
