@@ -4,8 +4,14 @@
 //! [`evaluator`] walks the rules as the API's text says and knows nothing of classes or tables;
 //! [`programs`] looks into the tables as the kernel's programs do. Both must agree on everything.
 
+mod cluster_facts;
+mod compiler_facts;
 mod evaluator;
 mod generator;
+mod network_facts;
+mod peer_facts;
 mod programs;
 mod properties;
+mod scale;
+mod scene;
 mod world;
