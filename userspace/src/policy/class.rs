@@ -114,6 +114,11 @@ impl Classes {
         self.known.get(&id).map(|entry| &entry.signature)
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (ClassId, &Arc<Signature>)> {
         self.known.iter().map(|(id, entry)| (*id, &entry.signature))

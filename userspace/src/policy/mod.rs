@@ -28,6 +28,7 @@ mod tests;
 
 pub use explain::{Explanation, PolicyUse, Reading, Why};
 pub use planner::{Options, Planner, Problem};
+pub use ruleset::ClosedReason;
 pub use table::{
-    Changes, ClassId, Endpoint, PortKey, PortPrefix, Row, RowKey, RulesetId, Sizes, Tables,
+    Changes, ClassId, Endpoint, PortKey, PortPrefix, Room, Row, RowKey, RulesetId, Sizes, Tables,
 };

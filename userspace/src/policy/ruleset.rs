@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use thiserror::Error;
+
 use super::{
     class::Signature,
     column::{self, Column, Columns, Entry, When},
@@ -13,7 +15,7 @@ use super::{
     explain::Reading,
     lower::{Content, LoweredPeers, LoweredRule, NamespaceRules},
     predicate::{PredicateId, Predicates},
-    table::{ClassId, PortPrefix, Row, RulesetId},
+    table::{ClassId, PortPrefix, Room, Row, RulesetId},
 };
 use crate::model::policy::{Action, Enforcement, Tier};
 
@@ -152,8 +154,54 @@ pub(super) struct Rulesets {
 }
 
 /// Why a ruleset is [`RulesetId::CLOSED`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct TooManyPorts(pub usize);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ClosedReason {
+    /// A row has no bit for each of its port classes.
+    #[error(
+        "its policies tell {0} kinds of ports apart, there is room for {max}",
+        max = column::MAX_PORT_CLASSES
+    )]
+    TooManyPortClasses(usize),
+    /// The table of port classes would be too full.
+    #[error("{needed} port classes would be needed, there is room for {room}")]
+    NoRoomForPorts {
+        /// Of all rulesets together.
+        needed: usize,
+        /// The room.
+        room: usize,
+    },
+    /// The table of rows would be too full.
+    #[error("{needed} rows would be needed, there is room for {room}")]
+    NoRoomForRows {
+        /// Of all rulesets together.
+        needed: usize,
+        /// The room.
+        room: usize,
+    },
+}
+
+/// What rulesets take from the tables, and what there is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    pub room: Room,
+    /// How many rows a ruleset has.
+    pub classes: usize,
+}
+
+impl Budget {
+    fn check(self, known: &BTreeMap<RulesetId, Ruleset>, new: usize) -> Result<(), ClosedReason> {
+        let ports: usize = known.values().map(|ruleset| ruleset.ports.len()).sum();
+        let (needed, room) = (ports + new, self.room.ports);
+        if needed > room {
+            return Err(ClosedReason::NoRoomForPorts { needed, room });
+        }
+        let (needed, room) = ((known.len() + 1) * self.classes, self.room.rows);
+        match needed > room {
+            true => Err(ClosedReason::NoRoomForRows { needed, room }),
+            false => Ok(()),
+        }
+    }
+}
 
 impl Rulesets {
     /// The ruleset of a content, for one more user; `Err` with what the content held, if that is
@@ -163,6 +211,7 @@ impl Rulesets {
         content: Content,
         held: Vec<PredicateId>,
         predicates: &Predicates,
+        budget: Budget,
     ) -> Acquired {
         if let Some(id) = self.ids.get(&content) {
             if let Some(ruleset) = self.known.get_mut(id) {
@@ -172,8 +221,14 @@ impl Rulesets {
         }
         let Columns { columns, ports } = match column::columns(&content) {
             Ok(columns) => columns,
-            Err(count) => return Acquired::Refused(TooManyPorts(count), held),
+            Err(count) => {
+                return Acquired::Refused(ClosedReason::TooManyPortClasses(count), held);
+            }
         };
+        // Before anything is written: what is there must stay whole.
+        if let Err(reason) = budget.check(&self.known, ports.len()) {
+            return Acquired::Refused(reason, held);
+        }
         let is_taken = |id| self.known.contains_key(&RulesetId(id));
         let id = RulesetId(id_of(content.number(predicates), RulesetId::RESERVED, is_taken));
         let content = Arc::new(content);
@@ -223,5 +278,5 @@ impl Rulesets {
 pub(super) enum Acquired {
     New(RulesetId),
     Shared(RulesetId, Vec<PredicateId>),
-    Refused(TooManyPorts, Vec<PredicateId>),
+    Refused(ClosedReason, Vec<PredicateId>),
 }

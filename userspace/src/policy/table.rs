@@ -138,6 +138,15 @@ pub struct Tables {
     pub endpoints: BTreeMap<ObjectName, Endpoint>,
 }
 
+/// How many entries of rulesets there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Port classes.
+    pub ports: usize,
+    /// Rows.
+    pub rows: usize,
+}
+
 /// How many entries tables have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {

@@ -25,7 +25,7 @@ use super::{
     range::Region,
     resolution::Resolutions,
     ruleset::Rulesets,
-    table::{Changes, ClassId, Endpoint},
+    table::{Changes, ClassId, Endpoint, Room},
 };
 use crate::model::{
     cidr::Cidr,
@@ -46,6 +46,9 @@ pub struct Options {
     pub pod_cidrs: Box<[Cidr]>,
     /// Whether policies decide that are not audited by themselves.
     pub enforcement: Enforcement,
+    /// Rulesets that do not fit in are closed, and those that are there stay. Classes come without
+    /// being asked, so this is to be less than the maps have.
+    pub room: Room,
 }
 
 /// The compiler's state.
@@ -150,9 +153,15 @@ impl Planner {
         if !self.is_synced {
             return gone;
         }
+        for profile in std::mem::take(&mut self.dirty.profiles) {
+            self.compile(profile);
+        }
         self.collect_rulesets(&mut gone);
         self.collect_classes(&mut gone);
         self.collect_predicates();
+        if !gone.is_empty() {
+            self.try_closed_again();
+        }
         let changes = self.update();
         // What has been given up a moment ago may be what is needed now.
         gone.gone_rows.retain(|(ruleset, class)| {

@@ -12,9 +12,9 @@ use crate::{
         policy::{Direction, Enforcement},
     },
     policy::{
-        column::MAX_PORT_CLASSES,
         explain::{Explanation, PolicyUse, Reading, Why},
         profile::{Applied, Profile},
+        ruleset::ClosedReason,
         table::{ClassId, RulesetId, Sizes, Tables},
     },
 };
@@ -22,8 +22,7 @@ use crate::{
 /// Something that is closed because it cannot be judged.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "{direction} of {pods} is closed: its policies tell {port_classes} kinds of ports apart, there \
-     is room for {MAX_PORT_CLASSES}",
+    "{direction} of {pods} is closed: {reason}",
     direction = direction.as_str(),
     pods = listed(pods)
 )]
@@ -32,8 +31,8 @@ pub struct Problem {
     pub pods: Box<[ObjectName]>,
     /// The direction.
     pub direction: Direction,
-    /// How many port classes their policies make.
-    pub port_classes: usize,
+    /// Why.
+    pub reason: ClosedReason,
 }
 
 fn listed(pods: &[ObjectName]) -> String {
@@ -97,12 +96,12 @@ impl Planner {
         let closed = self.closed.iter();
         // What is said of a pod's peers is true of itself as a peer.
         let closed = closed.filter(|((_, variant), _)| variant.peer == PeerKind::Other);
-        let problem = |id: ProfileId, direction, port_classes| {
+        let problem = |id: ProfileId, direction, reason| {
             let pods = self.profiles.get(id)?.local.iter().cloned().collect();
-            Some(Problem { pods, direction, port_classes })
+            Some(Problem { pods, direction, reason })
         };
         closed
-            .filter_map(|((id, variant), closed)| problem(*id, variant.direction, closed.reason.0))
+            .filter_map(|((id, variant), closed)| problem(*id, variant.direction, closed.reason))
             .collect()
     }
 

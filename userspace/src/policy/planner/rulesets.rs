@@ -17,7 +17,7 @@ use crate::{
         predicate::{Predicate, PredicateId},
         profile::{Applied, ProfileKey},
         resolution::NameUse,
-        ruleset::{Acquired, TooManyPorts},
+        ruleset::{Acquired, Budget, ClosedReason},
         table::{Changes, ClassId, RulesetId},
     },
 };
@@ -39,7 +39,7 @@ pub(super) enum PeerKind {
 /// What a ruleset holds that could not be made.
 #[derive(Debug)]
 pub(super) struct Closed {
-    pub reason: TooManyPorts,
+    pub reason: ClosedReason,
     held: Vec<PredicateId>,
     names: Vec<NameUse>,
 }
@@ -109,6 +109,15 @@ impl Planner {
         closed.into_iter().for_each(|closed| self.release(&closed.held, &closed.names));
     }
 
+    /// Some room was made: what was closed for want of it is tried again with the next change.
+    pub(super) fn try_closed_again(&mut self) {
+        let lacking = self.closed.iter().filter(|(_, closed)| match closed.reason {
+            ClosedReason::TooManyPortClasses(_) => false,
+            ClosedReason::NoRoomForPorts { .. } | ClosedReason::NoRoomForRows { .. } => true,
+        });
+        self.dirty.profiles.extend(lacking.map(|((id, _), _)| *id));
+    }
+
     fn take_closed(&mut self, profile: ProfileId) -> Vec<Closed> {
         let own = self.closed.extract_if(.., |(id, _), _| *id == profile);
         own.map(|(_, closed)| closed).collect()
@@ -146,7 +155,8 @@ impl Planner {
         let (held, rest): (Vec<_>, Vec<_>) = held.into_iter().partition(|id| needed.contains(id));
         self.release(&rest, &[]);
         let names = content.names.clone();
-        match self.rulesets.acquire(content, held, &self.predicates) {
+        let budget = Budget { room: self.options.room, classes: self.classes.len() };
+        match self.rulesets.acquire(content, held, &self.predicates, budget) {
             Acquired::New(id) => id,
             Acquired::Shared(id, held) => {
                 self.release(&held, &names);

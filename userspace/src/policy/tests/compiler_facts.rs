@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the compiled form promises beside its verdicts: sharing, order, closing, audit, names.
 
-use super::scene::Scene;
+use super::{scene::Scene, world::UNLIMITED};
 use crate::{
     model::{
         name::{Kind, ObjectName},
         policy::{Direction, Enforcement},
     },
-    policy::{Changes, Reading, RulesetId, Tables},
+    policy::{Changes, Reading, Room, RulesetId, Tables},
     source::convert::DocumentKind,
 };
 
@@ -134,6 +134,38 @@ fn a_ruleset_with_too_many_kinds_of_ports_is_closed_and_says_so() {
 }
 
 #[test]
+fn what_does_not_fit_in_is_closed_and_what_is_there_stays() {
+    // Two classes, for no predicate tells anybody apart: addresses for pods, and all others.
+    let mut scene = Scene::with_room(Room { ports: usize::MAX, rows: 4 });
+    scene.network("x/p", "podSelector: {matchLabels: {app: a}}");
+    assert_ne!(ruleset(&scene, "x/a"), RulesetId::CLOSED);
+    let (before, rows) = (ruleset(&scene, "x/a"), scene.tables.rows.clone());
+    let changes = scene.network("y/p", "podSelector: {}, ingress: [{ports: [{port: 1}]}]");
+    let next = scene.network("far/p", "podSelector: {}");
+    assert!(changes.narrows && next.is_empty());
+    scene.network("x/q", "podSelector: {matchLabels: {app: b}}");
+    let closed: Vec<_> = ["x/a", "x/b", "y/a"]
+        .into_iter()
+        .filter(|pod| ruleset(&scene, pod) == RulesetId::CLOSED)
+        .collect();
+    assert_eq!(closed, ["x/b"]);
+    assert!(scene.planner.problems()[0].to_string().contains("rows would be needed"));
+    assert_eq!(ruleset(&scene, "x/a"), before);
+    assert!(rows.iter().all(|(key, row)| scene.tables.rows.get(key) == Some(row)));
+
+    // Room is made, and it is tried again without being asked.
+    scene.delete(Kind::NetworkPolicy, "x/p");
+    while let changes = scene.planner.collect()
+        && !changes.is_empty()
+    {
+        scene.tables.write(&changes, Tables::assert_whole);
+    }
+    assert_eq!(scene.planner.problems(), []);
+    assert_ne!(ruleset(&scene, "x/b"), RulesetId::CLOSED);
+    scene.expect("y/a > x/b !tcp/80");
+}
+
+#[test]
 fn the_epoch_moves_only_where_something_may_be_denied_now() {
     let mut scene = Scene::new();
     assert!(scene.network("x/p", "podSelector: {}").narrows, "pods were open");
@@ -256,6 +288,7 @@ fn nothing_is_given_out_before_the_first_state_is_complete() {
         node: super::world::HERE.into(),
         pod_cidrs: [].into(),
         enforcement: Enforcement::Enforced,
+        room: UNLIMITED,
     };
     let mut planner = crate::policy::Planner::new(options);
     let (synced, before) = events.split_last().unwrap();

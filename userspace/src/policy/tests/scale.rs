@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::world::HERE;
+use super::world::{HERE, UNLIMITED};
 use crate::{
     model::{
         addr::Protocol,
@@ -22,8 +22,9 @@ use crate::{
         name::ObjectName,
         object::Object,
         policy::{
-            Enforcement, IpBlock, Isolation, Labels, NamedPort, Namespaces, NetworkPolicy, Peer,
-            Peers, PortMatch, Ports, Requirement, Rule, Selector,
+            Action, ClusterNetworkPolicy, ClusterRule, Enforcement, IpBlock, Isolation, Labels,
+            NamedPort, Namespaces, NetworkPolicy, Peer, Peers, PortMatch, Ports, Requirement, Rule,
+            Selector, Subject, Tier,
         },
     },
     policy::{Changes, Options, Planner},
@@ -132,6 +133,27 @@ fn policy(number: u32) -> NetworkPolicy {
     }
 }
 
+/// Applies to all pods of the node, and asks something new of all pods there are.
+fn cluster_policy(number: u32) -> Event {
+    let peers = Namespaces::Matching(with("tier", number));
+    let rule = ClusterRule {
+        name: None,
+        action: Action::Deny,
+        peers: [Peer::Pods { namespaces: peers, pods: with("app", number) }].into(),
+        ports: Ports::Any,
+    };
+    let policy = ClusterNetworkPolicy {
+        name: ObjectName::cluster("guard"),
+        tier: Tier::Admin,
+        priority: 1,
+        subject: Subject { namespaces: Selector::any(), pods: Selector::any() },
+        ingress: [rule].into(),
+        egress: [].into(),
+        enforcement: Enforcement::Enforced,
+    };
+    Event::Apply(Object::ClusterNetworkPolicy(policy.into()))
+}
+
 fn put(policy: NetworkPolicy) -> Event {
     Event::Apply(Object::NetworkPolicy(policy.into()))
 }
@@ -159,6 +181,7 @@ fn a_change_in_a_large_cluster_costs_little() {
         node: HERE.into(),
         pod_cidrs: [Cidr::parse("fd00::/64").unwrap()].into(),
         enforcement: Enforcement::Enforced,
+        room: UNLIMITED,
     };
     let mut planner = Planner::new(options);
     let start = Instant::now();
@@ -181,13 +204,14 @@ fn a_change_in_a_large_cluster_costs_little() {
     let (policy, changes) = timed((0..10).map(changed), &mut planner);
     assert!(changes.narrows);
     let (namespace, _) = timed((0..5).map(|number| namespace(number, 7)), &mut planner);
+    let (cluster, _) = timed((0..5).map(cluster_policy), &mut planner);
     let start = Instant::now();
     while !planner.collect().is_empty() {}
     let collected = start.elapsed();
 
     let line = format!(
         "start {at_start:?}, pod {added:?}, label {relabelled:?}, policy {policy:?}, \
-         namespace {namespace:?}, collect {collected:?}; {sizes:?}\n"
+         namespace {namespace:?}, cluster policy {cluster:?}, collect {collected:?}; {sizes:?}\n"
     );
     std::io::stderr().write_all(line.as_bytes()).unwrap();
     let ms = Duration::from_millis;

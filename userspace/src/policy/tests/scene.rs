@@ -9,7 +9,7 @@ use std::{cell::RefCell, net::IpAddr};
 use super::{
     evaluator::{Evaluator, Wanted, Way},
     programs::port_class,
-    world::{HERE, World},
+    world::{HERE, UNLIMITED, World},
 };
 use crate::{
     model::{
@@ -20,7 +20,7 @@ use crate::{
         name::{Kind, ObjectName, ObjectRef},
         policy::{Direction, Enforcement},
     },
-    policy::{Changes, Explanation, Options, Planner, Reading, Tables},
+    policy::{Changes, Explanation, Options, Planner, Reading, Room, Tables},
     source::convert::{Converter, DocumentKind},
 };
 
@@ -67,7 +67,16 @@ impl Scene {
 
     /// The same, with or without policies that decide.
     pub fn with(enforcement: Enforcement) -> Self {
-        let options = Options { node: HERE.into(), pod_cidrs: [].into(), enforcement };
+        Self::of(enforcement, UNLIMITED)
+    }
+
+    /// The same in tables of a size.
+    pub fn with_room(room: Room) -> Self {
+        Self::of(Enforcement::Enforced, room)
+    }
+
+    fn of(enforcement: Enforcement, room: Room) -> Self {
+        let options = Options { node: HERE.into(), pod_cidrs: [].into(), enforcement, room };
         let mut scene = Self {
             planner: Planner::new(options),
             tables: Tables::default(),

@@ -3,16 +3,22 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::model::{
-    cluster::{Namespace, Node, Pod},
-    event::Event,
-    name::{Kind, ObjectName},
-    object::Object,
-    policy::{ClusterNetworkPolicy, Labels, NetworkPolicy},
+use crate::{
+    model::{
+        cluster::{Namespace, Node, Pod},
+        event::Event,
+        name::{Kind, ObjectName},
+        object::Object,
+        policy::{ClusterNetworkPolicy, Labels, NetworkPolicy},
+    },
+    policy::Room,
 };
 
 /// The name of the node whose tables are looked at.
 pub const HERE: &str = "here";
+
+/// No table is ever full.
+pub const UNLIMITED: Room = Room { ports: usize::MAX, rows: usize::MAX };
 
 /// All objects that exist.
 #[derive(Clone, Debug, Default)]
