@@ -86,14 +86,18 @@ pub type PortKey = (RulesetId, PortPrefix);
 /// Key of a row.
 pub type RowKey = (RulesetId, ClassId);
 
-/// A change of the tables. Written in the order of the fields, each list in its own order, every
-/// packet in between meets a verdict of before or of after, and no row is missing.
+/// A change of the tables, to be written in the order of the fields and each list in its own order.
+///
+/// Then no row is missing at any time, and where one object has changed, every packet meets a
+/// verdict of before or of after.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// New port classes.
     pub ports: Vec<(PortKey, u8)>,
     /// New rows.
     pub rows: Vec<(RowKey, Row)>,
+    /// Pods that are new or have other rulesets, which classes of before can be judged by.
+    pub early_endpoints: Vec<(ObjectName, Endpoint)>,
     /// Ranges that are new or have another class, the longest prefix first.
     pub ranges: Vec<(Cidr, ClassId)>,
     /// Addresses that are new or have another class.
@@ -102,7 +106,7 @@ pub struct Changes {
     pub gone_peers: Vec<IpAddr>,
     /// Ranges that fall back to a shorter prefix, the shortest first.
     pub gone_ranges: Vec<Cidr>,
-    /// Pods that are new or have other rulesets.
+    /// Pods that are new or have other rulesets, which ask what only new classes answer.
     pub endpoints: Vec<(ObjectName, Endpoint)>,
     /// Pods that are not here any more.
     pub gone_endpoints: Vec<ObjectName>,

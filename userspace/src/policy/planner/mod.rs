@@ -104,6 +104,8 @@ struct Dirty {
     profiles: BTreeSet<ProfileId>,
     endpoints: BTreeSet<ObjectName>,
     ranges: bool,
+    /// Something is asked of peers that classes of before do not answer.
+    questions: bool,
 }
 
 impl Planner {
@@ -176,6 +178,9 @@ impl Planner {
         let before = self.update_ranges(&mut changes, &mut flips);
         self.update_peers(&mut changes, &before, &mut flips);
         self.update_endpoints(&mut changes);
+        if !std::mem::take(&mut self.dirty.questions) {
+            changes.early_endpoints = std::mem::take(&mut changes.endpoints);
+        }
         let fresh = self.update_rows(&mut changes);
         changes.narrows = changes.narrows || self.narrows(&flips, &fresh);
         changes

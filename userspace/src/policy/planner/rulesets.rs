@@ -176,6 +176,7 @@ impl Planner {
 
     /// Answers a new predicate for everything that is known.
     fn answer(&mut self, id: PredicateId, predicate: &Predicate) {
+        self.dirty.questions = true;
         match predicate {
             Predicate::Pods(namespaces, pods) => {
                 let among: BTreeSet<Arc<str>> = self
@@ -406,6 +407,7 @@ impl Names for Builder<'_> {
         if !self.names.contains(&key) {
             let profiles = self.planner.profiles.iter().map(|(_, profile)| profile);
             if self.planner.resolutions.acquire(&key, profiles) {
+                self.planner.dirty.questions = true;
                 self.planner.mark_named(&key.name);
             }
             self.names.insert(key.clone());

@@ -25,6 +25,10 @@ impl Tables {
         self.ports.extend(changes.ports.iter().copied());
         self.rows.extend(changes.rows.iter().copied());
         watch(self);
+        for (name, endpoint) in &changes.early_endpoints {
+            self.endpoints.insert(name.clone(), endpoint.clone());
+            watch(self);
+        }
         for (cidr, class) in &changes.ranges {
             self.ranges.insert(*cidr, *class);
             watch(self);

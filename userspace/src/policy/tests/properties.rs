@@ -115,6 +115,16 @@ fn is_narrower(before: &Allowed, after: &Allowed) -> bool {
     })
 }
 
+/// What passes at some moment passes before or after, too, and what is dropped is dropped then.
+fn assert_between(before: &Allowed, after: &Allowed, now: &Allowed, context: &str) {
+    for (key, now) in now {
+        let (Some(before), Some(after)) = (before.get(key), after.get(key)) else { continue };
+        for (port, now) in now.iter().enumerate() {
+            assert!(*now == before[port] || *now == after[port], "{context}: {key:?} {port}");
+        }
+    }
+}
+
 fn settled(planner: &mut Planner, tables: &mut Tables) {
     loop {
         let changes = planner.collect();
@@ -196,6 +206,29 @@ fn tables_and_text_agree_on_millions_of_verdicts() {
 }
 
 #[test]
+fn while_one_object_changes_every_packet_meets_a_verdict_of_before_or_after() {
+    for seed in 1000..1012 {
+        let mut random = Random(seed);
+        let (mut planner, mut tables) = (planner(), Tables::default());
+        tables.write(&planner.apply(random.cluster().into_iter().chain([Event::Synced])), |_| ());
+        for step in 0..15 {
+            let event = random.event();
+            let context = format!("seed {seed}, step {step}: {event:?}");
+            for changes in [planner.apply([event]), planner.collect()] {
+                let before = allowed(&tables);
+                let mut written = tables.clone();
+                written.write(&changes, |_| ());
+                let after = allowed(&written);
+                tables.write(&changes, |tables| {
+                    tables.assert_whole();
+                    assert_between(&before, &after, &allowed(tables), &context);
+                });
+            }
+        }
+    }
+}
+
+#[test]
 fn a_cluster_without_policies_is_open() {
     let mut random = Random(1);
     let events = random.cluster().into_iter().filter(|event| match event {
@@ -204,8 +237,8 @@ fn a_cluster_without_policies_is_open() {
     });
     let mut planner = planner();
     let changes = planner.apply(events.chain([Event::Synced]));
-    assert!(!changes.endpoints.is_empty());
-    for (_, endpoint) in &changes.endpoints {
+    assert!(!changes.early_endpoints.is_empty() && changes.endpoints.is_empty());
+    for (_, endpoint) in &changes.early_endpoints {
         assert_eq!(endpoint.rulesets(), [RulesetId::OPEN; 4]);
     }
     assert!(changes.rows.is_empty() && changes.ports.is_empty());
