@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the compiled form promises beside its verdicts: sharing, order, closing, audit, names.
 
-use super::{scene::Scene, world::UNLIMITED};
+use super::{
+    evaluator::{Wanted, Way},
+    programs::port_class,
+    scene::Scene,
+    world::UNLIMITED,
+};
 use crate::{
     model::{
+        addr::Protocol,
         name::{Kind, ObjectName},
         policy::{Direction, Enforcement},
     },
@@ -163,6 +169,34 @@ fn what_does_not_fit_in_is_closed_and_what_is_there_stays() {
     assert_eq!(scene.planner.problems(), []);
     assert_ne!(ruleset(&scene, "x/b"), RulesetId::CLOSED);
     scene.expect("y/a > x/b !tcp/80");
+}
+
+#[test]
+fn a_new_meaning_of_a_name_is_there_before_the_pod_that_brings_it() {
+    let mut scene = Scene::new();
+    scene.network("x/p", "policyTypes: [Egress]");
+    let named = "protocols: [{destinationNamedPort: new}]";
+    let c = "{namespaceSelector: {}, podSelector: {matchLabels: {app: c}}}";
+    scene.cluster(
+        "p",
+        "Admin 1",
+        &format!(
+            "egress: [{{action: Deny, to: [{{namespaces: {{}}}}], {named}}}, \
+             {{action: Accept, to: [{{pods: {c}}}]}}]"
+        ),
+    );
+    let mut tables = scene.tables.clone();
+    let ports = "ports: [{name: new, containerPort: 9}]";
+    let changes = scene.pod("y/c", "app: c", "10.0.1.77", ports, "");
+    scene.expect("x/a > y/c !tcp/9 tcp/10");
+    let name = ObjectName::namespaced("x", "a");
+    let wanted = Wanted::Port(Protocol::Tcp, 9);
+    tables.write(&changes, |tables| {
+        let ruleset = tables.ruleset(&name, Direction::Egress, Way::Direct);
+        let port_class = port_class(&tables.port_classes(ruleset), wanted);
+        let class = tables.class("10.0.1.77".parse().unwrap());
+        assert!(!tables.look(ruleset, class, port_class, Reading::Enforced).is_allowed);
+    });
 }
 
 #[test]
