@@ -98,6 +98,13 @@ impl Content {
         }
     }
 
+    /// Some of it only says what it would do.
+    pub fn is_audited(&self) -> bool {
+        let rules = self.tiers().into_iter().flatten().map(|rule| rule.enforcement);
+        let isolating = self.isolating.iter().map(|(_, enforcement)| *enforcement);
+        rules.chain(isolating).any(|enforcement| enforcement == Enforcement::Audited)
+    }
+
     /// Its rules: those of Admin, of namespaces, of Baseline.
     pub fn tiers(&self) -> [&[LoweredRule]; 3] {
         let namespace: &[_] = match &self.namespace {

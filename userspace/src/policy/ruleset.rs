@@ -59,18 +59,23 @@ const TIERS: [Tier; 3] = [Tier::Admin, Tier::NetworkPolicy, Tier::Baseline];
 impl Ruleset {
     /// The verdicts for a class.
     pub fn row(&self, class: &Signature) -> Row {
+        let allow = self.verdicts(class, Reading::Enforced);
+        let staged = match self.content.is_audited() {
+            true => self.verdicts(class, Reading::Staged),
+            false => allow,
+        };
+        Row { allow, staged }
+    }
+
+    fn verdicts(&self, class: &Signature, reading: Reading) -> [u64; 4] {
         let matching = self.matching(class);
-        let mut row = Row::default();
+        let mut bits = [0; 4];
         for (number, column) in self.columns.iter().enumerate() {
-            let verdict = |reading, bits: &mut [u64; 4]| {
-                if self.decide(column, &matching, class, reading).is_allowed() {
-                    bits[number / 64] |= 1 << (number % 64);
-                }
-            };
-            verdict(Reading::Enforced, &mut row.allow);
-            verdict(Reading::Staged, &mut row.staged);
+            if self.decide(column, &matching, class, reading).is_allowed() {
+                bits[number / 64] |= 1 << (number % 64);
+            }
         }
-        row
+        bits
     }
 
     /// What decides of a port class.
