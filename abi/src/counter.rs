@@ -78,6 +78,12 @@ counters! {
     Released = 10, "released fragments";
     /// Connections that got a source address of this node (a part of the new flows).
     Masqueraded = 11, "masqueraded flows";
+    /// Packets whose pods' policies were asked: first ones, and those that come after a change.
+    Judged = 12, "judged";
+    /// Packets that audited policies would have dropped (a part of the above).
+    WouldDrop = 13, "would drop";
+    /// Allowed connections for which no flow map had room: their replies are judged by themselves.
+    Untracked = 14, "untracked flows";
 }
 
 /// The row behind those of the hooks: sockets that are translated or refused when they dial.
@@ -89,7 +95,7 @@ pub const CONNECT: &str = "connect";
 const _: () = assert!(Hook::ALL.len() <= CONNECT_ROW as usize);
 
 /// Columns of a row: the counters, then the drop reasons.
-pub const COLUMNS: u32 = 40;
+pub const COLUMNS: u32 = 48;
 
 const _: () = assert!(Counter::ALL.len() + DropReason::ALL.len() <= COLUMNS as usize);
 

@@ -55,4 +55,16 @@ drop_reasons! {
     Unallocated = 15, "unallocated address";
     /// The node has no address to masquerade with.
     NoMasqueradeAddress = 16, "no masquerade address";
+    /// The policies of the pod that sends it do not allow it.
+    DeniedEgress = 17, "policy denied egress";
+    /// The policies of the pod that would receive it do not allow it.
+    DeniedIngress = 18, "policy denied ingress";
+    /// Nothing is known of the pod yet.
+    NotProgrammed = 19, "policy not programmed";
+    /// The policies of the pod did not fit into the maps.
+    PolicyCapacity = 20, "policy capacity";
+    /// A ruleset has no row for the peer's class. Never happens; counted to prove it.
+    RowMissing = 21, "policy row missing";
+    /// A pod uses a source address that is not its own.
+    Spoofed = 22, "source not the pod's";
 }

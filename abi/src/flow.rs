@@ -30,6 +30,9 @@ pub mod flow_flags {
     /// The kernel's own connection tracking translates it: kube-proxy opened it, before we took over.
     /// Its packets pass. There is no main entry.
     pub const KERNEL: u16 = 1 << 7;
+    /// Nothing is translated: it is tracked because one of its ends is a pod that policies select.
+    /// There is no alias, and `other` is the connection's own tuple.
+    pub const DIRECT: u16 = 1 << 8;
 }
 
 /// Bits of [`Flow::forward`] and [`Flow::reply`]: what was seen of one direction.
@@ -71,8 +74,11 @@ abi_struct! {
         pub forward: u8,
         /// Bits of [`seen`] from backend to client. Written by packets of that direction only.
         pub reply: u8,
-        /// Reserved; 0.
-        pub pad: [u8; 8],
+        /// The policy epoch at which the client's egress was allowed; 0 for never. Each of a pod's
+        /// hooks asks for its own pod's side only.
+        pub egress_epoch: u32,
+        /// The same of the server's ingress.
+        pub ingress_epoch: u32,
     }
 }
 

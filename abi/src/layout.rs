@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The layout of every ABI struct as data, for the golden file and for BTF-less map dumps.
 
-use crate::{addr, affinity, device, flow, fragment, service, settings, socket, source_range};
+use crate::{
+    addr, affinity, device, flow, fragment, policy, service, settings, socket, source_range,
+};
 
 /// One field of an ABI struct; offset and size in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +54,15 @@ pub const ALL: &[(&str, &[Field])] = &[
     entry::<socket::DatagramKey<addr::V6>>(),
     entry::<socket::Datagram<addr::V4>>(),
     entry::<socket::Datagram<addr::V6>>(),
+    entry::<policy::Endpoint>(),
+    entry::<policy::PolicyPort>(),
+    entry::<policy::RowKey>(),
+    entry::<policy::Row>(),
+    entry::<policy::OtherKey<addr::V4>>(),
+    entry::<policy::OtherKey<addr::V6>>(),
+    entry::<policy::OtherFlow>(),
+    entry::<policy::DeniedKey>(),
+    entry::<policy::Denied>(),
     entry::<device::Device>(),
     entry::<settings::Settings>(),
 ];

@@ -21,6 +21,7 @@ pub mod fragment;
 pub mod layout;
 pub mod map;
 pub mod plain;
+pub mod policy;
 pub mod service;
 pub mod settings;
 pub mod socket;
@@ -29,4 +30,4 @@ pub mod step;
 
 /// Version of every layout in this crate; part of the directory name of the pins, so that a binary
 /// never opens maps that another layout wrote.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;

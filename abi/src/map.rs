@@ -80,6 +80,26 @@ maps! {
     DATAGRAMS_V4 = 16_384;
     /// The same for IPv6.
     DATAGRAMS_V6 = 16_384;
+    /// Hash: ifindex of a pod's interface → `Endpoint`.
+    ENDPOINTS = 4_096;
+    /// Hash: address of a pod or node → its class.
+    PEERS_V4 = 131_072;
+    /// The same for IPv6.
+    PEERS_V6 = 131_072;
+    /// Longest-prefix trie: addresses that are not in `PEERS_*` → their class.
+    PEER_RANGES_V4 = 16_384;
+    /// The same for IPv6.
+    PEER_RANGES_V6 = 16_384;
+    /// Longest-prefix trie: `PolicyPort` → port class.
+    POLICY_PORTS = 65_536;
+    /// Hash: `RowKey` → `Row`.
+    POLICY_ROWS = 262_144;
+    /// LRU hash: conversation without ports → `OtherFlow`.
+    OTHER_FLOWS_V4 = 4_096;
+    /// The same for IPv6.
+    OTHER_FLOWS_V6 = 4_096;
+    /// LRU hash: why packets were denied → `Denied`.
+    DENIED = 4_096;
     /// Hash: ifindex → `Device`.
     DEVICES = 4_096;
     /// Per-CPU array of u64: hook and counter → count.

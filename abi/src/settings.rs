@@ -17,7 +17,7 @@ pub mod detect {
 
 abi_struct! {
     /// One per node, at index 0 of `SETTINGS`.
-    pub struct Settings = 112 {
+    pub struct Settings = 120 {
         /// Secret key of the backend choice. Drawn once and kept: the same tuple finds the same
         /// backend again after its flow was lost.
         pub hash_key: u32,
@@ -48,5 +48,10 @@ abi_struct! {
         pub socket_scope: u32,
         /// Cookie of the node's own network namespace.
         pub node_netns: u64,
+        /// One of [`crate::policy::policy_mode`].
+        pub policy: u32,
+        /// What was allowed at another epoch is judged again. Never 0 while policies hold; it moves
+        /// after the maps, where something that was allowed may not be any more.
+        pub policy_epoch: u32,
     }
 }

@@ -107,13 +107,19 @@ rare_steps! {
         FromNetSctpConnectV4, FromNetSctpConnectV6 = 27, "from_net_sctp_connect";
         /// A new association of the host itself.
         ToNetSctpConnectV4, ToNetSctpConnectV6 = 28, "to_net_sctp_connect";
+        /// A packet that leaves a pod, and policies have to be asked.
+        FromPodJudgeV4, FromPodJudgeV6 = 29, "from_pod_judge";
+        /// The same, about to enter a pod.
+        ToPodJudgeV4, ToPodJudgeV6 = 30, "to_pod_judge";
+        /// The same, from the network straight into a pod.
+        FromNetJudgeV4, FromNetJudgeV6 = 31, "from_net_judge";
     }
     hooks {
         /// IPv6 that leaves a pod: half of what the hook's program would be to the verifier.
-        FromPodV6 = 29, "from_pod";
+        FromPodV6 = 32, "from_pod";
         /// IPv6 that comes from the network.
-        FromNetV6 = 30, "from_net";
+        FromNetV6 = 33, "from_net";
         /// IPv6 that leaves for the network.
-        ToNetV6 = 31, "to_net";
+        ToNetV6 = 34, "to_net";
     }
 }
