@@ -107,19 +107,23 @@ rare_steps! {
         FromNetSctpConnectV4, FromNetSctpConnectV6 = 27, "from_net_sctp_connect";
         /// A new association of the host itself.
         ToNetSctpConnectV4, ToNetSctpConnectV6 = 28, "to_net_sctp_connect";
-        /// A packet that leaves a pod, and policies have to be asked.
+        /// A packet that leaves a pod: policies have to be asked about its source or connection.
         FromPodJudgeV4, FromPodJudgeV6 = 29, "from_pod_judge";
         /// The same, about to enter a pod.
         ToPodJudgeV4, ToPodJudgeV6 = 30, "to_pod_judge";
         /// The same, from the network straight into a pod.
         FromNetJudgeV4, FromNetJudgeV6 = 31, "from_net_judge";
+        /// The same for a packet that is not translated, and leaves a pod.
+        FromPodDirectV4, FromPodDirectV6 = 32, "from_pod_direct";
+        /// The same, about to enter a pod.
+        ToPodDirectV4, ToPodDirectV6 = 33, "to_pod_direct";
     }
     hooks {
         /// IPv6 that leaves a pod: half of what the hook's program would be to the verifier.
-        FromPodV6 = 32, "from_pod";
+        FromPodV6 = 34, "from_pod";
         /// IPv6 that comes from the network.
-        FromNetV6 = 33, "from_net";
+        FromNetV6 = 35, "from_net";
         /// IPv6 that leaves for the network.
-        ToNetV6 = 34, "to_net";
+        ToNetV6 = 36, "to_net";
     }
 }

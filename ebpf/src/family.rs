@@ -11,6 +11,7 @@ use pintle_abi::{
 
 use crate::{
     checksum::Difference,
+    policy::other::Kind,
     packet::{Headers, Packet, Parsed, Refused, Shape, at, ensure, field, read},
     wire::{sctp, tcp, udp},
 };
@@ -100,6 +101,12 @@ pub trait Family: Tables + Ordered + Default + Eq + KeyHash + Plain {
         hop: bool,
     ) -> Result<(), Refused>;
 
+    /// Asks a pod's policies about a peer; place and what as in [`crate::policy::verdict::Question`].
+    fn judge(place: u64, peer: Self, what: u32) -> u32;
+    /// What an ICMP type is to policies.
+    fn kind(icmp_type: u8) -> Kind;
+    /// Whether an address is one that any interface may use, only on its link.
+    fn is_on_link_only(self) -> bool;
     /// Whether an ICMP type is an error that quotes a packet.
     fn is_error(icmp_type: u8) -> bool;
     /// Type and code of "port unreachable".

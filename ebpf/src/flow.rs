@@ -9,7 +9,7 @@
 
 use pintle_abi::{
     addr::{Tuple, proto},
-    counter::Counter,
+    counter::{Counter, Hook},
     drop_reason::DropReason,
     flow::{Flow, TcpState, flow_flags, is_closed, is_expired, seen, udp_timeout_ns},
 };
@@ -22,6 +22,7 @@ use crate::{
     lb::{self, Choice},
     maps,
     packet::{Headers, Packet},
+    policy::End,
     report,
     wire::tcp::flag,
 };
@@ -37,6 +38,8 @@ pub enum Found<A: 'static> {
     FromBackend(Entry<A>),
     /// Of a connection that the kernel's own connection tracking translates.
     Kernel(Entry<A>),
+    /// Of a connection that is tracked but not translated, from this end of it.
+    Direct(Entry<A>, End),
     /// Nothing that has to be translated here.
     Nothing,
 }
@@ -52,8 +55,8 @@ fn is_from_client<A>(flow: &Flow<A>, source_first: u16) -> bool {
 pub fn find<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
     let (key, source_first) = tuple.canonical();
     let Some(flow) = get(transport, &key) else { return Found::Nothing };
-    if flow.flags & flow_flags::KERNEL != 0 {
-        return Found::Kernel(flow);
+    if flow.flags & (flow_flags::KERNEL | flow_flags::DIRECT) != 0 {
+        return untranslated(flow, source_first);
     }
     let alias = flow.flags & flow_flags::ALIAS != 0;
     match (alias, is_from_client(flow, source_first)) {
@@ -64,14 +67,37 @@ pub fn find<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
     }
 }
 
+/// The entry of a packet's connection, whatever its role, and who sends the packet.
+#[inline(always)]
+pub fn look_up<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Option<(Entry<F>, End)> {
+    let (key, source_first) = tuple.canonical();
+    let flow = get(transport, &key)?;
+    let sender = sender(flow, source_first);
+    Some((flow, sender))
+}
+
+#[inline(always)]
+fn sender<A>(flow: &Flow<A>, source_first: u16) -> End {
+    if is_from_client(flow, source_first) { End::Client } else { End::Server }
+}
+
+#[inline(always)]
+fn untranslated<A>(flow: Entry<A>, source_first: u16) -> Found<A> {
+    if flow.flags & flow_flags::KERNEL != 0 {
+        return Found::Kernel(flow);
+    }
+    let sender = sender(flow, source_first);
+    Found::Direct(flow, sender)
+}
+
 /// Looks up a packet that an ICMP error quotes: one that was translated already, so the roles of the
 /// entries are swapped. [`Found::FromClient`] holds the main entry, [`Found::FromBackend`] the alias.
 #[inline(always)]
 pub fn find_quoted<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
     let (key, source_first) = tuple.canonical();
     let Some(flow) = get(transport, &key) else { return Found::Nothing };
-    if flow.flags & flow_flags::KERNEL != 0 {
-        return Found::Kernel(flow);
+    if flow.flags & (flow_flags::KERNEL | flow_flags::DIRECT) != 0 {
+        return untranslated(flow, source_first);
     }
     let alias = flow.flags & flow_flags::ALIAS != 0;
     match (alias, is_from_client(flow, source_first)) {
@@ -182,7 +208,7 @@ fn may_start_again<A>(main: &Flow<A>, gone: bool, now: u64) -> bool {
 
 /// Whether a connection has ended, or was silent for too long.
 #[inline(always)]
-fn is_over<A>(main: &Flow<A>, protocol: u8, now: u64) -> bool {
+pub(crate) fn is_over<A>(main: &Flow<A>, protocol: u8, now: u64) -> bool {
     let timeout = match protocol {
         proto::UDP => udp_timeout_ns(main.reply),
         _ if is_closed(main.forward, main.reply) => return true,
@@ -241,6 +267,13 @@ pub fn seen_forward<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl P
     touch(main, packet.len(), now);
 }
 
+/// Takes back a packet that was counted: it starts again from the headers, or goes no further.
+#[inline(always)]
+pub fn uncount<A>(main: &mut Flow<A>, packet: &impl Packet) {
+    main.packets = main.packets.wrapping_sub(1);
+    main.bytes = main.bytes.wrapping_sub(u64::from(packet.len()));
+}
+
 /// Notes a packet from the backend.
 #[inline(always)]
 pub fn seen_reply<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet) {
@@ -257,6 +290,33 @@ pub fn seen_reply<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Pac
 fn closes_first<A>(main: &Flow<A>, headers: &Headers<A>) -> u8 {
     const { assert!(seen::CLOSES == flag::FIN << 4 && seen::CLOSES == seen::FIN << 2) };
     (headers.tcp_flags & flag::FIN) << 4 & !((main.forward & seen::FIN) << 2)
+}
+
+/// Notes a packet of a connection that is not translated. If both ends are pods of this node, two hooks
+/// see it; it is counted by the first.
+#[inline(always)]
+pub fn seen_direct<E: Entrance, A>(
+    flow: &mut Flow<A>,
+    sender: End,
+    headers: &Headers<A>,
+    packet: &impl Packet,
+) {
+    let arrives = E::HOOK as u32 == Hook::ToPod as u32;
+    let elsewhere = match sender {
+        End::Client => {
+            flow.forward = seen_after(flow.forward, headers);
+            flow.egress_epoch
+        }
+        End::Server => {
+            flow.reply = seen_after(flow.reply, headers) | closes_first(flow, headers);
+            flow.ingress_epoch
+        }
+    };
+    flow.last_seen_ns = now_ns();
+    if !arrives || elsewhere == 0 {
+        flow.packets += 1;
+        flow.bytes += u64::from(packet.len());
+    }
 }
 
 #[inline(always)]
@@ -314,7 +374,8 @@ pub fn open<E: Entrance, F: Family, P: Packet>(
         flags: path | first_flag(client_first),
         forward: observed(headers),
         reply: 0,
-        pad: [0; 8],
+        egress_epoch: 0,
+        ingress_epoch: 0,
     };
     if !insert_main::<E, F>(transport, &key, &flow, headers.proto, attempt)? {
         return Ok(false);
@@ -331,7 +392,7 @@ pub fn open<E: Entrance, F: Family, P: Packet>(
 }
 
 #[inline(always)]
-fn first_flag(client_first: u16) -> u16 {
+pub(crate) fn first_flag(client_first: u16) -> u16 {
     client_first * flow_flags::CLIENT_FIRST
 }
 
@@ -358,7 +419,10 @@ fn insert_main<E: Entrance, F: Family>(
             }
             let free = is_free(main, protocol, flow.last_seen_ns);
             if free {
-                forget_alias(transport, key, &main.other);
+                // A connection that is not translated has no alias.
+                if main.flags & flow_flags::DIRECT == 0 {
+                    forget_alias(transport, key, &main.other);
+                }
                 *main = *flow;
             }
             Ok(free)
@@ -384,7 +448,7 @@ fn forget_alias<F: Family>(transport: Transport, main: &Tuple<F>, client: &Tuple
 
 /// Inserts into the flow map, or into the overflow map if that has no room.
 #[inline(always)]
-fn insert<E: Entrance, F: Family>(
+pub(crate) fn insert<E: Entrance, F: Family>(
     transport: Transport,
     key: &Tuple<F>,
     flow: &Flow<F>,

@@ -59,6 +59,7 @@ pub fn translate<E: Entrance, F: Family, P: Packet>(
             (way::to_client::<E>(packet, headers.ttl, main.flags, main.client_ifindex), to)
         }
         Found::Kernel(_) => return Ok(Some(pass::<E>())),
+        Found::Direct(..) => return Ok(Some(pass::<E>())),
         Found::Nothing => return Ok(None),
     };
     if !way.translated {
@@ -105,6 +106,13 @@ fn towards_client<F: Family>(
     }
 }
 
+/// Whether an ICMP packet is an error about a connection that has an entry, on whatever side.
+#[inline(always)]
+pub fn is_about_tracked<F: Family, P: Packet>(packet: &mut P, headers: &Headers<F>) -> bool {
+    quoted::<F, P>(packet, headers)
+        .is_some_and(|(quoted, transport)| flow::look_up(transport, &quoted.tuple).is_some())
+}
+
 /// Whether an ICMP packet is an error.
 #[inline(always)]
 pub fn is_error<F: Family, P: Packet>(packet: &P, headers: &Headers<F>) -> bool {
@@ -122,6 +130,16 @@ fn find<F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
 ) -> Option<(Headers<F>, Found<F>)> {
+    let (quoted, transport) = quoted::<F, P>(packet, headers)?;
+    Some((quoted, flow::find_quoted(transport, &quoted.tuple)))
+}
+
+/// The packet that an error quotes.
+#[inline(always)]
+fn quoted<F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<F>,
+) -> Option<(Headers<F>, Transport)> {
     // Nobody sends errors behind extension headers; each way through them is a path for the verifier.
     let plain = F::ICMP == proto::ICMP || headers.transport == ethernet::LEN + F::MIN_HEADER_LEN;
     if !headers.fragmentation.is_whole() || !plain {
@@ -138,7 +156,7 @@ fn find<F: Family, P: Packet>(
         return None;
     }
     let transport = Transport::of(quoted.proto)?;
-    Some((quoted, flow::find_quoted(transport, &quoted.tuple)))
+    Some((quoted, transport))
 }
 
 #[inline(always)]

@@ -139,7 +139,7 @@ pub fn for_client<E: Entrance, F: Family>(
     let found = dialled.frontend;
     if found.flags & frontend_flags::SOURCE_RANGES != 0 {
         let service = found.service.to_be();
-        if !F::source_ranges().contains(SourceRange { service, addr: headers.tuple.src }) {
+        if F::source_ranges().get(SourceRange { service, addr: headers.tuple.src }).is_none() {
             return Err(DropReason::SourceRange);
         }
     }

@@ -9,6 +9,7 @@
 //! A packet's way: [`hooks`] tells the story, [`wire`] reads the headers, [`flow`] finds the
 //! connection or [`connect`] makes one, [`lb`] chooses a backend, [`nat`] rewrites, [`sctp`] does so
 //! for SCTP and [`icmp`] inside ICMP errors, [`fragment`] and [`held`] keep fragments together, [`reject`] answers, [`report`] counts.
+//! [`policy`] says what may be, asked by [`hooks::judge`].
 //! A socket that is translated when it dials ([`socket`]) has no such packets.
 
 #![no_std]
@@ -34,6 +35,7 @@ pub mod masquerade;
 pub mod nat;
 pub mod origin;
 pub mod packet;
+pub mod policy;
 pub mod reject;
 pub mod report;
 pub mod reset;

@@ -9,6 +9,7 @@ use pintle_abi::{
     flow::Flow,
     fragment::{Fragment, FragmentKey, HELD_ENTRIES, HELD_FRAME_LEN, Held},
     map,
+    policy::{Denied, DeniedKey, Endpoint, OtherFlow, OtherKey, PolicyPort, Row, RowKey},
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
     socket::{Connection, Datagram, DatagramKey, UdpSocket},
@@ -92,6 +93,26 @@ maps! {
     /// UDP socket that is not connected, and a service or backend → the other of both. Written by the
     /// programs.
     DATAGRAMS_V6: LruHash<DatagramKey<V6>, Datagram<V6>> = map::DATAGRAMS_V6.entries;
+    /// Ifindex of a pod's interface → the pod's addresses and rulesets. Written by the agent.
+    ENDPOINTS: Hash<u32, Endpoint> = map::ENDPOINTS.entries;
+    /// Address of a pod or node → its class. Written by the agent.
+    PEERS_V4: Hash<V4, u32> = map::PEERS_V4.entries;
+    /// Address of a pod or node → its class. Written by the agent.
+    PEERS_V6: Hash<V6, u32> = map::PEERS_V6.entries;
+    /// Other addresses → their class. Written by the agent.
+    PEER_RANGES_V4: PrefixTrie<V4, u32> = map::PEER_RANGES_V4.entries;
+    /// Other addresses → their class. Written by the agent.
+    PEER_RANGES_V6: PrefixTrie<V6, u32> = map::PEER_RANGES_V6.entries;
+    /// Ruleset, protocol and port → port class. Written by the agent.
+    POLICY_PORTS: PrefixTrie<PolicyPort, u32> = map::POLICY_PORTS.entries;
+    /// Ruleset and class → verdicts. Written by the agent, before the endpoints and classes that lead to them.
+    POLICY_ROWS: Hash<RowKey, Row> = map::POLICY_ROWS.entries;
+    /// Conversation without ports → what was allowed. Written by the programs.
+    OTHER_FLOWS_V4: LruHash<OtherKey<V4>, OtherFlow> = map::OTHER_FLOWS_V4.entries;
+    /// Conversation without ports → what was allowed. Written by the programs.
+    OTHER_FLOWS_V6: LruHash<OtherKey<V6>, OtherFlow> = map::OTHER_FLOWS_V6.entries;
+    /// Why packets were denied → how many. Written by the programs.
+    DENIED: LruHash<DeniedKey, Denied> = map::DENIED.entries;
     /// Ifindex → what the programs may do there. Written by the agent.
     DEVICES: Hash<u32, Device> = map::DEVICES.entries;
     /// Hook and counter → count. Written by the programs.

@@ -49,8 +49,13 @@ pub trait Packet {
     }
     /// The device whose hook runs.
     fn ifindex(&self) -> u32;
+    /// The device at which the packet came in; 0 if it was made on this host.
+    fn arrived_at(&self) -> u32;
     /// Whether the packet was made on this host, and did not come in at some device.
-    fn is_from_host(&self) -> bool;
+    #[inline(always)]
+    fn is_from_host(&self) -> bool {
+        self.arrived_at() == 0
+    }
     /// Whether the frame is addressed to this host, and not overheard or for many.
     fn is_for_host(&self) -> bool;
     /// The device through which the node's routes lead to an address; 0 if they do not.

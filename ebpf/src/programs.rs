@@ -11,7 +11,7 @@ use pintle_abi::{
 use pintle_ebpf::{
     family::{Family, Version},
     held,
-    hooks::{self, Entrance, FromNet, FromPod, Next, Step, ToNet, entrance, to_pod},
+    hooks::{self, Entrance, FromNet, FromPod, Next, Step, ToNet, ToPod, entrance, judge, to_pod},
     maps,
     packet::Packet as _,
     reject, report,
@@ -160,6 +160,16 @@ steps! {
     to_net_sctp_v4, to_net_sctp_v6 = Hook::ToNet, hooks::sctp::handle::<ToNet, _, _>;
     /// A new association behind `to_net`.
     to_net_sctp_connect_v4, to_net_sctp_connect_v6 = Hook::ToNet, sctp_connect::<ToNet, _>;
+    /// Policies that have to be asked behind `from_pod`.
+    from_pod_judge_v4, from_pod_judge_v6 = Hook::FromPod, judge::entrance::<FromPod, _, _>;
+    /// Policies that have to be asked behind `to_pod`.
+    to_pod_judge_v4, to_pod_judge_v6 = Hook::ToPod, judge::to_pod;
+    /// Policies that have to be asked behind `from_net`.
+    from_net_judge_v4, from_net_judge_v6 = Hook::FromNet, judge::entrance::<FromNet, _, _>;
+    /// The same about packets that are not translated, behind `from_pod`.
+    from_pod_direct_v4, from_pod_direct_v6 = Hook::FromPod, judge::direct::<FromPod, _, _>;
+    /// The same about packets that are not translated, behind `to_pod`.
+    to_pod_direct_v4, to_pod_direct_v6 = Hook::ToPod, judge::direct::<ToPod, _, _>;
 }
 
 #[inline(always)]
@@ -224,6 +234,11 @@ fn finish<F: Family>(skb: &Skb, hook: Hook, step: Step) -> i32 {
         (Next::Refuse, Hook::FromPod | Hook::ToPod) => RareStep::FromPodRefuseV4,
         (Next::Refuse, Hook::FromNet) => RareStep::FromNetRefuseV4,
         (Next::Refuse, Hook::ToNet) => RareStep::ToNetRefuseV4,
+        (Next::Judge, Hook::FromPod) => RareStep::FromPodJudgeV4,
+        (Next::Judge, Hook::ToPod) => RareStep::ToPodJudgeV4,
+        (Next::Direct, Hook::ToPod) => RareStep::ToPodDirectV4,
+        (Next::Direct, _) => RareStep::FromPodDirectV4,
+        (Next::Judge, Hook::FromNet | Hook::ToNet) => RareStep::FromNetJudgeV4,
     };
     skb.set_argument(step.argument);
     // The programs of a step stand side by side, see `RareStep`.

@@ -31,10 +31,16 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 #[inline(always)]
 pub fn parse<F: Family, P: Packet>(packet: &mut P) -> Option<Headers<F>> {
     let mut headers = F::parse(packet, ethernet::LEN, Shape::Any).headers()?;
-    if !headers.fragmentation.is_later() {
-        read(packet, &mut headers);
-    }
+    complete(packet, &mut headers);
     Some(headers)
+}
+
+/// Reads ports and first chunk, unless it is a later fragment.
+#[inline(always)]
+pub fn complete<A, P: Packet>(packet: &P, headers: &mut Headers<A>) {
+    if !headers.fragmentation.is_later() {
+        read(packet, headers);
+    }
 }
 
 #[inline(always)]

@@ -140,9 +140,9 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn is_from_host(&self) -> bool {
+    fn arrived_at(&self) -> u32 {
         // SAFETY: as above.
-        unsafe { (&raw const (*self.0).ingress_ifindex).read_volatile() == 0 }
+        unsafe { (&raw const (*self.0).ingress_ifindex).read_volatile() }
     }
 
     #[inline(always)]

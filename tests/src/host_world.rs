@@ -8,13 +8,14 @@ use pintle_abi::{
     counter::Hook,
     device::Device,
     flow::{Flow, flow_flags},
+    policy::{Denied, DeniedKey, Endpoint, PolicyPort, Row, RowKey},
     settings::Settings,
     source_range::Prefix,
 };
 use pintle_ebpf::{
     family::{Family, FlowMaps, Version},
     held,
-    hooks::{Entrance, FromNet, FromPod, Next, Step, ToNet, entrance, sctp, to_pod},
+    hooks::{Entrance, FromNet, FromPod, Next, Step, ToNet, ToPod, entrance, judge, sctp, to_pod},
     kernel::{self, Hash, IfPresent},
     maps, reject, report,
 };
@@ -164,6 +165,47 @@ impl World for HostWorld {
         }
     }
 
+    fn put_endpoint(&mut self, ifindex: u32, endpoint: Option<&Endpoint>) {
+        match endpoint {
+            Some(endpoint) => put(&maps::ENDPOINTS, &ifindex, endpoint),
+            None => maps::ENDPOINTS.remove(&ifindex),
+        }
+    }
+
+    fn put_peer(&mut self, ip: IpAddr, class: u32) {
+        match ip {
+            IpAddr::V4(ip) => put(&maps::PEERS_V4, &V4::from(ip), &class),
+            IpAddr::V6(ip) => put(&maps::PEERS_V6, &V6::from(ip), &class),
+        }
+    }
+
+    fn put_peer_range(&mut self, range: Range, class: u32) {
+        let inserted = match range.ip {
+            IpAddr::V4(ip) => maps::PEER_RANGES_V4.insert(range.bits, ip.into(), class),
+            IpAddr::V6(ip) => maps::PEER_RANGES_V6.insert(range.bits, ip.into(), class),
+        };
+        inserted.unwrap_or_else(|error| panic!("{error:?}"));
+    }
+
+    fn put_policy_port(&mut self, bits: u32, key: PolicyPort, class: u32) {
+        let inserted = maps::POLICY_PORTS.insert(bits, key, class);
+        inserted.unwrap_or_else(|error| panic!("{error:?}"));
+    }
+
+    fn put_row(&mut self, key: RowKey, row: Row) {
+        put(&maps::POLICY_ROWS, &key, &row);
+    }
+
+    fn denied(&self) -> Vec<(DeniedKey, Denied)> {
+        let elements = maps::DENIED.elements().into_iter();
+        // SAFETY: an element of this thread's maps.
+        elements.map(|(key, denied)| (key, unsafe { *denied })).collect()
+    }
+
+    fn age_other_flows(&mut self, ns: u64) {
+        kernel::advance(ns);
+    }
+
     fn service_entries(&self) -> usize {
         let frontends = maps::FRONTENDS_V4.len() + maps::FRONTENDS_V6.len();
         frontends + maps::SOURCE_RANGES_V4.len() + maps::SOURCE_RANGES_V6.len()
@@ -276,6 +318,10 @@ fn run<F: Family>(buffer: &mut Buffer, hook: Hook) -> Exit {
             Hook::ToNet => take::<ToNet, F>(buffer, step),
             Hook::ToPod if step.next == Next::Icmp => to_pod::icmp(buffer, family),
             Hook::ToPod if step.next == Next::Sctp => to_pod::sctp(buffer, family),
+            Hook::ToPod if step.next == Next::Judge => judge::to_pod(buffer, family),
+            Hook::ToPod if step.next == Next::Direct => {
+                judge::direct::<ToPod, F, _>(buffer, family)
+            }
             Hook::ToPod => to_pod::unusual(buffer, family),
         };
     }
@@ -299,7 +345,9 @@ fn exit(step: Step) -> Option<Exit> {
         | Next::Restore
         | Next::Hold
         | Next::Release
-        | Next::Refuse => None,
+        | Next::Refuse
+        | Next::Judge
+        | Next::Direct => None,
     }
 }
 
@@ -316,6 +364,8 @@ fn take<E: Entrance, F: Family>(buffer: &mut Buffer, step: Step) -> Step {
         Next::Restore => entrance::restore::<E, F, _>(buffer, family),
         Next::Hold => held::hold::<E, F, _>(buffer, family),
         Next::Release => entrance::release::<E, F, _>(buffer, family),
+        Next::Judge => judge::entrance::<E, F, _>(buffer, family),
+        Next::Direct => judge::direct::<E, F, _>(buffer, family),
         Next::Refuse => reject::refuse::<E, F, _>(buffer, step.argument),
     }
 }

@@ -21,6 +21,7 @@ use pintle_abi::{
     flow::Flow,
     fragment::{Fragment, FragmentKey, Held},
     service::{Frontend, FrontendKey},
+    policy::{Denied, DeniedKey, Endpoint, OtherFlow, OtherKey, PolicyPort, Row, RowKey},
     settings::Settings,
     source_range::{Prefix, SourceRange},
 };
@@ -111,6 +112,19 @@ impl KernelWorld {
         PerCpuArray::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    fn clear_policies(&mut self) {
+        tables::clear::<u32, Endpoint>(self.hash("ENDPOINTS"));
+        tables::clear::<V4, u32>(self.hash("PEERS_V4"));
+        tables::clear::<V6, u32>(self.hash("PEERS_V6"));
+        tables::clear_trie::<V4>(self.trie("PEER_RANGES_V4"));
+        tables::clear_trie::<V6>(self.trie("PEER_RANGES_V6"));
+        tables::clear_trie::<PolicyPort>(self.trie("POLICY_PORTS"));
+        tables::clear::<RowKey, Row>(self.hash("POLICY_ROWS"));
+        tables::clear::<OtherKey<V4>, OtherFlow>(self.hash("OTHER_FLOWS_V4"));
+        tables::clear::<OtherKey<V6>, OtherFlow>(self.hash("OTHER_FLOWS_V6"));
+        tables::clear::<DeniedKey, Denied>(self.hash("DENIED"));
+    }
+
     /// Runs a hook on a frame; returns the code and the frame.
     fn run(&mut self, origin: Origin, hook: Hook, frame: &[u8]) -> Result<(i32, Vec<u8>)> {
         let mut out = vec![0_u8; frame.len() + 256];
@@ -141,9 +155,7 @@ pub fn context(origin: Origin) -> Vec<u8> {
         context[at..at + 4].copy_from_slice(&ifindex.to_ne_bytes());
     };
     put(SKB_IFINDEX, IFINDEX);
-    if origin == Origin::Elsewhere {
-        put(SKB_INGRESS_IFINDEX, IFINDEX);
-    }
+    put(SKB_INGRESS_IFINDEX, origin.arrived_at());
     context
 }
 
@@ -170,6 +182,7 @@ impl World for KernelWorld {
         tables::clear::<FragmentKey<V6>, Fragment>(self.hash("FRAGMENTS_V6"));
         tables::clear_trie::<SourceRange<V4>>(self.trie("SOURCE_RANGES_V4"));
         tables::clear_trie::<SourceRange<V6>>(self.trie("SOURCE_RANGES_V6"));
+        self.clear_policies();
         tables::zero::<Prefix<V4>>(self.array("CLUSTER_RANGES_V4"));
         tables::zero::<Prefix<V6>>(self.array("CLUSTER_RANGES_V6"));
         tables::zero::<Held<V4>>(self.array("HELD_V4"));
@@ -254,6 +267,59 @@ impl World for KernelWorld {
             }
         };
         removed.unwrap_or_else(|error| panic!("remove {range:?}: {error}"));
+    }
+
+    fn put_endpoint(&mut self, ifindex: u32, endpoint: Option<&Endpoint>) {
+        let mut endpoints = self.hash::<u32, Endpoint>("ENDPOINTS");
+        let written = match endpoint {
+            Some(endpoint) => endpoints.insert(ifindex, endpoint, 0),
+            None => endpoints.remove(&ifindex),
+        };
+        written.unwrap_or_else(|error| panic!("write the pod at {ifindex}: {error}"));
+    }
+
+    fn put_peer(&mut self, ip: IpAddr, class: u32) {
+        let written = match ip {
+            IpAddr::V4(ip) => self.hash::<V4, u32>("PEERS_V4").insert(V4::from(ip), class, 0),
+            IpAddr::V6(ip) => self.hash::<V6, u32>("PEERS_V6").insert(V6::from(ip), class, 0),
+        };
+        written.unwrap_or_else(|error| panic!("write the class of {ip}: {error}"));
+    }
+
+    fn put_peer_range(&mut self, range: Range, class: u32) {
+        let written = match range.ip {
+            IpAddr::V4(ip) => {
+                let key = TrieKey::new(range.bits, V4::from(ip));
+                self.trie("PEER_RANGES_V4").insert(&key, class, 0)
+            }
+            IpAddr::V6(ip) => {
+                let key = TrieKey::new(range.bits, V6::from(ip));
+                self.trie("PEER_RANGES_V6").insert(&key, class, 0)
+            }
+        };
+        written.unwrap_or_else(|error| panic!("write the class of {range:?}: {error}"));
+    }
+
+    fn put_policy_port(&mut self, bits: u32, key: PolicyPort, class: u32) {
+        let written = self.trie("POLICY_PORTS").insert(&TrieKey::new(bits, key), class, 0);
+        written.unwrap_or_else(|error| panic!("write {key:?}: {error}"));
+    }
+
+    fn put_row(&mut self, key: RowKey, row: Row) {
+        let written = self.hash::<RowKey, Row>("POLICY_ROWS").insert(key, row, 0);
+        written.unwrap_or_else(|error| panic!("write {key:?}: {error}"));
+    }
+
+    fn denied(&self) -> Vec<(DeniedKey, Denied)> {
+        let map = self.ebpf.map("DENIED").unwrap_or_else(|| panic!("no map DENIED"));
+        let map = HashMap::<_, DeniedKey, Denied>::try_from(map)
+            .unwrap_or_else(|error| panic!("DENIED: {error}"));
+        map.iter().filter_map(Result::ok).collect()
+    }
+
+    fn age_other_flows(&mut self, ns: u64) {
+        flows::age_other::<V4>(self.hash("OTHER_FLOWS_V4"), ns);
+        flows::age_other::<V6>(self.hash("OTHER_FLOWS_V6"), ns);
     }
 
     fn service_entries(&self) -> usize {

@@ -9,6 +9,7 @@ use pintle_abi::{
     addr::{V4, V6},
     counter::Hook,
     device::{Device, device_flags},
+    policy::{Denied, DeniedKey, Endpoint, PolicyPort, Row, RowKey},
     service::wildcard_flags,
     settings::Settings,
 };
@@ -70,12 +71,26 @@ pub enum Origin {
     Host,
     /// Elsewhere: it came in at a device.
     Elsewhere,
+    /// By this host, and it came in at loopback.
+    Loopback,
 }
+
+/// A device at which packets come in that were made elsewhere.
+const UPLINK: u32 = 7;
 
 impl Origin {
     /// Where the packets of a hook are made, unless a vector says otherwise.
     fn usual(hook: Hook) -> Self {
         if hook == Hook::ToNet { Self::Host } else { Self::Elsewhere }
+    }
+
+    /// The device at which such a packet comes in; 0 for none.
+    pub(crate) fn arrived_at(self) -> u32 {
+        match self {
+            Self::Host => 0,
+            Self::Elsewhere => UPLINK,
+            Self::Loopback => IFINDEX,
+        }
     }
 }
 
@@ -131,6 +146,20 @@ pub trait World {
     fn remove_source_range(&mut self, service: u32, range: Range);
     /// Writes a range of the cluster's service addresses.
     fn put_cluster_range(&mut self, index: u32, range: Range);
+    /// Writes what is known of the pod behind an interface, or that nothing is.
+    fn put_endpoint(&mut self, ifindex: u32, endpoint: Option<&Endpoint>);
+    /// Writes the class of a pod's or node's address.
+    fn put_peer(&mut self, ip: IpAddr, class: u32);
+    /// Writes the class of other addresses.
+    fn put_peer_range(&mut self, range: Range, class: u32);
+    /// Writes the port class of a prefix of a ruleset's ports.
+    fn put_policy_port(&mut self, bits: u32, key: PolicyPort, class: u32);
+    /// Writes the verdicts of a ruleset about a class.
+    fn put_row(&mut self, key: RowKey, row: Row);
+    /// Why packets were denied.
+    fn denied(&self) -> Vec<(DeniedKey, Denied)>;
+    /// Makes every conversation without ports look idle for that much longer.
+    fn age_other_flows(&mut self, ns: u64);
     /// How many frontends and source ranges there are.
     fn service_entries(&self) -> usize;
     /// Writes a connection that the kernel's own connection tracking translates.

@@ -7,6 +7,7 @@ use pintle_abi::{
     device::Device,
     flow::Flow,
     fragment::{Fragment, FragmentKey, HELD_FRAME_LEN, Held},
+    policy::{Endpoint, OtherFlow, OtherKey},
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
     source_range::{Prefix, SourceRange},
@@ -53,6 +54,12 @@ pub trait Tables: Sized + 'static {
     fn udp_flows() -> FlowMaps<Self>;
     /// The flows of SCTP.
     fn sctp_flows() -> FlowMaps<Self>;
+    /// Classes of pods and nodes.
+    fn peers() -> &'static Hash<Self, u32>;
+    /// Classes of other addresses.
+    fn peer_ranges() -> &'static PrefixTrie<Self, u32>;
+    /// Conversations without ports.
+    fn other_flows() -> &'static LruHash<OtherKey<Self>, OtherFlow>;
     /// The source that a pod sees when it reaches itself through a service.
     fn hairpin_address(settings: &Settings) -> Self;
     /// The address that stands for masqueraded clients where the way out has none.
@@ -61,6 +68,8 @@ pub trait Tables: Sized + 'static {
     fn pods(settings: &Settings) -> &Prefix<Self>;
     /// The address of a device.
     fn own_address(device: &Device) -> Self;
+    /// The address of a pod.
+    fn pod_address(endpoint: &Endpoint) -> Self;
 }
 
 macro_rules! tables {
@@ -98,6 +107,10 @@ macro_rules! tables {
             fn own_address(device: &Device) -> Self {
                 device.$own
             }
+            #[inline(always)]
+            fn pod_address(endpoint: &Endpoint) -> Self {
+                endpoint.$own
+            }
         }
     };
 }
@@ -114,6 +127,9 @@ tables! {
         fragments: LruHash<FragmentKey<Self>, Fragment> = FRAGMENTS_V4;
         held: Array<Held<Self>> = HELD_V4;
         held_frames: Array<[u8; HELD_FRAME_LEN]> = HELD_FRAMES_V4;
+        peers: Hash<Self, u32> = PEERS_V4;
+        peer_ranges: PrefixTrie<Self, u32> = PEER_RANGES_V4;
+        other_flows: LruHash<OtherKey<Self>, OtherFlow> = OTHER_FLOWS_V4;
     }
     flows {
         tcp_flows = TCP_FLOWS_V4, Some(&maps::TCP_OVERFLOW_V4);
@@ -134,6 +150,9 @@ tables! {
         fragments: LruHash<FragmentKey<Self>, Fragment> = FRAGMENTS_V6;
         held: Array<Held<Self>> = HELD_V6;
         held_frames: Array<[u8; HELD_FRAME_LEN]> = HELD_FRAMES_V6;
+        peers: Hash<Self, u32> = PEERS_V6;
+        peer_ranges: PrefixTrie<Self, u32> = PEER_RANGES_V6;
+        other_flows: LruHash<OtherKey<Self>, OtherFlow> = OTHER_FLOWS_V6;
     }
     flows {
         tcp_flows = TCP_FLOWS_V6, Some(&maps::TCP_OVERFLOW_V6);

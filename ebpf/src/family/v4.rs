@@ -10,6 +10,7 @@ use super::Family;
 use crate::{
     checksum::{Difference, fold},
     lb,
+    policy::{other::Kind, verdict::judge_v4},
     packet::{Fragmentation, Headers, Packet, Parsed, Refused, Shape, at, field, set},
     wire::{ethernet, icmp, ipv4},
 };
@@ -125,6 +126,25 @@ impl Family for V4 {
         set(base, ipv4::SRC, src.0);
         set(base, ipv4::DST, dst.0);
         Ok(())
+    }
+
+    #[inline(always)]
+    fn judge(place: u64, peer: Self, what: u32) -> u32 {
+        judge_v4(place, peer.0, what)
+    }
+
+    #[inline(always)]
+    fn kind(icmp_type: u8) -> Kind {
+        match icmp_type {
+            _ if icmp::v4::ANSWERS.contains(&icmp_type) => Kind::Answer,
+            _ if Self::is_error(icmp_type) => Kind::Error,
+            _ => Kind::Question,
+        }
+    }
+
+    #[inline(always)]
+    fn is_on_link_only(self) -> bool {
+        false
     }
 
     #[inline(always)]

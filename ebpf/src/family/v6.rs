@@ -10,6 +10,7 @@ use super::Family;
 use crate::{
     checksum::Difference,
     lb,
+    policy::{other::Kind, verdict::judge_v6},
     packet::{Fragmentation, Headers, Packet, Parsed, Refused, Shape, at, ensure, field, set},
     wire::{
         ethernet, icmp,
@@ -125,6 +126,31 @@ impl Family for V6 {
         set(base, ipv6::SRC, src.0);
         set(base, ipv6::DST, dst.0);
         Ok(())
+    }
+
+    #[inline(always)]
+    fn judge(place: u64, peer: Self, what: u32) -> u32 {
+        let [a, b, c, d] = peer.0;
+        judge_v6(place, pair(a, b), pair(c, d), what)
+    }
+
+    #[inline(always)]
+    fn kind(icmp_type: u8) -> Kind {
+        match icmp_type {
+            icmp::v6::ROUTER_SOLICITATION..=icmp::v6::REDIRECT
+            | icmp::v6::LISTENER_QUERY..=icmp::v6::LISTENER_DONE
+            | icmp::v6::LISTENER_REPORT => Kind::Neighbour,
+            icmp::v6::ECHO_REPLY => Kind::Answer,
+            _ if Self::is_error(icmp_type) => Kind::Error,
+            _ => Kind::Question,
+        }
+    }
+
+    #[inline(always)]
+    fn is_on_link_only(self) -> bool {
+        // fe80::/10, or the address that an interface has while it asks for one.
+        let is_local = self.0[0] & 0xffc0_0000_u32.to_be() == 0xfe80_0000_u32.to_be();
+        is_local || self == Self::default()
     }
 
     #[inline(always)]

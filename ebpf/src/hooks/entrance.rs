@@ -13,7 +13,7 @@ use pintle_abi::{
 
 use super::{
     Entrance, Step,
-    way::{self, backend_ifindex},
+    way::{self, Way, backend_ifindex},
 };
 use crate::{
     connect::{self, Attempt},
@@ -23,6 +23,7 @@ use crate::{
     kernel::now_ns,
     lb, maps,
     packet::{Fragmentation, Headers, Packet, Parsed, Shape},
+    policy::{self, End, Standing},
     reject, report,
     wire::ethernet,
 };
@@ -34,15 +35,32 @@ pub fn handle<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) 
     if E::HOOK as u32 == Hook::FromNet as u32 && !packet.is_for_host() {
         return pass::<E>();
     }
-    match F::parse(packet, ethernet::LEN, Shape::Plain) {
+    let parsed = F::parse(packet, ethernet::LEN, Shape::Plain);
+    let standing = match &parsed {
+        Parsed::Headers(headers) => policy::standing::<E, F>(packet, headers.tuple.src),
+        Parsed::Unusual | Parsed::Foreign => Standing::Free,
+    };
+    // From here on the verifier does not tell pods apart.
+    let policed = veiled::<E>(packet, standing);
+    match parsed {
+        Parsed::Headers(_) if standing == Standing::Doubtful => Step::JUDGE,
         Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
         Parsed::Headers(headers) if headers.proto == proto::SCTP => Step::SCTP,
         Parsed::Headers(headers) => conclude::<E>(match known::<E, F, P>(packet, &headers) {
             Some(result) => result,
-            None => dial::<E, F, P>(packet, &headers),
+            None => dial::<E, F, P>(packet, &headers, policed),
         }),
         Parsed::Unusual => Step::UNUSUAL,
         Parsed::Foreign => pass::<E>(),
+    }
+}
+
+/// A standing as a number that the verifier knows nothing of; 0 where there are no pods.
+#[inline(always)]
+fn veiled<E: Entrance>(packet: &impl Packet, standing: Standing) -> u32 {
+    match E::HOOK {
+        Hook::FromPod => packet.veil(standing as u32),
+        Hook::ToPod | Hook::FromNet | Hook::ToNet => 0,
     }
 }
 
@@ -53,6 +71,9 @@ pub fn unusual<E: Entrance, F: Family, P: Packet>(packet: &mut P, again: u32) ->
     let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
         return pass::<E>();
     };
+    if again == 0 && policy::standing::<E, F>(packet, headers.tuple.src) == Standing::Doubtful {
+        return Step::JUDGE;
+    }
     if headers.proto == F::ICMP {
         return Step::ICMP;
     }
@@ -114,14 +135,37 @@ pub(super) fn known<E: Entrance, F: Family, P: Packet>(
             let server = alias.other;
             flow::seen_forward(main, headers, packet, now);
             let ifindex = backend_ifindex(packet, main);
-            let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex).taken::<E>(packet);
+            let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex);
+            if policy::is_stale::<E, F>(main, End::Client, &way) {
+                return Some(Ok(Step::JUDGE));
+            }
+            let way = way.taken::<E>(packet);
             let translated = E::rewrite(packet, headers, &server, way.hop);
             report::count(E::HOOK, Counter::Forward);
             Some(translated.map(|()| way.step))
         }
         Found::Kernel(_) => Some(Ok(Step::RESTORE)),
+        Found::Direct(flow, sender) => direct::<E, F, P>(packet, headers, flow, sender),
         Found::Nothing => None,
     }
+}
+
+/// A packet of a connection that is not translated; `None` if it may begin another.
+#[inline(always)]
+fn direct<E: Entrance, F: Family, P: Packet>(
+    packet: &P,
+    headers: &Headers<F>,
+    flow: &mut Flow<F>,
+    sender: End,
+) -> Option<Result<Step, DropReason>> {
+    if E::HOOK as u32 != Hook::FromPod as u32 || flow::is_first_segment(headers) {
+        return None;
+    }
+    if policy::is_stale::<E, F>(flow, sender, &Way::PASS) {
+        return Some(Ok(Step::DIRECT));
+    }
+    flow::seen_direct::<E, F>(flow, sender, headers, packet);
+    Some(Ok(pass::<E>()))
 }
 
 /// A connection whose main entry was lost, or one of the kernel's own connection tracking.
@@ -166,23 +210,30 @@ pub fn connect<E: Entrance, F: Family, P: Packet>(packet: &mut P, attempt: u32) 
 fn dial<E: Entrance, F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
+    policed: u32,
 ) -> Result<Step, DropReason> {
     if is_passing::<E>(packet) {
         return Ok(pass::<E>());
     }
-    let Some(found) = lb::find_frontend::<E, F>(headers) else { return Ok(pass::<E>()) };
+    let Some(found) = lb::find_frontend::<E, F>(headers) else {
+        return Ok(if policed == 0 { pass::<E>() } else { Step::DIRECT });
+    };
     let frontend = found?.frontend;
     let Some(transport) = E::transport(headers.proto) else {
         return Err(DropReason::UnsupportedProtocol);
     };
-    if is_leaving::<E>() || !lb::is_plain(frontend) || is_taken_over() {
+    if is_leaving::<E>() || !lb::is_plain(frontend) || is_taken_over() || is_judged_later::<E>() {
         return Ok(Step::CONNECT);
     }
     let choice = lb::select(&headers.tuple, frontend)?;
     let Some(new) = connect::create::<E, F, P>(transport, headers, packet, &choice)? else {
         return Ok(Step::CONNECT);
     };
-    let way = way::to_backend::<E>(headers.ttl, new.flags, new.ifindex).taken::<E>(packet);
+    let way = way::to_backend::<E>(headers.ttl, new.flags, new.ifindex);
+    if E::HOOK as u32 == Hook::FromPod as u32 && policy::epoch() != 0 {
+        return Ok(Step::JUDGE);
+    }
+    let way = way.taken::<E>(packet);
     E::rewrite(packet, headers, &new.server, way.hop)?;
     report::count(E::HOOK, Counter::Forward);
     Ok(way.step)
@@ -194,7 +245,7 @@ pub(super) fn dial_thoroughly<E: Entrance, F: Family, P: Packet>(
     headers: &Headers<F>,
     attempt: Attempt,
 ) -> Result<Step, DropReason> {
-    let Some(found) = lb::find_frontend::<E, F>(headers) else { return Ok(pass::<E>()) };
+    let Some(found) = lb::find_frontend::<E, F>(headers) else { return Ok(leave::<E>(packet)) };
     let found = found?;
     let Some(transport) = E::transport(headers.proto) else {
         return Err(DropReason::UnsupportedProtocol);
@@ -221,7 +272,7 @@ pub fn icmp<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) ->
         None => match lb::find_frontend::<E, F>(&headers) {
             Some(_) if icmp::is_error(packet, &headers) => Err(DropReason::IcmpUnknownFlow),
             Some(found) => found.and(Err(DropReason::UnsupportedProtocol)),
-            None => Ok(pass::<E>()),
+            None => Ok(leave::<E>(packet)),
         },
     });
     conclude::<E>(handled)
@@ -250,6 +301,9 @@ fn reply<E: Entrance, F: Family, P: Packet>(
     main: &mut Flow<F>,
 ) -> Result<Step, DropReason> {
     let way = way::to_client::<E>(packet, headers.ttl, main.flags, main.client_ifindex);
+    if policy::is_stale::<E, F>(main, End::Server, &way) {
+        return Ok(Step::JUDGE);
+    }
     if !way.translated {
         return Ok(pass::<E>());
     }
@@ -276,6 +330,24 @@ pub(super) fn is_passing<E: Entrance>(packet: &impl Packet) -> bool {
 #[inline(always)]
 fn is_taken_over() -> bool {
     maps::settings().is_some_and(|settings| settings.take_over != 0)
+}
+
+/// Whether a connection from the network may have to be judged. Its entry is made by another program,
+/// which has room for that.
+#[inline(always)]
+fn is_judged_later<E: Entrance>() -> bool {
+    E::HOOK as u32 == Hook::FromNet as u32 && policy::epoch() != 0
+}
+
+/// A packet that is not to be translated: on to the next program, unless policies have to be asked.
+#[inline(always)]
+pub(super) fn leave<E: Entrance>(packet: &impl Packet) -> Step {
+    if E::HOOK as u32 == Hook::FromPod as u32
+        && policy::pod_standing(packet).0 != Standing::Free
+    {
+        return Step::DIRECT;
+    }
+    pass::<E>()
 }
 
 #[inline(always)]

@@ -16,6 +16,7 @@ use crate::{
 };
 
 pub mod entrance;
+pub mod judge;
 pub mod sctp;
 pub mod to_pod;
 pub mod way;
@@ -51,6 +52,15 @@ pub struct FromPod;
 pub struct FromNet;
 /// Traffic that leaves for the network: the host's own connections, and replies to clients outside.
 pub struct ToNet;
+
+/// Traffic that reaches a local pod through the host's stack. No connection is made there, but policies
+/// are asked.
+pub struct ToPod;
+
+impl Entrance for ToPod {
+    const HOOK: Hook = Hook::ToPod;
+    const CLIENT: u16 = 0;
+}
 
 impl Entrance for FromPod {
     const HOOK: Hook = Hook::FromPod;
@@ -117,6 +127,10 @@ pub enum Next {
     Release,
     /// The client is to be told that its packet is dropped, for the reason in the argument.
     Refuse,
+    /// Policies have to be asked, about a packet's source or a translated connection.
+    Judge,
+    /// Policies have to be asked, about a packet that is not translated.
+    Direct,
 }
 
 impl Step {
@@ -152,6 +166,11 @@ impl Step {
     /// The same for a masqueraded client.
     pub const SCTP_MOVE_MASQUERADE: Self =
         Self { next: Next::SctpConnect, ..Self::MOVE_MASQUERADE };
+
+    /// Policies have to be asked about a packet's connection, or its source.
+    pub const JUDGE: Self = Self { next: Next::Judge, argument: 0 };
+    /// Policies have to be asked about a packet that is not to be translated.
+    pub const DIRECT: Self = Self { next: Next::Direct, argument: 0 };
 
     /// The connection is known since an attempt, of which this is the number: on from the headers.
     #[inline(always)]

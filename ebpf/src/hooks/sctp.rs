@@ -99,7 +99,7 @@ fn fragment<E: Entrance, F: Family, P: Packet>(packet: &P, headers: &Headers<F>)
         is_tracked(headers) || lb::find_frontend::<Sctp<E>, F>(headers).is_some()
     };
     if !ours {
-        return entrance::pass::<E>();
+        return entrance::leave::<E>(packet);
     }
     report::dropped(E::HOOK, DropReason::FragmentUnknown);
     Step::DROP
@@ -108,5 +108,8 @@ fn fragment<E: Entrance, F: Family, P: Packet>(packet: &P, headers: &Headers<F>)
 /// Whether a packet is of an association and has to be translated somewhere.
 #[inline(always)]
 pub(super) fn is_tracked<F: Family>(headers: &Headers<F>) -> bool {
-    !matches!(flow::find(Transport::Sctp, &headers.tuple), Found::Nothing | Found::Kernel(_))
+    matches!(
+        flow::find(Transport::Sctp, &headers.tuple),
+        Found::FromClient(_) | Found::FromBackend(_)
+    )
 }

@@ -7,9 +7,10 @@ use pintle_abi::{
     addr::proto,
     counter::{Counter, Hook},
     drop_reason::DropReason,
+    flow::{Flow, flow_flags},
 };
 
-use super::Step;
+use super::{Step, ToPod};
 use crate::{
     family::{Family, Transport, Version},
     flow::{self, Found},
@@ -18,6 +19,7 @@ use crate::{
     icmp,
     nat::{self, Hop},
     packet::{Headers, Packet, Parsed, Shape},
+    policy::{self, End, Standing},
     report, sctp,
     wire::ethernet,
 };
@@ -50,9 +52,9 @@ fn translate<F: Family, P: Packet>(
     packet: &mut P,
     headers: &mut Headers<F>,
 ) -> Result<Step, DropReason> {
-    let Some(transport) = Transport::common(headers.proto) else { return Ok(pass()) };
+    let Some(transport) = Transport::common(headers.proto) else { return Ok(leave(packet)) };
     if headers.malformed || !fragment::resolve(headers) {
-        return Ok(pass());
+        return Ok(leave(packet));
     }
     reply(packet, transport, headers)
 }
@@ -61,7 +63,7 @@ fn translate<F: Family, P: Packet>(
 #[inline(always)]
 pub fn sctp<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
     let Some(headers) = sctp::parse::<F, P>(packet).filter(|headers| !headers.malformed) else {
-        return pass();
+        return leave(packet);
     };
     conclude(if headers.fragmentation.is_whole() || !is_tracked(&headers) {
         reply(packet, Transport::Sctp, &headers)
@@ -76,7 +78,51 @@ fn reply<F: Family, P: Packet>(
     transport: Transport,
     headers: &Headers<F>,
 ) -> Result<Step, DropReason> {
-    let Found::FromBackend(main) = flow::find(transport, &headers.tuple) else { return Ok(pass()) };
+    if policy::epoch() != 0 {
+        return judged(packet, transport, headers);
+    }
+    match flow::find(transport, &headers.tuple) {
+        Found::FromBackend(main) => translate_reply(packet, transport, headers, main),
+        _ => Ok(pass()),
+    }
+}
+
+/// The same while policies hold.
+#[inline(always)]
+fn judged<F: Family, P: Packet>(
+    packet: &mut P,
+    transport: Transport,
+    headers: &Headers<F>,
+) -> Result<Step, DropReason> {
+    let Some((flow, sender)) = flow::look_up(transport, &headers.tuple) else {
+        return Ok(leave(packet));
+    };
+    let direct = flow.flags & flow_flags::DIRECT != 0;
+    if flow.flags & flow_flags::KERNEL != 0 {
+        return Ok(pass());
+    }
+    let epoch = match sender {
+        End::Client => flow.ingress_epoch,
+        End::Server => flow.egress_epoch,
+    };
+    if epoch != policy::epoch() || direct && flow::is_first_segment(headers) {
+        return Ok(if direct { Step::DIRECT } else { Step::JUDGE });
+    }
+    if direct {
+        flow::seen_direct::<ToPod, F>(flow, sender, headers, packet);
+    } else if flow.flags & flow_flags::ALIAS == 0 && sender == End::Server {
+        return translate_reply(packet, transport, headers, flow);
+    }
+    Ok(pass())
+}
+
+#[inline(always)]
+fn translate_reply<F: Family, P: Packet>(
+    packet: &mut P,
+    transport: Transport,
+    headers: &Headers<F>,
+    main: &mut Flow<F>,
+) -> Result<Step, DropReason> {
     let client = main.other.reverse();
     flow::seen_reply(main, headers, packet);
     match transport {
@@ -93,7 +139,8 @@ pub fn icmp<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
     let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
         return pass();
     };
-    conclude(icmp::to_pod(packet, &headers).map(|done| if done { Step::PASS } else { pass() }))
+    let done = icmp::to_pod(packet, &headers);
+    conclude(done.map(|done| if done { Step::PASS } else { leave(packet) }))
 }
 
 #[inline(always)]
@@ -102,6 +149,15 @@ fn conclude(result: Result<Step, DropReason>) -> Step {
         report::dropped(Hook::ToPod, reason);
         Step::DROP
     })
+}
+
+/// A packet that is not to be translated: into the pod, unless policies have to be asked.
+#[inline(always)]
+fn leave(packet: &impl Packet) -> Step {
+    match policy::pod_standing(packet).0 {
+        Standing::Free => pass(),
+        Standing::Policed | Standing::Doubtful => Step::DIRECT,
+    }
 }
 
 #[inline(always)]

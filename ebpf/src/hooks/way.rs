@@ -32,7 +32,8 @@ pub struct Way {
 }
 
 impl Way {
-    const PASS: Self = Self { step: Step::PASS, hop: Hop::InStack, translated: true };
+    /// On to the next program.
+    pub const PASS: Self = Self { step: Step::PASS, hop: Hop::InStack, translated: true };
     const UNTOUCHED: Self = Self { translated: false, ..Self::PASS };
 
     #[inline(always)]

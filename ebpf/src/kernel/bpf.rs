@@ -69,11 +69,11 @@ impl<K, V> PrefixTrie<K, V> {
         Self(maps::LpmTrie::with_max_entries(entries, 0))
     }
 
-    /// Whether a prefix contains the whole key.
+    /// The value of the longest prefix that contains the whole key.
     #[inline(always)]
-    pub fn contains(&self, key: K) -> bool {
+    pub fn get(&self, key: K) -> Option<*const V> {
         let bits = size_of::<K>() as u32 * 8;
-        self.0.get(maps::lpm_trie::Key::new(bits, key)).is_some()
+        self.0.get(maps::lpm_trie::Key::new(bits, key)).map(core::ptr::from_ref)
     }
 }
 

@@ -190,16 +190,18 @@ impl<K: Copy, V: Copy> PrefixTrie<K, V> {
         self.0.is_empty()
     }
 
-    /// Whether a prefix contains the whole key.
-    pub fn contains(&self, key: K) -> bool {
+    /// The value of the longest prefix that contains the whole key.
+    pub fn get(&self, key: K) -> Option<*const V> {
         let wanted = bytes_of(&key);
-        self.0.elements().into_iter().any(|((bits, prefix), _)| {
-            let prefix = bytes_of(&prefix);
-            (0..bits as usize).all(|bit| {
+        let contains = |(bits, prefix): &(u32, K)| {
+            let prefix = bytes_of(prefix);
+            (0..*bits as usize).all(|bit| {
                 let mask = 0x80 >> (bit % 8);
                 prefix[bit / 8] & mask == wanted[bit / 8] & mask
             })
-        })
+        };
+        let elements = self.0.elements().into_iter().filter(|(key, _)| contains(key));
+        elements.max_by_key(|((bits, _), _)| *bits).map(|(_, value)| value.cast_const())
     }
 }
 

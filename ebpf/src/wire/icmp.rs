@@ -10,6 +10,8 @@ pub const CHECKSUM: u32 = 2;
 
 /// ICMP types.
 pub mod v4 {
+    /// Answers: of echo, timestamp, information and address mask, each behind its question.
+    pub const ANSWERS: [u8; 4] = [0, 14, 16, 18];
     /// Destination unreachable.
     pub const UNREACHABLE: u8 = 3;
     /// Time exceeded.
@@ -28,4 +30,17 @@ pub mod v6 {
     pub const PARAMETER_PROBLEM: u8 = 4;
     /// Code of "unreachable": port.
     pub const CODE_PORT: u8 = 4;
+    /// Echo reply.
+    pub const ECHO_REPLY: u8 = 129;
+    /// First and last message of multicast listener discovery (RFC 2710), which neighbour discovery
+    /// needs on a bridge that listens to it.
+    pub const LISTENER_QUERY: u8 = 130;
+    /// See above.
+    pub const LISTENER_DONE: u8 = 132;
+    /// Its second version's report (RFC 3810).
+    pub const LISTENER_REPORT: u8 = 143;
+    /// First and last message of neighbour discovery (RFC 4861).
+    pub const ROUTER_SOLICITATION: u8 = 133;
+    /// See above.
+    pub const REDIRECT: u8 = 137;
 }

@@ -56,8 +56,8 @@ impl Packet for Buffer {
         self.at.ifindex
     }
 
-    fn is_from_host(&self) -> bool {
-        self.origin == Origin::Host
+    fn arrived_at(&self) -> u32 {
+        self.origin.arrived_at()
     }
 
     fn is_for_host(&self) -> bool {

@@ -11,6 +11,7 @@ use pintle_abi::{
     flow::{Flow, flow_flags},
     fragment::{Fragment, FragmentKey},
     plain::Plain,
+    policy::{OtherFlow, OtherKey},
 };
 
 use crate::world::{FlowSpec, Forget, Table};
@@ -82,6 +83,17 @@ where
     for (key, mut first) in all {
         first.seen_ns = first.seen_ns.wrapping_sub(ns);
         map.insert(key, first, 0).unwrap_or_else(|error| panic!("age a fragment: {error}"));
+    }
+}
+
+pub(super) fn age_other<A: Copy>(mut map: HashMap<&mut MapData, OtherKey<A>, OtherFlow>, ns: u64)
+where
+    OtherKey<A>: Pod,
+{
+    let all: Vec<_> = map.iter().filter_map(Result::ok).collect();
+    for (key, mut flow) in all {
+        flow.last_seen_ns = flow.last_seen_ns.wrapping_sub(ns);
+        map.insert(key, flow, 0).unwrap_or_else(|error| panic!("age a conversation: {error}"));
     }
 }
 

@@ -168,12 +168,15 @@ pub struct FlowSpec {
     pub reply: u8,
     /// Packets counted.
     pub packets: u64,
+    /// When both ends were allowed: the client's egress, the server's ingress.
+    pub epochs: (u32, u32),
 }
 
 impl FlowSpec {
     /// What vectors look at of a flow entry.
     pub(crate) fn of<A>(flow: &Flow<A>) -> Self {
         let Flow { flags, backend, forward, reply, packets, .. } = *flow;
-        Self { flags, backend, forward, reply, packets }
+        let epochs = (flow.egress_epoch, flow.ingress_epoch);
+        Self { flags, backend, forward, reply, packets, epochs }
     }
 }

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Network policy: whether a packet has to be judged, and what a pod's policies say.
+//!
+//! A connection is judged in its original direction, after service translation and before
+//! masquerading: egress of the client if that is a local pod, ingress of the server if that is one.
+//! Each hook of a pod asks for its own pod's side only; one that puts a packet straight into another
+//! pod asks for that side, too. What was allowed is remembered in the flow entry, for the epoch at
+//! which it was; what was denied is asked again with the next packet.
+//!
+//! The work is done by programs of its own ([`crate::hooks::judge`]). What stands here is what the
+//! common programs need to know: with policies off, that they are off.
+
+use pintle_abi::{
+    addr::borrowed,
+    counter::{Counter, Hook},
+    drop_reason::DropReason,
+    flow::Flow,
+    policy::policy_mode,
+};
+
+use crate::{
+    family::Family,
+    hooks::{Entrance, Next, way::Way},
+    maps,
+    packet::Packet,
+    report,
+};
+
+pub mod direct;
+pub mod orientation;
+pub mod other;
+pub mod verdict;
+
+pub use verdict::{End, endpoint};
+
+use verdict::{ALLOWED, Question, WOULD_DROP};
+
+/// The epoch at which verdicts count; 0 while policies do not hold. Without branches, for the verifier.
+#[inline(always)]
+pub fn epoch() -> u32 {
+    let Some(settings) = maps::settings() else { return 0 };
+    let on = borrowed(0, u64::from(settings.policy), 0) as u32;
+    // An epoch of 0 would make everything look judged.
+    let first = borrowed(u64::from(settings.policy_epoch), 1, 0) as u32;
+    on * (settings.policy_epoch + first)
+}
+
+/// Whether a hook is at a pod's interface.
+#[inline(always)]
+pub fn is_at_pod<E: Entrance>() -> bool {
+    matches!(E::HOOK, Hook::FromPod | Hook::ToPod)
+}
+
+/// What is known of a packet from its pod alone.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No policy selects the pod, or none holds.
+    Free,
+    /// Some policy selects the pod.
+    Policed,
+    /// Nothing is known of the pod, or it uses a source that is not its own.
+    Doubtful,
+}
+
+/// The standing of a packet that leaves a pod.
+#[inline(always)]
+pub fn standing<E: Entrance, F: Family>(packet: &impl Packet, src: F) -> Standing {
+    if E::HOOK as u32 != Hook::FromPod as u32 {
+        return Standing::Free;
+    }
+    match pod_standing(packet) {
+        (Standing::Doubtful, _) => Standing::Doubtful,
+        (_, Some(own)) if own.is_not::<F>(src) => Standing::Doubtful,
+        (standing, _) => standing,
+    }
+}
+
+/// The addresses of a pod.
+#[derive(Clone, Copy)]
+pub struct Own(&'static pintle_abi::policy::Endpoint);
+
+impl Own {
+    #[inline(always)]
+    fn is_not<F: Family>(self, addr: F) -> bool {
+        F::pod_address(self.0) != addr
+    }
+}
+
+/// What is known of the pod behind the hook's interface, and its addresses if they matter.
+#[inline(always)]
+pub fn pod_standing(packet: &impl Packet) -> (Standing, Option<Own>) {
+    let Some(settings) = maps::settings() else { return (Standing::Free, None) };
+    if settings.policy == policy_mode::OFF {
+        return (Standing::Free, None);
+    }
+    let Some(endpoint) = endpoint(packet.ifindex()) else {
+        let open = settings.policy == policy_mode::OPEN;
+        return (if open { Standing::Free } else { Standing::Doubtful }, None);
+    };
+    let standing = if endpoint.rules() == 0 { Standing::Free } else { Standing::Policed };
+    (standing, Some(Own(endpoint)))
+}
+
+/// Whether what was allowed has to be judged again before the packet goes this way. Without branches.
+#[inline(always)]
+pub fn is_stale<E: Entrance, A>(flow: &Flow<A>, sender: End, way: &Way) -> bool {
+    if E::HOOK as u32 == Hook::ToNet as u32 {
+        return false;
+    }
+    let epoch = epoch();
+    let own = u32::from(E::HOOK as u32 == Hook::FromPod as u32);
+    let other = u32::from(way.step.next as u32 == Next::Deliver as u32);
+    let (egress, ingress) = match sender {
+        End::Client => (own, other),
+        End::Server => (other, own),
+    };
+    let stale = (flow.egress_epoch ^ epoch) * egress | (flow.ingress_epoch ^ epoch) * ingress;
+    epoch != 0 && stale != 0
+}
+
+/// Asks the policies of the pod behind an interface about a peer, the server's port and the protocol.
+#[inline(always)]
+pub fn ask<E: Entrance, F: Family>(
+    end: End,
+    ifindex: u32,
+    peer: F,
+    (proto, port): (u8, u16),
+) -> Result<(), DropReason> {
+    let question = Question::new(E::HOOK as u32, ifindex, end, proto, port);
+    match F::judge(question.place, peer, question.what) {
+        ALLOWED => Ok(()),
+        WOULD_DROP => {
+            report::count(E::HOOK, Counter::WouldDrop);
+            Ok(())
+        }
+        code => Err(verdict::reason(code)),
+    }
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The verdict of one pod's policies about one peer and port: endpoint, class, port class, row.
+//!
+//! Nothing is cached here, and everything that is not there is a reason to drop: a ruleset without
+//! row, a pod without endpoint.
+
+use pintle_abi::{
+    addr::{V4, V6, proto},
+    drop_reason::DropReason,
+    policy::{
+        Denied, DeniedKey, Endpoint, PORT_CLASSES, PolicyPort, RowKey, outcome, policy_mode,
+        ruleset,
+    },
+    socket::family,
+};
+
+use crate::{
+    family::Family,
+    kernel::{IfPresent, now_ns},
+    maps,
+};
+
+/// Which end of a connection a pod is.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It began it: its egress is judged.
+    Client,
+    /// The other one: its ingress is judged.
+    Server,
+}
+
+/// Allowed.
+pub const ALLOWED: u32 = 0;
+/// Allowed; the audited policies would not.
+pub const WOULD_DROP: u32 = 1;
+/// The number of the drop reason that stands for 0.
+const DENIED: u32 = 2;
+
+/// The code of a denial.
+#[inline(always)]
+const fn denied(reason: DropReason) -> u32 {
+    reason as u32 + DENIED
+}
+
+/// The reason behind a code that is neither [`ALLOWED`] nor [`WOULD_DROP`].
+#[inline(always)]
+pub fn reason(code: u32) -> DropReason {
+    const EGRESS: u32 = denied(DropReason::DeniedEgress);
+    const INGRESS: u32 = denied(DropReason::DeniedIngress);
+    const CAPACITY: u32 = denied(DropReason::PolicyCapacity);
+    const MISSING: u32 = denied(DropReason::RowMissing);
+    match code {
+        EGRESS => DropReason::DeniedEgress,
+        INGRESS => DropReason::DeniedIngress,
+        CAPACITY => DropReason::PolicyCapacity,
+        MISSING => DropReason::RowMissing,
+        _ => DropReason::NotProgrammed,
+    }
+}
+
+/// What is judged, packed into two integers that a function of the kernel can take: such a function is
+/// verified once, whoever calls it.
+#[derive(Clone, Copy)]
+pub struct Question {
+    /// Ifindex of the pod, and the hook that asks.
+    pub place: u64,
+    /// Port of the server in network byte order, protocol, and which end the pod is.
+    pub what: u32,
+}
+
+impl Question {
+    /// A question of a hook about the pod behind an interface.
+    #[inline(always)]
+    pub fn new(hook: u32, ifindex: u32, end: End, proto: u8, port: u16) -> Self {
+        Self {
+            place: u64::from(ifindex) | u64::from(hook) << 32,
+            what: u32::from(port) | u32::from(proto) << 16 | (end as u32) << 24,
+        }
+    }
+
+    #[inline(always)]
+    fn ifindex(self) -> u32 {
+        self.place as u32
+    }
+
+    #[inline(always)]
+    fn hook(self) -> u32 {
+        (self.place >> 32) as u32
+    }
+
+    #[inline(always)]
+    fn port(self) -> u16 {
+        self.what as u16
+    }
+
+    #[inline(always)]
+    fn proto(self) -> u8 {
+        (self.what >> 16) as u8
+    }
+
+    #[inline(always)]
+    fn is_ingress(self) -> bool {
+        self.what >> 24 != 0
+    }
+}
+
+/// The pod behind an interface.
+#[inline(always)]
+pub fn endpoint(ifindex: u32) -> Option<&'static Endpoint> {
+    // SAFETY: an element stays readable while the program runs (RCU).
+    maps::ENDPOINTS.get(&ifindex).map(|endpoint| unsafe { &*endpoint })
+}
+
+/// [`judge`] for IPv4, as a function that the kernel verifies once.
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
+#[inline(never)]
+pub extern "C" fn judge_v4(place: u64, peer: u32, what: u32) -> u32 {
+    judge::<V4>(Question { place, what }, V4(peer))
+}
+
+/// [`judge`] for IPv6, as a function that the kernel verifies once.
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
+#[inline(never)]
+pub extern "C" fn judge_v6(place: u64, high: u64, low: u64, what: u32) -> u32 {
+    let peer = V6([(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32]);
+    judge::<V6>(Question { place, what }, peer)
+}
+
+/// What the policies of a pod say about a peer: [`ALLOWED`], [`WOULD_DROP`] or the code of a reason.
+#[inline(always)]
+fn judge<F: Family>(question: Question, peer: F) -> u32 {
+    let Some(endpoint) = endpoint(question.ifindex()) else {
+        let open = maps::settings().is_some_and(|settings| settings.policy == policy_mode::OPEN);
+        return if open { ALLOWED } else { denied(DropReason::NotProgrammed) };
+    };
+    let ruleset = ruleset_of(endpoint, question, peer);
+    if ruleset == ruleset::OPEN {
+        return ALLOWED;
+    }
+    let mut found = Found { ruleset, class: 0, port_class: 0 };
+    let code = if ruleset == ruleset::CLOSED {
+        denied(DropReason::PolicyCapacity)
+    } else {
+        found.class = class(peer);
+        found.port_class = port_class(ruleset, question);
+        look_up(&found, question)
+    };
+    if code != ALLOWED {
+        note(question, peer, &found, code);
+    }
+    code
+}
+
+/// What a question led to.
+struct Found {
+    ruleset: u32,
+    class: u32,
+    port_class: u32,
+}
+
+/// A pod that reaches itself through a service has rulesets of its own for that.
+#[inline(always)]
+fn ruleset_of<F: Family>(endpoint: &Endpoint, question: Question, peer: F) -> u32 {
+    match (question.is_ingress(), peer == F::pod_address(endpoint)) {
+        (false, false) => endpoint.egress,
+        (true, false) => endpoint.ingress,
+        (false, true) => endpoint.hairpin_egress,
+        (true, true) => endpoint.hairpin_ingress,
+    }
+}
+
+#[inline(always)]
+fn class<F: Family>(peer: F) -> u32 {
+    if let Some(class) = F::peers().get(&peer) {
+        // SAFETY: an element stays readable while the program runs (RCU).
+        return unsafe { *class };
+    }
+    // SAFETY: as above.
+    F::peer_ranges().get(peer).map_or(0, |class| unsafe { *class })
+}
+
+#[inline(always)]
+fn port_class(ruleset: u32, question: Question) -> u32 {
+    let (proto, port) = (question.proto(), question.port());
+    let key = PolicyPort { ruleset: ruleset.to_be(), proto, pad: 0, port };
+    // SAFETY: as above.
+    maps::POLICY_PORTS.get(key).map_or(0, |class| unsafe { *class }) & (PORT_CLASSES - 1)
+}
+
+#[inline(always)]
+fn look_up(found: &Found, question: Question) -> u32 {
+    let key = RowKey { ruleset: found.ruleset, class: found.class };
+    let Some(row) = maps::POLICY_ROWS.get(&key) else { return denied(DropReason::RowMissing) };
+    // SAFETY: as above.
+    let row = unsafe { &*row };
+    let (word, bit) = ((found.port_class >> 6) as usize & 3, found.port_class & 63);
+    if row.allow[word] >> bit & 1 == 0 {
+        let ingress = question.is_ingress();
+        let reason = if ingress { DropReason::DeniedIngress } else { DropReason::DeniedEgress };
+        return denied(reason);
+    }
+    if row.staged[word] >> bit & 1 == 0 { WOULD_DROP } else { ALLOWED }
+}
+
+/// Counts a denial where user space can name its policy.
+#[inline(always)]
+fn note<F: Family>(question: Question, peer: F, found: &Found, code: u32) {
+    let outcome =
+        if code == WOULD_DROP { outcome::WOULD_DROP } else { (code - DENIED) as u8 };
+    let key = DeniedKey {
+        ifindex: question.ifindex(),
+        ruleset: found.ruleset,
+        class: found.class,
+        port_class: found.port_class as u16,
+        ingress: u8::from(question.is_ingress()),
+        outcome,
+    };
+    // SAFETY: as above; a lost increment is accepted for its price.
+    let packets = maps::DENIED.get(&key).map_or(0, |denied| unsafe { (*denied).packets });
+    let family = if F::ICMP == proto::ICMP { family::V4 } else { family::V6 };
+    let denied = Denied {
+        packets: packets + 1,
+        last_seen_ns: now_ns(),
+        peer: peer.words(),
+        port: question.port(),
+        proto: question.proto(),
+        family: family as u8,
+        hook: question.hook(),
+    };
+    // Without memory for it the packet is counted at its hook only.
+    let _ = maps::DENIED.insert(&key, &denied, IfPresent::Replace);
+}
