@@ -20,6 +20,7 @@ pub mod manifest;
 pub mod netns;
 pub mod offload;
 pub mod planned;
+pub mod policies;
 pub mod sctp;
 pub mod server;
 pub mod stream;

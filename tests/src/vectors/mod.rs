@@ -31,6 +31,10 @@ pub mod matrix;
 pub mod north_south;
 pub mod odd_packets;
 pub mod policy;
+pub mod policy_direct;
+pub mod policy_closed;
+pub mod policy_portless;
+pub mod policy_services;
 pub mod refusal;
 pub mod scene;
 pub mod sctp;
@@ -163,6 +167,44 @@ macro_rules! for_each_vector {
             source_ranges_bind_pods_and_the_host,
             source_ranges_leave_connections_and_other_addresses_alone,
             unallocated_cluster_address_is_dropped
+        }
+        $run! { policy_services:
+            egress_is_judged_behind_the_service, fast_path_asks_both_ends,
+            ends_behind_the_stack_judge_for_themselves,
+            clients_outside_are_judged_by_their_addresses,
+            masqueraded_pods_are_judged_by_their_addresses,
+            hosts_connections_to_services_are_let_in,
+            pod_that_reaches_itself_has_rulesets_for_it,
+            service_that_goes_leaves_no_way_around
+        }
+        $run! { policy_portless:
+            echo_follows_portless_rules, echo_of_the_own_node_is_let_in,
+            other_protocols_follow_portless_rules,
+            errors_about_allowed_connections_pass,
+            neighbour_discovery_always_passes,
+            fragments_share_the_verdict_of_their_first,
+            fragments_of_an_echo_share_its_verdict, truncated_packets_are_dropped,
+            unusual_headers_are_judged
+        }
+        $run! { policy_closed:
+            own_node_is_let_in, own_node_stays_in_after_a_change,
+            answers_of_the_own_node_open_nothing, unknown_pod_is_closed,
+            unknown_pod_is_open_if_asked_for, foreign_source_is_dropped,
+            foreign_source_does_not_join_a_connection,
+            address_of_a_missing_family_is_foreign,
+            policies_that_are_off_judge_nothing
+        }
+        $run! { policy_direct:
+            allowed_egress_passes_with_its_answers, denied_egress_is_dropped,
+            allowed_ingress_passes_with_its_answers, denied_ingress_is_dropped,
+            both_ends_must_allow, change_ends_established_connections,
+            change_ends_connections_of_the_client,
+            unknown_connections_are_judged_by_their_ports,
+            finished_connection_does_not_bind_its_successor,
+            unanswered_datagrams_do_not_bind_the_other_end,
+            pods_without_policy_are_not_tracked, longest_prefix_gives_the_class,
+            closed_ruleset_denies_everything, missing_row_denies,
+            audited_policies_only_report, full_flow_maps_do_not_open_or_close
         }
         $run! { refusal:
             service_without_backends_is_refused, service_without_backends_drops_silently_if_told_to,
