@@ -14,6 +14,12 @@ pub fn count(hook: Hook, counter: Counter) {
     increment(counter_index(hook, counter));
 }
 
+/// Adds to a counter of a hook.
+#[inline(always)]
+pub fn add(hook: Hook, counter: Counter, number: u64) {
+    advance(counter_index(hook, counter), number);
+}
+
 /// Counts a dropped packet; called once for each, where its fate is sealed.
 #[inline(always)]
 pub fn dropped(hook: Hook, reason: DropReason) {
@@ -34,8 +40,13 @@ pub fn refused(reason: DropReason) {
 
 #[inline(always)]
 fn increment(index: u32) {
+    advance(index, 1);
+}
+
+#[inline(always)]
+fn advance(index: u32, number: u64) {
     if let Some(count) = COUNTERS.get(index) {
         // SAFETY: the element is this CPU's own, and lives as long as the map.
-        unsafe { *count += 1 };
+        unsafe { *count += number };
     }
 }

@@ -135,11 +135,11 @@ pub(super) fn known<E: Entrance, F: Family, P: Packet>(
             let server = alias.other;
             flow::seen_forward(main, headers, packet, now);
             let ifindex = backend_ifindex(packet, main);
-            let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex);
+            let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex).veiled(packet);
             if policy::is_stale::<E, F>(main, End::Client, &way) {
                 return Some(Ok(Step::JUDGE));
             }
-            let way = way.taken::<E>(packet);
+            way.count::<E>();
             let translated = E::rewrite(packet, headers, &server, way.hop);
             report::count(E::HOOK, Counter::Forward);
             Some(translated.map(|()| way.step))
@@ -233,7 +233,8 @@ fn dial<E: Entrance, F: Family, P: Packet>(
     if E::HOOK as u32 == Hook::FromPod as u32 && policy::epoch() != 0 {
         return Ok(Step::JUDGE);
     }
-    let way = way.taken::<E>(packet);
+    let way = way.veiled(packet);
+    way.count::<E>();
     E::rewrite(packet, headers, &new.server, way.hop)?;
     report::count(E::HOOK, Counter::Forward);
     Ok(way.step)
@@ -301,13 +302,14 @@ fn reply<E: Entrance, F: Family, P: Packet>(
     main: &mut Flow<F>,
 ) -> Result<Step, DropReason> {
     let way = way::to_client::<E>(packet, headers.ttl, main.flags, main.client_ifindex);
+    let way = way.veiled(packet);
     if policy::is_stale::<E, F>(main, End::Server, &way) {
         return Ok(Step::JUDGE);
     }
     if !way.translated {
         return Ok(pass::<E>());
     }
-    let way = way.taken::<E>(packet);
+    way.count::<E>();
     let client = main.other.reverse();
     flow::seen_reply(main, headers, packet);
     E::rewrite(packet, headers, &client, way.hop)?;

@@ -6,6 +6,7 @@
 //! ways, and what takes the stack is translated back only behind it, at egress of the client's device.
 
 use pintle_abi::{
+    addr::borrowed,
     counter::{Counter, Hook},
     flow::{Flow, flow_flags},
 };
@@ -55,13 +56,10 @@ impl Way {
         Self { step: Step::receive(ifindex), hop: Hop::InStack, translated: true }
     }
 
-    /// The way, counted if it skips the stack. From here on the verifier does not tell ways apart: all
-    /// packets are rewritten alike.
+    /// The way, in a form in which the verifier does not tell ways apart: all packets are judged and
+    /// rewritten alike.
     #[inline(always)]
-    pub fn taken<E: Entrance>(self, packet: &impl Packet) -> Self {
-        if self.step != Step::PASS {
-            report::count(E::HOOK, Counter::Redirected);
-        }
+    pub fn veiled(self, packet: &impl Packet) -> Self {
         let here = packet.veil(u32::from(self.hop == Hop::Here)) != 0;
         let next = match packet.veil(self.step.next as u32) {
             DELIVER => Next::Deliver,
@@ -74,6 +72,14 @@ impl Way {
             hop: if here { Hop::Here } else { Hop::InStack },
             translated: self.translated,
         }
+    }
+
+    /// Counts a packet that skips the stack; without a branch, which would tell ways apart again.
+    #[inline(always)]
+    pub fn count<E: Entrance>(&self) {
+        const { assert!(Next::Pass as u32 == 0) };
+        let skips = borrowed(0, u64::from(self.step.next as u32), 0);
+        report::add(E::HOOK, Counter::Redirected, skips);
     }
 }
 

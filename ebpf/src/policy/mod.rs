@@ -102,21 +102,31 @@ pub fn pod_standing(packet: &impl Packet) -> (Standing, Option<Own>) {
     (standing, Some(Own(endpoint)))
 }
 
-/// Whether what was allowed has to be judged again before the packet goes this way. Without branches.
+/// Whether what was allowed has to be judged again before the packet goes this way.
 #[inline(always)]
 pub fn is_stale<E: Entrance, A>(flow: &Flow<A>, sender: End, way: &Way) -> bool {
     if E::HOOK as u32 == Hook::ToNet as u32 {
         return false;
     }
-    let epoch = epoch();
+    // Without branches, each of which would double what the verifier has to follow.
     let own = u32::from(E::HOOK as u32 == Hook::FromPod as u32);
-    let other = u32::from(way.step.next as u32 == Next::Deliver as u32);
+    let differs = way.step.next as u32 ^ Next::Deliver as u32;
+    let other = borrowed(u64::from(differs), 1, 0) as u32;
     let (egress, ingress) = match sender {
         End::Client => (own, other),
         End::Server => (other, own),
     };
-    let stale = (flow.egress_epoch ^ epoch) * egress | (flow.ingress_epoch ^ epoch) * ingress;
-    epoch != 0 && stale != 0
+    changed_since(flow.egress_epoch, flow.ingress_epoch, egress, ingress) != 0
+}
+
+/// 1 if a side that is asked for was allowed at another epoch than this, else 0. A function that the
+/// kernel verifies once, whoever calls it.
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
+#[inline(never)]
+pub extern "C" fn changed_since(egress: u32, ingress: u32, of_egress: u32, of_ingress: u32) -> u32 {
+    let epoch = epoch();
+    let changed = (egress ^ epoch) * of_egress | (ingress ^ epoch) * of_ingress;
+    u32::from(epoch != 0 && changed != 0)
 }
 
 /// Asks the policies of the pod behind an interface about a peer, the server's port and the protocol.
