@@ -103,6 +103,8 @@ pub trait Family: Tables + Ordered + Default + Eq + KeyHash + Plain {
 
     /// Asks a pod's policies about a peer; place and what as in [`crate::policy::verdict::Question`].
     fn judge(place: u64, peer: Self, what: u32) -> u32;
+    /// What is known of a packet from its pod alone, see [`crate::policy::standing`].
+    fn standing(ifindex: u32, src: Self) -> u32;
     /// What an ICMP type is to policies.
     fn kind(icmp_type: u8) -> Kind;
     /// Whether an address is one that any interface may use, only on its link.

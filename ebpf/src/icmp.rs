@@ -65,8 +65,7 @@ pub fn translate<E: Entrance, F: Family, P: Packet>(
     if !way.translated {
         return Ok(Some(pass::<E>()));
     }
-    let way = way.veiled(packet);
-    way.count::<E>();
+    let way = way.taken::<E>(packet);
     rewrite(packet, headers, &quoted, &to, way.hop)?;
     report::count(E::HOOK, Counter::IcmpError);
     Ok(Some(way.step))

@@ -14,10 +14,10 @@ pub fn count(hook: Hook, counter: Counter) {
     increment(counter_index(hook, counter));
 }
 
-/// Adds to a counter of a hook.
+/// Takes back an event that was counted.
 #[inline(always)]
-pub fn add(hook: Hook, counter: Counter, number: u64) {
-    advance(counter_index(hook, counter), number);
+pub fn uncount(hook: Hook, counter: Counter) {
+    advance(counter_index(hook, counter), u64::MAX);
 }
 
 /// Counts a dropped packet; called once for each, where its fate is sealed.
@@ -47,6 +47,6 @@ fn increment(index: u32) {
 fn advance(index: u32, number: u64) {
     if let Some(count) = COUNTERS.get(index) {
         // SAFETY: the element is this CPU's own, and lives as long as the map.
-        unsafe { *count += number };
+        unsafe { *count = (*count).wrapping_add(number) };
     }
 }

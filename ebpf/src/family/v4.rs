@@ -10,7 +10,7 @@ use super::Family;
 use crate::{
     checksum::{Difference, fold},
     lb,
-    policy::{other::Kind, verdict::judge_v4},
+    policy::{other::Kind, standing_v4, verdict::judge_v4},
     packet::{Fragmentation, Headers, Packet, Parsed, Refused, Shape, at, field, set},
     wire::{ethernet, icmp, ipv4},
 };
@@ -131,6 +131,11 @@ impl Family for V4 {
     #[inline(always)]
     fn judge(place: u64, peer: Self, what: u32) -> u32 {
         judge_v4(place, peer.0, what)
+    }
+
+    #[inline(always)]
+    fn standing(ifindex: u32, src: Self) -> u32 {
+        standing_v4(ifindex, src.0)
     }
 
     #[inline(always)]

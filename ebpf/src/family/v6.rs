@@ -10,7 +10,7 @@ use super::Family;
 use crate::{
     checksum::Difference,
     lb,
-    policy::{other::Kind, verdict::judge_v6},
+    policy::{other::Kind, standing_v6, verdict::judge_v6},
     packet::{Fragmentation, Headers, Packet, Parsed, Refused, Shape, at, ensure, field, set},
     wire::{
         ethernet, icmp,
@@ -61,7 +61,8 @@ impl Family for V6 {
             fragmentation: Fragmentation::WHOLE,
             malformed: field::<u8>(base, ipv6::VERSION) >> 4 != 6 || end > packet.len(),
         };
-        if shape == Shape::Any && is_extension(next_header) {
+        // Also if there is none: the verifier follows one way and not two.
+        if shape == Shape::Any {
             let walked = packet.walk_extensions(headers.transport, headers.proto);
             headers.transport = walked.transport();
             headers.proto = walked.proto();
@@ -132,6 +133,12 @@ impl Family for V6 {
     fn judge(place: u64, peer: Self, what: u32) -> u32 {
         let [a, b, c, d] = peer.0;
         judge_v6(place, pair(a, b), pair(c, d), what)
+    }
+
+    #[inline(always)]
+    fn standing(ifindex: u32, src: Self) -> u32 {
+        let [a, b, c, d] = src.0;
+        standing_v6(ifindex, pair(a, b), pair(c, d))
     }
 
     #[inline(always)]

@@ -23,7 +23,7 @@ use crate::{
     kernel::now_ns,
     lb, maps,
     packet::{Fragmentation, Headers, Packet, Parsed, Shape},
-    policy::{self, End, Standing},
+    policy::{self, End, standing},
     reject, report,
     wire::ethernet,
 };
@@ -38,29 +38,18 @@ pub fn handle<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) 
     let parsed = F::parse(packet, ethernet::LEN, Shape::Plain);
     let standing = match &parsed {
         Parsed::Headers(headers) => policy::standing::<E, F>(packet, headers.tuple.src),
-        Parsed::Unusual | Parsed::Foreign => Standing::Free,
+        Parsed::Unusual | Parsed::Foreign => standing::FREE,
     };
-    // From here on the verifier does not tell pods apart.
-    let policed = veiled::<E>(packet, standing);
     match parsed {
-        Parsed::Headers(_) if standing == Standing::Doubtful => Step::JUDGE,
+        Parsed::Headers(_) if standing == standing::DOUBTFUL => Step::JUDGE,
         Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
         Parsed::Headers(headers) if headers.proto == proto::SCTP => Step::SCTP,
-        Parsed::Headers(headers) => conclude::<E>(match known::<E, F, P>(packet, &headers) {
+        Parsed::Headers(headers) => conclude::<E>(match known::<E, F, P>(packet, &headers, Shape::Plain) {
             Some(result) => result,
-            None => dial::<E, F, P>(packet, &headers, policed),
+            None => dial::<E, F, P>(packet, &headers, standing),
         }),
         Parsed::Unusual => Step::UNUSUAL,
         Parsed::Foreign => pass::<E>(),
-    }
-}
-
-/// A standing as a number that the verifier knows nothing of; 0 where there are no pods.
-#[inline(always)]
-fn veiled<E: Entrance>(packet: &impl Packet, standing: Standing) -> u32 {
-    match E::HOOK {
-        Hook::FromPod => packet.veil(standing as u32),
-        Hook::ToPod | Hook::FromNet | Hook::ToNet => 0,
     }
 }
 
@@ -71,7 +60,7 @@ pub fn unusual<E: Entrance, F: Family, P: Packet>(packet: &mut P, again: u32) ->
     let Some(headers) = F::parse(packet, ethernet::LEN, Shape::Any).headers() else {
         return pass::<E>();
     };
-    if again == 0 && policy::standing::<E, F>(packet, headers.tuple.src) == Standing::Doubtful {
+    if again == 0 && policy::standing::<E, F>(packet, headers.tuple.src) == standing::DOUBTFUL {
         return Step::JUDGE;
     }
     if headers.proto == F::ICMP {
@@ -84,7 +73,7 @@ pub fn unusual<E: Entrance, F: Family, P: Packet>(packet: &mut P, again: u32) ->
         // The other step has noted the ports of a first fragment, and deals with the later ones.
         return Step::RELEASE;
     }
-    match known::<E, F, P>(packet, &headers) {
+    match known::<E, F, P>(packet, &headers, Shape::Any) {
         Some(result) => conclude::<E>(result),
         None if is_passing::<E>(packet) => pass::<E>(),
         None => Step::CONNECT,
@@ -104,7 +93,7 @@ pub fn release<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>)
         return if is_leaving::<E>() { pass::<E>() } else { Step::CONNECT };
     }
     if headers.fragmentation.is_later() {
-        return match known::<E, F, P>(packet, &headers) {
+        return match known::<E, F, P>(packet, &headers, Shape::Any) {
             Some(result) => conclude::<E>(result),
             None if passing => pass::<E>(),
             None => Step::CONNECT,
@@ -118,6 +107,7 @@ pub fn release<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>)
 pub(super) fn known<E: Entrance, F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
+    shape: Shape,
 ) -> Option<Result<Step, DropReason>> {
     let transport = E::transport(headers.proto).filter(|_| !headers.malformed)?;
     match flow::find(transport, &headers.tuple) {
@@ -135,31 +125,35 @@ pub(super) fn known<E: Entrance, F: Family, P: Packet>(
             let server = alias.other;
             flow::seen_forward(main, headers, packet, now);
             let ifindex = backend_ifindex(packet, main);
-            let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex).veiled(packet);
+            let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex).taken::<E>(packet);
             if policy::is_stale::<E, F>(main, End::Client, &way) {
                 return Some(Ok(Step::JUDGE));
             }
-            way.count::<E>();
             let translated = E::rewrite(packet, headers, &server, way.hop);
             report::count(E::HOOK, Counter::Forward);
             Some(translated.map(|()| way.step))
         }
         Found::Kernel(_) => Some(Ok(Step::RESTORE)),
-        Found::Direct(flow, sender) => direct::<E, F, P>(packet, headers, flow, sender),
+        Found::Direct(flow, sender) => direct::<E, F, P>(packet, headers, flow, sender, shape),
         Found::Nothing => None,
     }
 }
 
-/// A packet of a connection that is not translated; `None` if it may begin another.
+/// A packet of a connection that is not translated; `None` if it may begin another. One of an unusual
+/// shape is left to the step for such connections.
 #[inline(always)]
 fn direct<E: Entrance, F: Family, P: Packet>(
     packet: &P,
     headers: &Headers<F>,
     flow: &mut Flow<F>,
     sender: End,
+    shape: Shape,
 ) -> Option<Result<Step, DropReason>> {
     if E::HOOK as u32 != Hook::FromPod as u32 || flow::is_first_segment(headers) {
         return None;
+    }
+    if shape == Shape::Any {
+        return Some(Ok(Step::DIRECT));
     }
     if policy::is_stale::<E, F>(flow, sender, &Way::PASS) {
         return Some(Ok(Step::DIRECT));
@@ -210,13 +204,13 @@ pub fn connect<E: Entrance, F: Family, P: Packet>(packet: &mut P, attempt: u32) 
 fn dial<E: Entrance, F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
-    policed: u32,
+    standing: u32,
 ) -> Result<Step, DropReason> {
     if is_passing::<E>(packet) {
         return Ok(pass::<E>());
     }
     let Some(found) = lb::find_frontend::<E, F>(headers) else {
-        return Ok(if policed == 0 { pass::<E>() } else { Step::DIRECT });
+        return Ok(if standing == standing::FREE { pass::<E>() } else { Step::DIRECT });
     };
     let frontend = found?.frontend;
     let Some(transport) = E::transport(headers.proto) else {
@@ -229,12 +223,10 @@ fn dial<E: Entrance, F: Family, P: Packet>(
     let Some(new) = connect::create::<E, F, P>(transport, headers, packet, &choice)? else {
         return Ok(Step::CONNECT);
     };
-    let way = way::to_backend::<E>(headers.ttl, new.flags, new.ifindex);
+    let way = way::to_backend::<E>(headers.ttl, new.flags, new.ifindex).taken::<E>(packet);
     if E::HOOK as u32 == Hook::FromPod as u32 && policy::epoch() != 0 {
         return Ok(Step::JUDGE);
     }
-    let way = way.veiled(packet);
-    way.count::<E>();
     E::rewrite(packet, headers, &new.server, way.hop)?;
     report::count(E::HOOK, Counter::Forward);
     Ok(way.step)
@@ -302,14 +294,14 @@ fn reply<E: Entrance, F: Family, P: Packet>(
     main: &mut Flow<F>,
 ) -> Result<Step, DropReason> {
     let way = way::to_client::<E>(packet, headers.ttl, main.flags, main.client_ifindex);
-    let way = way.veiled(packet);
+    if !way.translated {
+        let stale = policy::is_stale::<E, F>(main, End::Server, &way);
+        return Ok(if stale { Step::JUDGE } else { pass::<E>() });
+    }
+    let way = way.taken::<E>(packet);
     if policy::is_stale::<E, F>(main, End::Server, &way) {
         return Ok(Step::JUDGE);
     }
-    if !way.translated {
-        return Ok(pass::<E>());
-    }
-    way.count::<E>();
     let client = main.other.reverse();
     flow::seen_reply(main, headers, packet);
     E::rewrite(packet, headers, &client, way.hop)?;
@@ -345,7 +337,7 @@ fn is_judged_later<E: Entrance>() -> bool {
 #[inline(always)]
 pub(super) fn leave<E: Entrance>(packet: &impl Packet) -> Step {
     if E::HOOK as u32 == Hook::FromPod as u32
-        && policy::pod_standing(packet).0 != Standing::Free
+        && policy::pod_standing(packet.ifindex()) != standing::FREE
     {
         return Step::DIRECT;
     }

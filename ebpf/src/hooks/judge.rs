@@ -22,7 +22,7 @@ use crate::{
     kernel::now_ns,
     packet::{Headers, Packet, Shape},
     policy::{
-        self, End, Standing, ask, direct, endpoint, epoch,
+        self, End, ask, direct, endpoint, epoch, standing,
         other::{self, Kind},
     },
     report, sctp,
@@ -34,7 +34,7 @@ use crate::{
 pub fn entrance<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
     let Some((headers, resolved)) = read::<F, P>(packet) else { return Step::PASS };
     report::count(E::HOOK, Counter::Judged);
-    if policy::standing::<E, F>(packet, headers.tuple.src) == Standing::Doubtful {
+    if policy::standing::<E, F>(packet, headers.tuple.src) == standing::DOUBTFUL {
         return conclude::<E>(doubtful::<E, F, P>(packet, &headers, resolved));
     }
     let transport = Transport::of(headers.proto).filter(|_| resolved && !headers.malformed);
@@ -61,6 +61,10 @@ pub fn to_pod<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
 /// A packet that is not translated, at a pod's interface.
 #[inline(always)]
 pub fn direct<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
+    if epoch() == 0 {
+        report::count(E::HOOK, Counter::Passed);
+        return Step::PASS;
+    }
     let Some((headers, resolved)) = read::<F, P>(packet) else { return Step::PASS };
     report::count(E::HOOK, Counter::Judged);
     conclude::<E>(untranslated::<E, F, P>(packet, &headers, resolved))
@@ -190,7 +194,7 @@ fn translated<E: Entrance, F: Family, P: Packet>(
             };
             flow::uncount(main, packet);
             let backend = backend_ifindex(packet, main);
-            let way = way::to_backend::<E>(headers.ttl, main.flags, backend);
+            let way = way::to_backend::<E>(headers.ttl, main.flags, backend).not_taken::<E>();
             let ends = Ends {
                 client: headers.tuple.src,
                 server: alias.other.dst,
@@ -202,6 +206,7 @@ fn translated<E: Entrance, F: Family, P: Packet>(
         }
         Found::FromBackend(main) => {
             let way = way::to_client::<E>(packet, headers.ttl, main.flags, main.client_ifindex);
+            let way = way.not_taken::<E>();
             let ends = Ends {
                 client: main.other.src,
                 server: headers.tuple.src,

@@ -15,7 +15,7 @@ use crate::{
     flow::{self, Found},
     lb,
     nat::{self, Hop},
-    packet::{Headers, Packet},
+    packet::{Headers, Packet, Shape},
     report, sctp,
 };
 
@@ -49,7 +49,7 @@ pub fn handle<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) 
     if !headers.fragmentation.is_whole() {
         return fragment::<E, F, P>(packet, &headers);
     }
-    match entrance::known::<Sctp<E>, F, P>(packet, &headers) {
+    match entrance::known::<Sctp<E>, F, P>(packet, &headers, Shape::Plain) {
         // Without an overflow map nothing is lost while it is needed: there is nothing to restore.
         Some(Ok(step)) if step.next == Next::Restore => match stays_with_kernel(&headers) {
             true => entrance::pass::<E>(),

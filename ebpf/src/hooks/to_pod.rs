@@ -19,7 +19,7 @@ use crate::{
     icmp,
     nat::{self, Hop},
     packet::{Headers, Packet, Parsed, Shape},
-    policy::{self, End, Standing},
+    policy::{self, End, standing},
     report, sctp,
     wire::ethernet,
 };
@@ -154,10 +154,8 @@ fn conclude(result: Result<Step, DropReason>) -> Step {
 /// A packet that is not to be translated: into the pod, unless policies have to be asked.
 #[inline(always)]
 fn leave(packet: &impl Packet) -> Step {
-    match policy::pod_standing(packet).0 {
-        Standing::Free => pass(),
-        Standing::Policed | Standing::Doubtful => Step::DIRECT,
-    }
+    let free = policy::pod_standing(packet.ifindex()) == standing::FREE;
+    if free { pass() } else { Step::DIRECT }
 }
 
 #[inline(always)]

@@ -6,7 +6,6 @@
 //! ways, and what takes the stack is translated back only behind it, at egress of the client's device.
 
 use pintle_abi::{
-    addr::borrowed,
     counter::{Counter, Hook},
     flow::{Flow, flow_flags},
 };
@@ -56,10 +55,13 @@ impl Way {
         Self { step: Step::receive(ifindex), hop: Hop::InStack, translated: true }
     }
 
-    /// The way, in a form in which the verifier does not tell ways apart: all packets are judged and
-    /// rewritten alike.
+    /// The way, counted if it skips the stack. From here on the verifier does not tell ways apart: all
+    /// packets are rewritten alike.
     #[inline(always)]
-    pub fn veiled(self, packet: &impl Packet) -> Self {
+    pub fn taken<E: Entrance>(self, packet: &impl Packet) -> Self {
+        if self.step != Step::PASS {
+            report::count(E::HOOK, Counter::Redirected);
+        }
         let here = packet.veil(u32::from(self.hop == Hop::Here)) != 0;
         let next = match packet.veil(self.step.next as u32) {
             DELIVER => Next::Deliver,
@@ -74,12 +76,13 @@ impl Way {
         }
     }
 
-    /// Counts a packet that skips the stack; without a branch, which would tell ways apart again.
+    /// Takes the count back: policies are asked first.
     #[inline(always)]
-    pub fn count<E: Entrance>(&self) {
-        const { assert!(Next::Pass as u32 == 0) };
-        let skips = borrowed(0, u64::from(self.step.next as u32), 0);
-        report::add(E::HOOK, Counter::Redirected, skips);
+    pub fn not_taken<E: Entrance>(self) -> Self {
+        if self.step != Step::PASS {
+            report::uncount(E::HOOK, Counter::Redirected);
+        }
+        self
     }
 }
 

@@ -11,7 +11,7 @@
 //! common programs need to know: with policies off, that they are off.
 
 use pintle_abi::{
-    addr::borrowed,
+    addr::{V4, borrowed},
     counter::{Counter, Hook},
     drop_reason::DropReason,
     flow::Flow,
@@ -33,7 +33,7 @@ pub mod verdict;
 
 pub use verdict::{End, endpoint};
 
-use verdict::{ALLOWED, Question, WOULD_DROP};
+use verdict::{ALLOWED, Question, WOULD_DROP, v6};
 
 /// The epoch at which verdicts count; 0 while policies do not hold. Without branches, for the verifier.
 #[inline(always)]
@@ -51,55 +51,60 @@ pub fn is_at_pod<E: Entrance>() -> bool {
     matches!(E::HOOK, Hook::FromPod | Hook::ToPod)
 }
 
-/// What is known of a packet from its pod alone.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+/// What is known of a packet from its pod alone. Numbers, because the verifier would follow each variant
+/// through all that comes after.
+pub mod standing {
     /// No policy selects the pod, or none holds.
-    Free,
+    pub const FREE: u32 = 0;
     /// Some policy selects the pod.
-    Policed,
+    pub const POLICED: u32 = 1;
     /// Nothing is known of the pod, or it uses a source that is not its own.
-    Doubtful,
+    pub const DOUBTFUL: u32 = 2;
 }
 
-/// The standing of a packet that leaves a pod.
+/// The [`standing`] of a packet with this source.
 #[inline(always)]
-pub fn standing<E: Entrance, F: Family>(packet: &impl Packet, src: F) -> Standing {
-    if E::HOOK as u32 != Hook::FromPod as u32 {
-        return Standing::Free;
-    }
-    match pod_standing(packet) {
-        (Standing::Doubtful, _) => Standing::Doubtful,
-        (_, Some(own)) if own.is_not::<F>(src) => Standing::Doubtful,
-        (standing, _) => standing,
+pub fn standing<E: Entrance, F: Family>(packet: &impl Packet, src: F) -> u32 {
+    if E::HOOK as u32 == Hook::FromPod as u32 {
+        F::standing(packet.ifindex(), src)
+    } else {
+        standing::FREE
     }
 }
 
-/// The addresses of a pod.
-#[derive(Clone, Copy)]
-pub struct Own(&'static pintle_abi::policy::Endpoint);
-
-impl Own {
-    #[inline(always)]
-    fn is_not<F: Family>(self, addr: F) -> bool {
-        F::pod_address(self.0) != addr
-    }
+/// The [`standing`] of an IPv4 packet, as a function that the kernel verifies once.
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
+#[inline(never)]
+pub extern "C" fn standing_v4(ifindex: u32, src: u32) -> u32 {
+    of_source(ifindex, V4(src))
 }
 
-/// What is known of the pod behind the hook's interface, and its addresses if they matter.
+/// The same of an IPv6 packet.
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
+#[inline(never)]
+pub extern "C" fn standing_v6(ifindex: u32, high: u64, low: u64) -> u32 {
+    of_source(ifindex, v6(high, low))
+}
+
 #[inline(always)]
-pub fn pod_standing(packet: &impl Packet) -> (Standing, Option<Own>) {
-    let Some(settings) = maps::settings() else { return (Standing::Free, None) };
-    if settings.policy == policy_mode::OFF {
-        return (Standing::Free, None);
+fn of_source<F: Family>(ifindex: u32, src: F) -> u32 {
+    match endpoint(ifindex) {
+        Some(endpoint) if F::pod_address(endpoint) != src && epoch() != 0 => standing::DOUBTFUL,
+        _ => pod_standing(ifindex),
     }
-    let Some(endpoint) = endpoint(packet.ifindex()) else {
-        let open = settings.policy == policy_mode::OPEN;
-        return (if open { Standing::Free } else { Standing::Doubtful }, None);
-    };
-    let standing = if endpoint.rules() == 0 { Standing::Free } else { Standing::Policed };
-    (standing, Some(Own(endpoint)))
+}
+
+/// The [`standing`] of the pod behind an interface, whatever source it uses; a function that the kernel
+/// verifies once.
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
+#[inline(never)]
+pub extern "C" fn pod_standing(ifindex: u32) -> u32 {
+    let mode = maps::settings().map_or(policy_mode::OFF, |settings| settings.policy);
+    match (mode, endpoint(ifindex)) {
+        (policy_mode::OFF, _) | (policy_mode::OPEN, None) => standing::FREE,
+        (_, None) => standing::DOUBTFUL,
+        (_, Some(endpoint)) => u32::from(endpoint.rules() != 0),
+    }
 }
 
 /// Whether what was allowed has to be judged again before the packet goes this way.

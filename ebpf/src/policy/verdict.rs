@@ -123,8 +123,13 @@ pub extern "C" fn judge_v4(place: u64, peer: u32, what: u32) -> u32 {
 #[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
 #[inline(never)]
 pub extern "C" fn judge_v6(place: u64, high: u64, low: u64, what: u32) -> u32 {
-    let peer = V6([(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32]);
-    judge::<V6>(Question { place, what }, peer)
+    judge::<V6>(Question { place, what }, v6(high, low))
+}
+
+/// An IPv6 address as a function of the kernel takes it.
+#[inline(always)]
+pub fn v6(high: u64, low: u64) -> V6 {
+    V6([(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32])
 }
 
 /// What the policies of a pod say about a peer: [`ALLOWED`], [`WOULD_DROP`] or the code of a reason.
