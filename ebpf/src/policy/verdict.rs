@@ -221,18 +221,34 @@ fn note<F: Family>(question: Question, peer: F, found: &Found, code: u32) {
         ingress: u8::from(question.is_ingress()),
         outcome,
     };
-    // SAFETY: as above; a lost increment is accepted for its price.
-    let packets = maps::DENIED.get(&key).map_or(0, |denied| unsafe { (*denied).packets });
     let family = if F::ICMP == proto::ICMP { family::V4 } else { family::V6 };
-    let denied = Denied {
-        packets: packets + 1,
-        last_seen_ns: now_ns(),
-        peer: peer.words(),
-        port: question.port(),
-        proto: question.proto(),
-        family: family as u8,
-        hook: question.hook(),
-    };
     // Without memory for it the packet is counted at its hook only.
-    let _ = maps::DENIED.insert(&key, &denied, IfPresent::Replace);
+    let Some(denied) = maps::DENIED.get(&key).or_else(|| add(&key)) else { return };
+    // SAFETY: an element stays readable and writable while the program runs (RCU); a lost increment is
+    // accepted for its price.
+    let denied = unsafe { &mut *denied };
+    denied.packets += 1;
+    denied.last_seen_ns = now_ns();
+    denied.peer = peer.words();
+    denied.port = question.port();
+    denied.proto = question.proto();
+    denied.family = family as u8;
+    denied.hook = question.hook();
+}
+
+/// What a new element of `DENIED` begins with. Not on the stack, which is scarce.
+static NONE: Denied = Denied {
+    packets: 0,
+    last_seen_ns: 0,
+    peer: [0; 4],
+    port: 0,
+    proto: 0,
+    family: 0,
+    hook: 0,
+};
+
+#[inline(always)]
+fn add(key: &DeniedKey) -> Option<*mut Denied> {
+    let _ = maps::DENIED.insert(key, &NONE, IfPresent::Refuse);
+    maps::DENIED.get(key)
 }
