@@ -11,8 +11,8 @@ use pintle_abi::{
 
 use crate::{
     checksum::Difference,
-    policy::other::Kind,
     packet::{Headers, Packet, Parsed, Refused, Shape, at, ensure, field, read},
+    policy::other::Kind,
     wire::{sctp, tcp, udp},
 };
 

@@ -9,9 +9,9 @@
 
 use pintle_abi::{
     addr::{Tuple, proto},
-    counter::{Counter, Hook},
+    counter::Counter,
     drop_reason::DropReason,
-    flow::{Flow, TcpState, flow_flags, is_closed, is_expired, seen, udp_timeout_ns},
+    flow::{Flow, TcpState, flow_flags, is_closed, is_expired, udp_timeout_ns},
 };
 
 use crate::{
@@ -26,6 +26,11 @@ use crate::{
     report,
     wire::tcp::flag,
 };
+
+mod progress;
+
+use progress::observed;
+pub use progress::{seen_direct, seen_forward, seen_reply, uncount};
 
 /// A flow entry in a map, shared with other CPUs.
 pub type Entry<A> = &'static mut Flow<A>;
@@ -251,99 +256,6 @@ pub fn restore<E: Entrance, F: Family>(transport: Transport, headers: &Headers<F
         report::count(E::HOOK, Counter::Restored);
     }
     inserted
-}
-
-/// Notes a packet from the client.
-#[inline(always)]
-pub fn seen_forward<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet, now: u64) {
-    let bits = seen_after(main.forward, headers);
-    if bits != main.forward {
-        main.forward = bits;
-    }
-    // The interface of a pod changes when another pod takes its address.
-    if main.client_ifindex != packet.ifindex() {
-        main.client_ifindex = packet.ifindex();
-    }
-    touch(main, packet.len(), now);
-}
-
-/// Takes back a packet that was counted: it starts again from the headers, or goes no further.
-#[inline(always)]
-pub fn uncount<A>(main: &mut Flow<A>, packet: &impl Packet) {
-    main.packets = main.packets.wrapping_sub(1);
-    main.bytes = main.bytes.wrapping_sub(u64::from(packet.len()));
-}
-
-/// Notes a packet from the backend.
-#[inline(always)]
-pub fn seen_reply<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet) {
-    let bits = seen_after(main.reply, headers) | closes_first(main, headers);
-    if bits != main.reply {
-        main.reply = bits;
-    }
-    touch(main, packet.len(), now_ns());
-}
-
-/// [`seen::CLOSES`] if a packet from the backend is its FIN, and the client has sent none: by
-/// arithmetic, because each branch would be a state more for the verifier.
-#[inline(always)]
-fn closes_first<A>(main: &Flow<A>, headers: &Headers<A>) -> u8 {
-    const { assert!(seen::CLOSES == flag::FIN << 4 && seen::CLOSES == seen::FIN << 2) };
-    (headers.tcp_flags & flag::FIN) << 4 & !((main.forward & seen::FIN) << 2)
-}
-
-/// Notes a packet of a connection that is not translated. If both ends are pods of this node, two hooks
-/// see it; it is counted by the first.
-#[inline(always)]
-pub fn seen_direct<E: Entrance, A>(
-    flow: &mut Flow<A>,
-    sender: End,
-    headers: &Headers<A>,
-    packet: &impl Packet,
-) {
-    let arrives = E::HOOK as u32 == Hook::ToPod as u32;
-    let elsewhere = match sender {
-        End::Client => {
-            flow.forward = seen_after(flow.forward, headers);
-            flow.egress_epoch
-        }
-        End::Server => {
-            flow.reply = seen_after(flow.reply, headers) | closes_first(flow, headers);
-            flow.ingress_epoch
-        }
-    };
-    flow.last_seen_ns = now_ns();
-    if !arrives || elsewhere == 0 {
-        flow.packets += 1;
-        flow.bytes += u64::from(packet.len());
-    }
-}
-
-#[inline(always)]
-fn touch<A>(main: &mut Flow<A>, len: u32, now: u64) {
-    main.last_seen_ns = now;
-    main.packets += 1;
-    main.bytes += u64::from(len);
-}
-
-/// A RST counts until its sender goes on, which shows that somebody else sent it.
-#[inline(always)]
-fn seen_after<A>(before: u8, headers: &Headers<A>) -> u8 {
-    before & !seen::RST | observed(headers)
-}
-
-#[inline(always)]
-fn observed<A>(headers: &Headers<A>) -> u8 {
-    let flags = headers.tcp_flags;
-    seen::ANY
-        | bit(flags & flag::SYN == 0, seen::DATA)
-        | bit(flags & flag::FIN != 0, seen::FIN)
-        | bit(flags & flag::RST != 0, seen::RST)
-}
-
-#[inline(always)]
-fn bit(condition: bool, bit: u8) -> u8 {
-    if condition { bit } else { 0 }
 }
 
 /// Writes both entries of a new connection to the chosen backend: its tuple on the backend's side and

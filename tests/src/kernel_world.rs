@@ -20,8 +20,8 @@ use pintle_abi::{
     device::Device,
     flow::Flow,
     fragment::{Fragment, FragmentKey, Held},
-    service::{Frontend, FrontendKey},
     policy::{Denied, DeniedKey, Endpoint, OtherFlow, OtherKey, PolicyPort, Row, RowKey},
+    service::{Frontend, FrontendKey},
     settings::Settings,
     source_range::{Prefix, SourceRange},
 };

@@ -10,8 +10,8 @@ use super::Family;
 use crate::{
     checksum::{Difference, fold},
     lb,
-    policy::{other::Kind, standing_v4, verdict::judge_v4},
     packet::{Fragmentation, Headers, Packet, Parsed, Refused, Shape, at, field, set},
+    policy::{other::Kind, standing_v4, verdict::judge_v4},
     wire::{ethernet, icmp, ipv4},
 };
 

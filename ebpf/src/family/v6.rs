@@ -10,8 +10,8 @@ use super::Family;
 use crate::{
     checksum::Difference,
     lb,
-    policy::{other::Kind, standing_v6, verdict::judge_v6},
     packet::{Fragmentation, Headers, Packet, Parsed, Refused, Shape, at, ensure, field, set},
+    policy::{other::Kind, standing_v6, verdict::judge_v6},
     wire::{
         ethernet, icmp,
         ipv6::{self, extension::is_extension},

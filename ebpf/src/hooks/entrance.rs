@@ -44,10 +44,12 @@ pub fn handle<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>) 
         Parsed::Headers(_) if standing == standing::DOUBTFUL => Step::JUDGE,
         Parsed::Headers(headers) if headers.proto == F::ICMP => Step::ICMP,
         Parsed::Headers(headers) if headers.proto == proto::SCTP => Step::SCTP,
-        Parsed::Headers(headers) => conclude::<E>(match known::<E, F, P>(packet, &headers, Shape::Plain) {
-            Some(result) => result,
-            None => dial::<E, F, P>(packet, &headers, standing),
-        }),
+        Parsed::Headers(headers) => {
+            conclude::<E>(match known::<E, F, P>(packet, &headers, Shape::Plain) {
+                Some(result) => result,
+                None => dial::<E, F, P>(packet, &headers, standing),
+            })
+        }
         Parsed::Unusual => Step::UNUSUAL,
         Parsed::Foreign => pass::<E>(),
     }

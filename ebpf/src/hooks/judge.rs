@@ -22,8 +22,9 @@ use crate::{
     kernel::now_ns,
     packet::{Headers, Packet, Shape},
     policy::{
-        self, End, ask, direct, endpoint, epoch, standing,
+        self, End, ask, direct, endpoint, epoch,
         other::{self, Kind},
+        standing,
     },
     report, sctp,
     wire::ethernet,

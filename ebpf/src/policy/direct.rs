@@ -111,8 +111,7 @@ fn proceed<E: Entrance, F: Family, P: Packet>(
     sender: End,
 ) -> Result<(), DropReason> {
     let epoch = epoch();
-    let admitted =
-        flow.flags & flow_flags::HOST != 0 && own_end::<E>(sender) == End::Server;
+    let admitted = flow.flags & flow_flags::HOST != 0 && own_end::<E>(sender) == End::Server;
     if !admitted {
         ask_own::<E, F>(packet, headers, sender)?;
     }
@@ -212,7 +211,6 @@ fn track<E: Entrance, F: Family, P: Packet>(
     };
     flow::seen_direct::<E, F>(&mut flow, sender, headers, packet);
     let attempt = crate::connect::Attempt::Thorough;
-    let written =
-        flow::insert::<E, F>(transport, &key, &flow, IfPresent::Replace, attempt).is_ok();
+    let written = flow::insert::<E, F>(transport, &key, &flow, IfPresent::Replace, attempt).is_ok();
     report::count(E::HOOK, if written { Counter::NewFlow } else { Counter::Untracked });
 }

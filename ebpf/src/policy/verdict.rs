@@ -211,8 +211,7 @@ fn look_up(found: &Found, question: Question) -> u32 {
 /// Counts a denial where user space can name its policy.
 #[inline(always)]
 fn note<F: Family>(question: Question, peer: F, found: &Found, code: u32) {
-    let outcome =
-        if code == WOULD_DROP { outcome::WOULD_DROP } else { (code - DENIED) as u8 };
+    let outcome = if code == WOULD_DROP { outcome::WOULD_DROP } else { (code - DENIED) as u8 };
     let key = DeniedKey {
         ifindex: question.ifindex(),
         ruleset: found.ruleset,
@@ -237,15 +236,8 @@ fn note<F: Family>(question: Question, peer: F, found: &Found, code: u32) {
 }
 
 /// What a new element of `DENIED` begins with. Not on the stack, which is scarce.
-static NONE: Denied = Denied {
-    packets: 0,
-    last_seen_ns: 0,
-    peer: [0; 4],
-    port: 0,
-    proto: 0,
-    family: 0,
-    hook: 0,
-};
+static NONE: Denied =
+    Denied { packets: 0, last_seen_ns: 0, peer: [0; 4], port: 0, proto: 0, family: 0, hook: 0 };
 
 #[inline(always)]
 fn add(key: &DeniedKey) -> Option<*mut Denied> {

@@ -56,8 +56,12 @@ pub fn denied_egress_is_dropped(world: &mut dyn World, ip: Ip) {
     let denied = world.denied();
     assert_eq!(denied.len(), 2, "{denied:?}");
     for (key, value) in denied {
-        let (class, port_class, packets) = if key.class == 0 { (0, WEB, 6) } else { (FRIEND, PORTS, 3) };
-        assert_eq!((key.ruleset, key.class, u32::from(key.port_class)), (EGRESS, class, port_class));
+        let (class, port_class, packets) =
+            if key.class == 0 { (0, WEB, 6) } else { (FRIEND, PORTS, 3) };
+        assert_eq!(
+            (key.ruleset, key.class, u32::from(key.port_class)),
+            (EGRESS, class, port_class)
+        );
         assert_eq!((key.ingress, value.packets), (0, packets));
         assert_eq!(u32::from(key.outcome), DropReason::DeniedEgress as u32);
     }
@@ -117,7 +121,8 @@ pub fn both_ends_must_allow(world: &mut dyn World, ip: Ip) {
         world.lets(FROM_POD, &data(proto, server, client));
     }
     let flows = world.flows(ip.is_v6(), proto::UDP, Table::Main);
-    let seen = flows.iter().map(|flow| (flow.flags & flow_flags::DIRECT, flow.epochs, flow.packets));
+    let seen =
+        flows.iter().map(|flow| (flow.flags & flow_flags::DIRECT, flow.epochs, flow.packets));
     // The client's packet was counted where it left its pod.
     assert_eq!(seen.collect::<Vec<_>>(), [(flow_flags::DIRECT, (1, 1), 2)]);
 }

@@ -203,7 +203,11 @@ pub fn unusual_headers_are_judged(world: &mut dyn World, ip: Ip) {
     world.ruleset(INGRESS, &[], &[]);
     let unusual = |src, dst| {
         let frame = udp(src, dst);
-        if ip.is_v6() { Frame { extensions: vec![(60, vec![0; 6])], ..frame } } else { frame.options([1, 1, 1, 0]) }
+        if ip.is_v6() {
+            Frame { extensions: vec![(60, vec![0; 6])], ..frame }
+        } else {
+            frame.options([1, 1, 1, 0])
+        }
     };
     world.lets(FROM_POD, &unusual(own, peer));
     world.lets(TO_POD, &unusual(peer, own));

@@ -78,11 +78,7 @@ pub fn fast_path_asks_both_ends(world: &mut dyn World, ip: Ip) {
         let reply = data(proto, backend, client);
         let back = data(proto, service, client).ttl(63);
         // It stands for the client's, too, to which the backend is itself.
-        world.at_pod(Endpoint {
-            hairpin_egress: EGRESS,
-            ingress: INGRESS,
-            ..pod(backend.ip())
-        });
+        world.at_pod(Endpoint { hairpin_egress: EGRESS, ingress: INGRESS, ..pod(backend.ip()) });
         world.takes(FROM_POD, &reply, Exit::Pod, &back);
         // Either end may change its mind.
         world.police(epoch + 1);

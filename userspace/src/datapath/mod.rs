@@ -19,6 +19,7 @@ pub mod object;
 mod persist;
 pub mod pins;
 mod range;
+mod shape;
 pub mod socket;
 mod socket_diag;
 pub mod stale_sockets;
