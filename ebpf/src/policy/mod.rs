@@ -130,7 +130,7 @@ pub fn is_stale<E: Entrance, A>(flow: &Flow<A>, sender: End, way: &Way) -> bool 
 #[inline(never)]
 pub extern "C" fn changed_since(egress: u32, ingress: u32, of_egress: u32, of_ingress: u32) -> u32 {
     let epoch = epoch();
-    let changed = (egress ^ epoch) * of_egress | (ingress ^ epoch) * of_ingress;
+    let changed = ((egress ^ epoch) * of_egress) | ((ingress ^ epoch) * of_ingress);
     u32::from(epoch != 0 && changed != 0)
 }
 
