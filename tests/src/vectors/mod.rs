@@ -175,7 +175,8 @@ macro_rules! for_each_vector {
             masqueraded_pods_are_judged_by_their_addresses,
             hosts_connections_to_services_are_let_in,
             pod_that_reaches_itself_has_rulesets_for_it,
-            service_that_goes_leaves_no_way_around
+            service_that_goes_leaves_no_way_around, errors_about_services_pass,
+            fragments_to_services_are_judged
         }
         $run! { policy_portless:
             echo_follows_portless_rules, echo_of_the_own_node_is_let_in,
@@ -204,7 +205,8 @@ macro_rules! for_each_vector {
             unanswered_datagrams_do_not_bind_the_other_end,
             pods_without_policy_are_not_tracked, longest_prefix_gives_the_class,
             closed_ruleset_denies_everything, missing_row_denies,
-            audited_policies_only_report, full_flow_maps_do_not_open_or_close
+            audited_policies_only_report, full_flow_maps_do_not_open_or_close,
+            port_ranges_end_at_their_edges
         }
         $run! { refusal:
             service_without_backends_is_refused, service_without_backends_drops_silently_if_told_to,

@@ -5,7 +5,7 @@ use pintle_abi::{
     counter::{Counter, Hook},
     drop_reason::DropReason,
     flow::flow_flags,
-    policy::{Endpoint, ruleset},
+    policy::{Endpoint, PROTOCOL_BITS, PolicyPort, ruleset},
 };
 
 use super::{Ip, data, first};
@@ -330,4 +330,47 @@ pub fn full_flow_maps_do_not_open_or_close(world: &mut dyn World, ip: Ip) {
     world.lets(TO_POD, &data(proto::SCTP, server, client));
     world.denies(TO_POD, &first(proto::SCTP, server, client));
     assert_eq!(world.count(FROM_POD, Counter::Untracked), 1);
+}
+
+/// P2: a range of ports is the prefixes that cover it; its edges are in, their neighbours are not.
+pub fn port_ranges_end_at_their_edges(world: &mut dyn World, ip: Ip) {
+    let client = ip.client(40000);
+    world.police(1);
+    world.at_pod(Endpoint { egress: EGRESS, ..pod(client.ip()) });
+    world.row(EGRESS, 0, &[1], &[1]);
+    for proto in PROTOCOLS {
+        // 1..=6, 65,528..=65,534 and all of 1,024..=2,047.
+        let cover: [(u16, u32); 8] = [
+            (1, 16),
+            (2, 15),
+            (4, 15),
+            (6, 16),
+            (65_528, 14),
+            (65_532, 15),
+            (65_534, 16),
+            (1024, 6),
+        ];
+        for (port, bits) in cover {
+            let port = port.to_be();
+            let key = PolicyPort { ruleset: EGRESS.to_be(), proto, pad: 0, port };
+            world.put_policy_port(PROTOCOL_BITS + bits, key, 1);
+        }
+        for (port, allowed) in [
+            (0, false),
+            (1, true),
+            (6, true),
+            (7, false),
+            (1023, false),
+            (1024, true),
+            (2047, true),
+            (2048, false),
+            (65_527, false),
+            (65_528, true),
+            (65_534, true),
+            (65_535, false),
+        ] {
+            let packet = first(proto, client, ip.remote_pod(port));
+            if allowed { world.lets(FROM_POD, &packet) } else { world.denies(FROM_POD, &packet) }
+        }
+    }
 }

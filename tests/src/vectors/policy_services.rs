@@ -10,7 +10,7 @@ use super::{
     scene::{Kind, put_local, put_near, put_remote},
 };
 use crate::{
-    frame::{Frame, proto},
+    frame::{Frame, icmp, proto, udp},
     policies::{EGRESS, FRIEND, HAIRPIN, INGRESS, WEB, pod},
     world::{Exit, Forget, IFINDEX, Origin, Verdict, World, hairpin_address},
 };
@@ -253,4 +253,47 @@ pub fn service_that_goes_leaves_no_way_around(world: &mut dyn World, ip: Ip) {
     world.age_flows(3_600_000_000_000);
     world.denies(FROM_POD, &request);
     assert_eq!(world.dropped(FROM_POD, DropReason::DeniedEgress), 1);
+}
+
+/// P9: errors about a service's connection pass at both ends, and name what each end knows.
+pub fn errors_about_services_pass(world: &mut dyn World, ip: Ip) {
+    let (client, service, backend) = (ip.client(40000), ip.service(80), ip.remote_pod(8080));
+    world.police(1);
+    world.at_pod(Endpoint { egress: EGRESS, ingress: INGRESS, ..pod(client.ip()) });
+    world.ruleset(EGRESS, &[], &[WEB]);
+    world.ruleset(INGRESS, &[], &[]);
+    let kind = if ip.is_v6() { (1, 3) } else { (3, 1) };
+    for proto in [proto::TCP, proto::UDP] {
+        world.service_behind(0, (service, proto), 1, &[backend]);
+        let sent = first(proto, client, backend);
+        let error = |about: &Frame| {
+            let quote = about.clone().ttl(63).quote(28 + 20);
+            icmp(ip.router(), client.ip(), kind, 0, &quote)
+        };
+        world.denies(TO_POD, &error(&sent));
+        world.takes(FROM_POD, &first(proto, client, service), Exit::Next, &sent);
+        world.to_pod(&error(&sent), &error(&first(proto, client, service)));
+    }
+    assert_eq!(world.dropped(TO_POD, DropReason::DeniedIngress), 2);
+}
+
+/// Fragments to a service are judged like their first, past the stack, too.
+pub fn fragments_to_services_are_judged(world: &mut dyn World, ip: Ip) {
+    let (client, service, backend) = (ip.client(40000), ip.service(80), ip.backend(5, 8080));
+    world.police(1);
+    world.at_pod(Endpoint { egress: EGRESS, ..pod(client.ip()) });
+    world.put_endpoint(BEHIND, Some(&Endpoint { ingress: INGRESS, ..pod(backend.ip()) }));
+    world.service_behind(BEHIND, (service, proto::UDP), 1, &[backend]);
+    world.ruleset(EGRESS, &[], &[WEB]);
+    world.ruleset(INGRESS, &[], &[]);
+    let pieces = |id, dst| udp(client, dst).payload([1; 1000]).fragments(id, 400);
+    for piece in pieces(7, service) {
+        world.denies(FROM_POD, &piece);
+    }
+    world.ruleset(INGRESS, &[], &[WEB]);
+    for piece in pieces(8, service) {
+        let (verdict, _) = world.send_bytes(FROM_POD, &piece.bytes());
+        assert_eq!(verdict, Verdict::Deliver);
+    }
+    assert_eq!(world.dropped(FROM_POD, DropReason::DeniedIngress), 3);
 }
