@@ -15,7 +15,7 @@ use pintle_abi::{
     counter::{Counter, Hook},
     drop_reason::DropReason,
     flow::Flow,
-    policy::policy_mode,
+    policy::{Endpoint, policy_mode},
 };
 
 use crate::{
@@ -86,24 +86,29 @@ pub extern "C" fn standing_v6(ifindex: u32, high: u64, low: u64) -> u32 {
     of_source(ifindex, v6(high, low))
 }
 
-#[inline(always)]
-fn of_source<F: Family>(ifindex: u32, src: F) -> u32 {
-    match endpoint(ifindex) {
-        Some(endpoint) if F::pod_address(endpoint) != src && epoch() != 0 => standing::DOUBTFUL,
-        _ => pod_standing(ifindex),
-    }
-}
-
 /// The [`standing`] of the pod behind an interface, whatever source it uses; a function that the kernel
 /// verifies once.
 #[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
 #[inline(never)]
 pub extern "C" fn pod_standing(ifindex: u32) -> u32 {
+    of_pod(ifindex, |_| true)
+}
+
+#[inline(always)]
+fn of_source<F: Family>(ifindex: u32, src: F) -> u32 {
+    of_pod(ifindex, |endpoint| F::pod_address(endpoint) == src)
+}
+
+#[inline(always)]
+fn of_pod(ifindex: u32, is_own: impl Fn(&Endpoint) -> bool) -> u32 {
     let mode = maps::settings().map_or(policy_mode::OFF, |settings| settings.policy);
-    match (mode, endpoint(ifindex)) {
-        (policy_mode::OFF, _) | (policy_mode::OPEN, None) => standing::FREE,
-        (_, None) => standing::DOUBTFUL,
-        (_, Some(endpoint)) => u32::from(endpoint.rules() != 0),
+    if mode == policy_mode::OFF {
+        return standing::FREE;
+    }
+    match endpoint(ifindex) {
+        Some(endpoint) if is_own(endpoint) => u32::from(endpoint.rules() != 0),
+        None if mode == policy_mode::OPEN => standing::FREE,
+        Some(_) | None => standing::DOUBTFUL,
     }
 }
 

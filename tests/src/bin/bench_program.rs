@@ -17,13 +17,15 @@ use pintle_abi::{
     addr::{Tuple, V4, proto},
     counter::Hook,
     flow::Flow,
+    policy::Endpoint,
     service::wildcard_flags,
 };
 use pintle_tests::{
     frame::Frame,
     kernel_world::{self, KernelWorld},
+    policies::{EGRESS, INGRESS, PORTS, WEB, pod},
     vectors::{Ip, data, first},
-    world::{BackendSpec, Forget, FrontendSpec, IFINDEX, Origin, Place, World},
+    world::{BackendSpec, Forget, FrontendSpec, IFINDEX, Origin, Place, World, settings},
     wrapper::{Counting, Field, Wrapper, empty_program, lookup_program},
 };
 
@@ -64,10 +66,29 @@ enum Kind {
     New,
     NewSpread,
     Miss,
+    /// The same with policies that select the pods.
+    PolicedForward,
+    PolicedReply,
+    /// A connection that is not translated.
+    Direct,
+    DirectNew,
+    /// Policies hold, and do not select the pod.
+    Unselected,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Forward, Self::Reply, Self::New, Self::NewSpread, Self::Miss];
+    const ALL: [Self; 10] = [
+        Self::Forward,
+        Self::Reply,
+        Self::New,
+        Self::NewSpread,
+        Self::Miss,
+        Self::PolicedForward,
+        Self::PolicedReply,
+        Self::Direct,
+        Self::DirectNew,
+        Self::Unselected,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -76,6 +97,11 @@ impl Kind {
             Self::New => "new tuple",
             Self::NewSpread => "new tuple, 10k services",
             Self::Miss => "not a service",
+            Self::PolicedForward => "forward, known, policed",
+            Self::PolicedReply => "reply, known, policed",
+            Self::Direct => "direct, known, policed",
+            Self::DirectNew => "direct, new, policed",
+            Self::Unselected => "not a service, unselected",
         }
     }
 
@@ -83,22 +109,38 @@ impl Kind {
     fn target(self) -> Option<u32> {
         match self {
             Self::Forward | Self::Reply => Some(60),
+            Self::PolicedForward | Self::PolicedReply | Self::Direct => Some(60),
+            Self::DirectNew => Some(550),
             Self::New => Some(400),
             Self::NewSpread => Some(1200),
-            Self::Miss => None,
+            Self::Miss | Self::Unselected => None,
+        }
+    }
+
+    /// Who is at the interface while policies hold; nobody if they do not.
+    fn policed(self, ip: Ip) -> Option<Endpoint> {
+        let rules = |pod: Endpoint| Endpoint { egress: EGRESS, ingress: INGRESS, ..pod };
+        match self {
+            Self::PolicedForward | Self::Direct | Self::DirectNew => {
+                Some(rules(pod(ip.client(0).ip())))
+            }
+            Self::PolicedReply => Some(rules(pod(ip.backend(5, 0).ip()))),
+            Self::Unselected => Some(pod(ip.client(0).ip())),
+            Self::Forward | Self::Reply | Self::New | Self::NewSpread | Self::Miss => None,
         }
     }
 
     fn repeat(self) -> u32 {
         match self {
-            Self::New | Self::NewSpread => NEW,
-            Self::Forward | Self::Reply | Self::Miss => HITS,
+            Self::New | Self::NewSpread | Self::DirectNew => NEW,
+            _ => HITS,
         }
     }
 
     /// The code of a run that did what it should: `TC_ACT_REDIRECT` or on to the next program.
     fn code(self) -> i32 {
-        if self == Self::Miss { -1 } else { 7 }
+        let passes = [Self::Miss, Self::Direct, Self::DirectNew, Self::Unselected];
+        if passes.contains(&self) { -1 } else { 7 }
     }
 }
 
@@ -263,11 +305,12 @@ impl Kind {
     fn frame(self, ip: Ip, proto: u8) -> Frame {
         let (client, service) = (ip.client(40000), ip.service(80));
         match self {
-            Self::Forward => data(proto, client, service),
-            Self::Reply => data(proto, ip.backend(5, 8080), client),
+            Self::Forward | Self::PolicedForward => data(proto, client, service),
+            Self::Reply | Self::PolicedReply => data(proto, ip.backend(5, 8080), client),
             Self::New => first(proto, client, service),
             Self::NewSpread => first(proto, client, numbered(ip, 0)),
-            Self::Miss => data(proto, client, ip.backend(7, 80)),
+            Self::Miss | Self::Direct | Self::Unselected => data(proto, client, ip.backend(7, 80)),
+            Self::DirectNew => first(proto, client, ip.backend(7, 80)),
         }
     }
 
@@ -278,7 +321,9 @@ impl Kind {
         match self {
             Self::New => vec![client],
             Self::NewSpread => vec![client, Counting { offset: dst, modulus: TOUCHED }],
-            Self::Forward | Self::Reply | Self::Miss => Vec::new(),
+            // The source must be the pod's own.
+            Self::DirectNew => vec![Counting { offset: dst, modulus: i32::MAX as u32 }],
+            _ => Vec::new(),
         }
     }
 }
@@ -300,12 +345,10 @@ fn original(frame: &[u8], ip: Ip) -> Vec<Field> {
 impl Case {
     fn measure(&mut self, world: &mut KernelWorld) -> Result<()> {
         let context = kernel_world::context(Origin::Elsewhere);
-        if matches!(self.kind, Kind::New | Kind::NewSpread) {
+        if matches!(self.kind, Kind::New | Kind::NewSpread | Kind::DirectNew) {
             world.forget_flows(Forget::Everything);
-        } else {
-            let opening = first(self.proto, self.ip.client(40000), self.ip.service(80));
-            world.send_bytes(Hook::FromPod, &opening.bytes());
         }
+        self.open(world);
         self.program.restart()?;
         self.empty.restart()?;
         let repeat = self.kind.repeat();
@@ -316,6 +359,27 @@ impl Case {
         }
         self.samples.push(i64::from(full) - i64::from(empty));
         Ok(())
+    }
+
+    /// Sends what comes before the packet, from the client, and lets policies hold or not.
+    fn open(&self, world: &mut KernelWorld) {
+        let world: &mut dyn World = world;
+        world.put_settings(&settings());
+        let (client, service) = (self.ip.client(40000), self.ip.service(80));
+        if let Some(endpoint) = self.kind.policed(self.ip) {
+            for ruleset in [EGRESS, INGRESS] {
+                world.ruleset(ruleset, &[], &[WEB, PORTS]);
+            }
+            world.police(1);
+            world.at_pod(Endpoint { egress: EGRESS, ingress: INGRESS, ..pod(client.ip()) });
+            let before = if self.kind == Kind::Direct { self.ip.backend(7, 80) } else { service };
+            world.send_bytes(Hook::FromPod, &first(self.proto, client, before).bytes());
+            world.at_pod(endpoint);
+            // What policies have to be asked the first time.
+            world.send_bytes(Hook::FromPod, &self.frame);
+        } else if !matches!(self.kind, Kind::New | Kind::NewSpread) {
+            world.send_bytes(Hook::FromPod, &first(self.proto, client, service).bytes());
+        }
     }
 
     /// Lowest, median and highest sample.
