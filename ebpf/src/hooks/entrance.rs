@@ -226,7 +226,7 @@ fn dial<E: Entrance, F: Family, P: Packet>(
         return Ok(Step::CONNECT);
     };
     let way = way::to_backend::<E>(headers.ttl, new.flags, new.ifindex).taken::<E>(packet);
-    if E::HOOK as u32 == Hook::FromPod as u32 && policy::epoch() != 0 {
+    if E::HOOK as u32 == Hook::FromPod as u32 && policy::current_epoch() != 0 {
         return Ok(Step::JUDGE);
     }
     E::rewrite(packet, headers, &new.server, way.hop)?;
@@ -332,7 +332,7 @@ fn is_taken_over() -> bool {
 /// which has room for that.
 #[inline(always)]
 fn is_judged_later<E: Entrance>() -> bool {
-    E::HOOK as u32 == Hook::FromNet as u32 && policy::epoch() != 0
+    E::HOOK as u32 == Hook::FromNet as u32 && policy::current_epoch() != 0
 }
 
 /// A packet that is not to be translated: on to the next program, unless policies have to be asked.

@@ -45,6 +45,13 @@ pub fn epoch() -> u32 {
     on * (settings.policy_epoch + first)
 }
 
+/// [`epoch`] as a function that the kernel verifies once, whoever calls it.
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
+#[inline(never)]
+pub extern "C" fn current_epoch() -> u32 {
+    epoch()
+}
+
 /// Whether a hook is at a pod's interface.
 #[inline(always)]
 pub fn is_at_pod<E: Entrance>() -> bool {
