@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use aya::Pod;
 use aya::maps::{HashMap, Map, MapData};
 use pintle::datapath::pins::Pins;
+use pintle_abi::ABI_VERSION;
 use pintle_abi::addr::{V4, V6, proto};
 use pintle_abi::counter::{CONNECT, Hook};
 use pintle_abi::map::{self, MapSpec};
@@ -332,7 +333,8 @@ fn nothing_fails_while_the_agent_dies_returns_and_is_replaced() {
     });
     eventually("all loads flow", || loads.iter().all(|(_, load)| load.operations() > 50));
     let root = scene.scene.agent.bpf_root().to_owned();
-    let links = || std::fs::read_dir(root.join("v2/links")).expect("links").count();
+    let links =
+        || std::fs::read_dir(root.join(format!("v{ABI_VERSION}/links"))).expect("links").count();
     let before = (links(), BpfObjects::pinned_below(&root).expect("objects"));
 
     let agent = &mut scene.scene.agent;
@@ -360,7 +362,7 @@ fn a_start_with_another_mode_and_cleanup_remove_the_programs() {
     let mut scene = SocketScene::new("all");
     let http = scene.scene.vip(Family::V4, &HTTP);
     let root = scene.scene.agent.bpf_root().to_owned();
-    let pinned = || root.join("v2/links/connect4").exists();
+    let pinned = || root.join(format!("v{ABI_VERSION}/links/connect4")).exists();
     scene.in_pod(|| http_get(http)).expect("an answer");
     assert!(pinned() && scene.sockets() == 1);
 
