@@ -24,7 +24,7 @@ mod ruleset;
 mod table;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use explain::{Explanation, PolicyUse, Reading, Why};
 pub use planner::{Options, Planner, Problem};

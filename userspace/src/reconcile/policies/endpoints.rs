@@ -22,8 +22,10 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         for (index, (name, wanted, timing)) in &records {
             let is_now = match (until, timing) {
                 (Timing::Late, _) => true,
+                // One that is new has no verdicts of before that were to be kept.
                 (Timing::Early, Timing::Early) => {
-                    !wanted.rulesets.iter().any(|id| closed.contains(id))
+                    self.endpoints.contains_key(index)
+                        && !wanted.rulesets.iter().any(|id| closed.contains(id))
                 }
                 (Timing::Early, Timing::Late) => false,
             };
@@ -33,21 +35,19 @@ impl<T: PolicyTables> PolicyReconciler<T> {
             }
         }
         let is_gone = |index: &&IfIndex| !records.contains_key(index);
-        let gone: Vec<IfIndex> = match until {
-            Timing::Early => Vec::new(),
-            Timing::Late => self.endpoints.keys().filter(is_gone).copied().collect(),
-        };
+        let gone: Vec<IfIndex> = self.endpoints.keys().filter(is_gone).copied().collect();
         // Those that close come first: something they are asked about is not as it should be.
         changed.sort_by_key(|((_, record), _)| !record.rulesets.contains(&RulesetId::CLOSED));
         self.refuse_beyond_room(&mut changed);
         let entries: Vec<Entry> = changed.iter().map(|(entry, _)| *entry).collect();
+        // Before their addresses are somebody else's.
+        self.remove_endpoints(&gone, now);
         self.put_endpoints(&entries, now);
         for ((index, record), name) in changed {
             if self.endpoints.get(&index) != Some(&record) {
                 self.failures.entry(Subject::Pod(name)).or_insert(Failure::Waits);
             }
         }
-        self.remove_endpoints(&gone, now);
     }
 
     /// What is refused stays unknown to the programs: closed, unless the operator wants it open.
@@ -83,10 +83,12 @@ impl<T: PolicyTables> PolicyReconciler<T> {
             let before = old.map_or([RulesetId::OPEN; 4], |old| old.rulesets);
             old.iter().flat_map(|old| old.rulesets).for_each(|id| self.rulesets.leave(id, now));
             let mut flips = before.into_iter().zip(record.rulesets);
+            let narrows = flips
+                .any(|(old, new)| old != new && old != RulesetId::CLOSED && new != RulesetId::OPEN);
+            // Other rulesets hold for what is not its own any more.
+            let moves = old.is_some_and(|old| (old.v4, old.v6) != (record.v4, record.v6));
             self.note_written();
-            if flips
-                .any(|(old, new)| old != new && old != RulesetId::CLOSED && new != RulesetId::OPEN)
-            {
+            if narrows || moves {
                 self.note_narrower();
             }
         }

@@ -17,13 +17,21 @@
 
 mod endpoints;
 mod failure;
+#[cfg(test)]
+mod fake;
 mod moves;
 mod overlay;
 mod pods;
+#[cfg(test)]
+mod property_tests;
 pub mod reconciler;
 mod rules;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 mod uses;
+#[cfg(test)]
+mod world;
 
 pub use failure::{Failure, Subject};
 pub use pods::Interfaces;

@@ -152,7 +152,8 @@ impl Pods {
     }
 }
 
-fn record(endpoint: &Endpoint) -> EndpointRecord {
+/// What is to be written of a pod.
+pub(super) fn record(endpoint: &Endpoint) -> EndpointRecord {
     let v4 = |ip: &IpAddr| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None };
     let v6 = |ip: &IpAddr| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None };
     EndpointRecord {
