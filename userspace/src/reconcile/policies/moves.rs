@@ -57,13 +57,12 @@ impl<T: PolicyTables> PolicyReconciler<T> {
 
     /// Rulesets in the maps that are no pod's any more.
     fn old_rulesets(&self) -> impl Iterator<Item = RulesetId> {
-        let has_rows = |id: &RulesetId| *id != RulesetId::OPEN && *id != RulesetId::CLOSED;
-        self.rulesets.iter().filter(move |id| has_rows(id) && !self.is_wanted(*id))
+        self.rulesets.iter().filter(|id| has_rows(id) && !self.is_wanted(*id))
     }
 
     /// Gives addresses and ranges their classes, as far as every ruleset in use can judge these.
     pub(super) fn move_addresses(&mut self, now: Instant) {
-        let blocked = self.blocked();
+        let blocked = self.unjudged();
         self.put_peers(&blocked, now);
         for family in Family::ALL {
             if self.move_ranges(family, &blocked, now) {
@@ -72,7 +71,7 @@ impl<T: PolicyTables> PolicyReconciler<T> {
                 self.remove_peers(&gone, now);
             }
         }
-        self.fall_back(now);
+        self.fall_back(&blocked, now);
     }
 
     fn put_peers(&mut self, blocked: &BTreeSet<ClassId>, now: Instant) {
@@ -184,7 +183,7 @@ impl<T: PolicyTables> PolicyReconciler<T> {
 
     /// An address that cannot have its class falls back to its range, if it could do more than it
     /// should as what it was, and cannot as one of the range.
-    fn fall_back(&mut self, now: Instant) {
+    fn fall_back(&mut self, blocked: &BTreeSet<ClassId>, now: Instant) {
         if self.peers.pending().is_empty() {
             return;
         }
@@ -207,9 +206,30 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         };
         let falling: Vec<IpAddr> = self.peers.puts().filter(falls).map(|(ip, _)| ip).collect();
         self.remove_peers(&falling, now);
-        for (ip, _) in self.peers.puts().collect::<Vec<_>>() {
-            self.failures.entry(Subject::Address(ip)).or_insert(Failure::Waits);
+        for (ip, class) in self.peers.puts().collect::<Vec<_>>() {
+            let is_blocked = blocked.contains(&class);
+            let subject = if is_blocked { Subject::Class(class) } else { Subject::Address(ip) };
+            self.failures.entry(subject).or_insert(Failure::Waits);
         }
+    }
+
+    /// Classes that addresses should have and some ruleset in the maps has no row for.
+    fn unjudged(&self) -> BTreeSet<ClassId> {
+        let peers = self.peers.puts().map(|(_, class)| class);
+        let wanted: BTreeSet<ClassId> =
+            peers.chain(self.ranges.puts().map(|(_, class)| class)).collect();
+        let rulesets: Vec<RulesetId> = self.rulesets.iter().filter(has_rows).collect();
+        let lacks_row =
+            |class: &ClassId| rulesets.iter().any(|id| self.rows.is_new(&(*id, *class)));
+        wanted.into_iter().filter(lacks_row).collect()
+    }
+
+    /// Rulesets that pods should have and that cannot judge some address as long as it is not in its
+    /// class.
+    pub(super) fn blind_rulesets(&self) -> Closed {
+        let is: BTreeSet<ClassId> = self.moves().into_iter().map(|(is, _)| is).collect();
+        let is_blind = |id: &RulesetId| is.iter().any(|class| self.rows.is_new(&(*id, *class)));
+        self.wanted_rulesets().into_iter().filter(is_blind).collect()
     }
 
     fn moved(&mut self, old: Option<ClassId>, new: Option<ClassId>, now: Instant) {
@@ -234,7 +254,6 @@ impl<T: PolicyTables> PolicyReconciler<T> {
     }
 
     fn wanted_rulesets(&self) -> BTreeSet<RulesetId> {
-        let has_rows = |id: &RulesetId| *id != RulesetId::OPEN && *id != RulesetId::CLOSED;
         self.pods.rulesets().filter(has_rows).collect()
     }
 
@@ -266,6 +285,11 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         found.retain(|(is, class)| is != class);
         found
     }
+}
+
+/// It is neither open nor closed.
+fn has_rows(id: &RulesetId) -> bool {
+    *id != RulesetId::OPEN && *id != RulesetId::CLOSED
 }
 
 /// What both allow.

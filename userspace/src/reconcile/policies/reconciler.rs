@@ -204,8 +204,9 @@ impl<T: PolicyTables> PolicyReconciler<T> {
     fn settle(&mut self, now: Instant) {
         self.failures.clear();
         self.write_rules(now);
-        let incomplete = self.incomplete(now);
-        self.write_endpoints(Timing::Early, &incomplete, now);
+        let mut closed = self.incomplete(now);
+        closed.extend(self.blind_rulesets());
+        self.write_endpoints(Timing::Early, &closed, now);
         self.bridge(now);
         self.move_addresses(now);
         let mut closed = self.incomplete(now);
