@@ -34,6 +34,7 @@ mod node_view;
 mod overlay;
 mod pmtu;
 mod pod_churn;
+mod policy_model;
 mod policy_programs;
 mod refused;
 mod restart;
