@@ -14,6 +14,7 @@ mod health_checks;
 mod node_agent;
 mod node_fate;
 mod pods;
+mod policies;
 mod profile;
 mod report;
 mod socket_lb;

@@ -131,7 +131,8 @@ fn errors(agent: &NodeAgent) -> Vec<String> {
     let others = agent.reconciler.due_error().map(ToString::to_string);
     let take_over = agent.take_over.problem().map(str::to_owned);
     let unanswered = agent.unanswered.iter().cloned();
-    frontends.chain(others).chain(take_over).chain(unanswered).collect()
+    let policies = agent.policies.failures();
+    frontends.chain(others).chain(take_over).chain(unanswered).chain(policies).collect()
 }
 
 fn rejections(agent: &NodeAgent) -> Vec<Rejection> {

@@ -18,6 +18,7 @@ mod node_tables;
 pub mod object;
 mod persist;
 pub mod pins;
+pub mod policy_tables;
 mod range;
 mod shape;
 pub mod socket;
