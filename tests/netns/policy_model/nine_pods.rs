@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 
 use anyhow::Result;
@@ -11,7 +12,7 @@ use pintle_tests::manifest::{Endpoint, Port, Service, slice_yaml};
 use pintle_tests::objects::{ContainerPort, PodObject};
 use pintle_tests::topology::{Cni, Family, Pod, World};
 
-use super::probe::{Outcome, Protocol, ask};
+use super::probe::{Outcome, Protocol, Target, ask};
 use super::server::{PORTS, Servers};
 
 pub const NAMESPACES: [&str; 3] = ["x", "y", "z"];
@@ -19,6 +20,9 @@ pub const NAMESPACES: [&str; 3] = ["x", "y", "z"];
 pub const NAMES: [&str; 9] = ["x/a", "x/b", "x/c", "y/a", "y/b", "y/c", "z/a", "z/b", "z/c"];
 /// What a service's port number has more than its target's: rules name the target.
 pub const SERVICE_PORT: u16 = 8000;
+/// Ports that probes of services dial from, and no others: while a connection to a service is kept,
+/// the same port cannot dial the service's pod itself. Below those that the kernel gives out.
+const SERVICE_CLIENTS: std::ops::Range<u16> = 1024..10240;
 /// How many wrong cells a failure shows.
 const SHOWN: usize = 16;
 
@@ -77,6 +81,8 @@ pub struct NinePods {
     pub pods: Vec<Pod>,
     pub services: Vec<Service>,
     pub world: World,
+    /// Probes of services so far.
+    dialled: AtomicU16,
 }
 
 impl NinePods {
@@ -107,7 +113,7 @@ impl NinePods {
         }
         let agents = world.nodes.iter().map(|node| Agent::new(node, fast_path));
         let agents = agents.collect::<Result<Vec<_>>>()?;
-        Ok(NinePods { agents, servers, pods, services, world })
+        Ok(NinePods { agents, servers, pods, services, world, dialled: AtomicU16::new(0) })
     }
 
     pub fn pod(&self, name: &str) -> &Pod {
@@ -118,20 +124,30 @@ impl NinePods {
         &self.servers[index(name)]
     }
 
-    /// Where a cell's probe dials.
-    pub fn target(&self, cell: &Cell) -> SocketAddr {
+    /// What a cell's probe dials.
+    fn target(&self, cell: &Cell) -> Target {
+        let Cell { protocol, family, port, .. } = *cell;
         match cell.way {
-            Way::Direct => self.pod(cell.to).addr(cell.family, cell.port),
+            Way::Direct => Target::new(protocol, self.pod(cell.to).addr(family, port)),
             Way::Service => {
                 let service = &self.services[index(cell.to)];
-                SocketAddr::new(service.ip(cell.family), SERVICE_PORT + cell.port)
+                let addr = SocketAddr::new(service.ip(family), SERVICE_PORT + port);
+                let number = self.dialled.fetch_add(1, Ordering::Relaxed);
+                let from_port = SERVICE_CLIENTS.start + number % SERVICE_CLIENTS.len() as u16;
+                Target { protocol, addr, from_port }
             }
         }
     }
 
     /// Returns when every agent has programmed what was written.
     pub fn settle(&mut self) {
-        self.agents.iter_mut().try_for_each(Agent::settle).expect("settle");
+        thread::scope(|scope| {
+            let settling: Vec<_> =
+                self.agents.iter_mut().map(|agent| scope.spawn(|| agent.settle())).collect();
+            for one in settling {
+                one.join().expect("a thread").expect("settle");
+            }
+        });
     }
 
     /// These policies hold from now on, and no others. They may be many lines with `---` between.
@@ -201,7 +217,7 @@ impl NinePods {
             let asking = NAMES.map(|name| {
                 let own = cells.iter().enumerate().filter(move |(_, cell)| cell.from == name);
                 let (places, targets): (Vec<usize>, Vec<_>) =
-                    own.map(|(place, cell)| (place, (cell.protocol, self.target(cell)))).unzip();
+                    own.map(|(place, cell)| (place, self.target(cell))).unzip();
                 scope.spawn(move || (places, ask(self.pod(name), &targets)))
             });
             asking.map(|one| one.join().expect("the probes of a pod"))

@@ -11,7 +11,7 @@ use pintle_tests::topology::{Cni, Family, Node};
 
 use super::in_both_layouts;
 use super::nine_pods::{NAMES, NinePods, SERVICE_PORT, cluster_policy, of_namespace, policy};
-use super::probe::{Protocol, ask, reaches_both};
+use super::probe::{Protocol, Target, ask, reaches_both};
 use super::server::{PORTS, Servers};
 use crate::scene::beside_others;
 
@@ -92,7 +92,7 @@ fn a_service_leads_the_own_node_to_its_pods(cni: Cni, fast_path: FastPath) {
     for (service, name) in services {
         for family in Family::BOTH {
             let target = |port| SocketAddr::new(service.ip(family), SERVICE_PORT + port);
-            let asked = Protocol::BOTH.map(|protocol| (protocol, target(80)));
+            let asked = Protocol::BOTH.map(|protocol| Target::new(protocol, target(80)));
             for outcome in ask(&nine.world.nodes[0], &asked) {
                 assert!(outcome.is_answer(), "{name} {family:?}: {outcome:?}");
             }

@@ -2,7 +2,7 @@
 //! Many questions from one network at once: an answer, silence, or an error for each.
 
 use std::io::{self, Read};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -42,11 +42,26 @@ struct Probe {
     outcome: Option<Outcome>,
 }
 
+/// What a probe dials.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    pub protocol: Protocol,
+    pub addr: SocketAddr,
+    /// The port that it dials from; any if 0.
+    pub from_port: u16,
+}
+
+impl Target {
+    /// An address and port, dialled from any port.
+    pub fn new(protocol: Protocol, addr: SocketAddr) -> Target {
+        Target { protocol, addr, from_port: 0 }
+    }
+}
+
 /// Asks all targets at once from a network.
-pub fn ask(from: &NetNs, targets: &[(Protocol, SocketAddr)]) -> Vec<Outcome> {
+pub fn ask(from: &NetNs, targets: &[Target]) -> Vec<Outcome> {
     from.run(|| {
-        let mut probes: Vec<Probe> =
-            targets.iter().map(|(protocol, target)| Probe::start(*protocol, *target)).collect();
+        let mut probes: Vec<Probe> = targets.iter().copied().map(Probe::start).collect();
         await_outcomes(&mut probes);
         probes.into_iter().map(|probe| probe.outcome.unwrap_or(Outcome::Silence)).collect()
     })
@@ -54,7 +69,7 @@ pub fn ask(from: &NetNs, targets: &[(Protocol, SocketAddr)]) -> Vec<Outcome> {
 
 /// Asks one target.
 pub fn ask_one(from: &NetNs, protocol: Protocol, target: SocketAddr) -> Outcome {
-    ask(from, &[(protocol, target)]).remove(0)
+    ask(from, &[Target::new(protocol, target)]).remove(0)
 }
 
 fn await_outcomes(probes: &mut [Probe]) {
@@ -81,21 +96,16 @@ fn await_outcomes(probes: &mut [Probe]) {
 }
 
 impl Probe {
-    fn start(protocol: Protocol, target: SocketAddr) -> Probe {
-        let domain = if target.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    fn start(target: Target) -> Probe {
+        let Target { protocol, addr, .. } = target;
+        let domain = if addr.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
         let (kind, number) = match protocol {
             Protocol::Tcp => (Type::STREAM, SocketProtocol::TCP),
             Protocol::Udp => (Type::DGRAM, SocketProtocol::UDP),
         };
         let socket = Socket::new(domain, kind.nonblocking(), Some(number)).expect("a socket");
-        let dialled = match protocol {
-            Protocol::Tcp => socket.connect(&target.into()),
-            Protocol::Udp => {
-                socket.connect(&target.into()).and_then(|()| socket.send(b"who").map(drop))
-            }
-        };
         let is_under_way = |error: &io::Error| error.raw_os_error() == Some(libc::EINPROGRESS);
-        let failed = dialled.err().filter(|error| !is_under_way(error));
+        let failed = dial(&socket, target).err().filter(|error| !is_under_way(error));
         let outcome = failed.map(|error| Outcome::Error(error.to_string()));
         Probe { socket, protocol, outcome }
     }
@@ -116,6 +126,21 @@ impl Probe {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => Some(Outcome::Error(error.to_string())),
         };
+    }
+}
+
+fn dial(socket: &Socket, target: Target) -> io::Result<()> {
+    if target.from_port != 0 {
+        let any: IpAddr = match target.addr {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        socket.bind(&SocketAddr::new(any, target.from_port).into())?;
+    }
+    socket.connect(&target.addr.into())?;
+    match target.protocol {
+        Protocol::Tcp => Ok(()),
+        Protocol::Udp => socket.send(b"who").map(drop),
     }
 }
 
@@ -144,10 +169,9 @@ impl Outcome {
 /// Whether all these ports of an address answer, over both protocols, or none does.
 #[track_caller]
 pub fn reaches(from: &NetNs, ip: IpAddr, ports: &[u16]) -> bool {
-    let targets: Vec<_> = Protocol::BOTH
-        .into_iter()
-        .flat_map(|protocol| ports.iter().map(move |port| (protocol, SocketAddr::new(ip, *port))))
-        .collect();
+    let at =
+        |protocol| ports.iter().map(move |port| Target::new(protocol, SocketAddr::new(ip, *port)));
+    let targets: Vec<Target> = Protocol::BOTH.into_iter().flat_map(at).collect();
     let outcomes = ask(from, &targets);
     let answers: Vec<bool> = outcomes.iter().map(Outcome::is_answer).collect();
     assert!(answers.iter().all(|one| *one == answers[0]), "{ip} {ports:?}: {outcomes:?}");
