@@ -35,6 +35,7 @@ mod overlay;
 mod pmtu;
 mod pod_churn;
 mod policy_agent;
+mod policy_model;
 mod policy_programs;
 mod refused;
 mod restart;

@@ -411,6 +411,11 @@ pub struct World {
 }
 
 impl World {
+    /// What the API of this cluster says.
+    pub fn objects(&self) -> &Objects {
+        &self.underlay.objects
+    }
+
     /// Makes a client outside the cluster; at most one.
     pub fn add_outsider(&self) -> Result<Outsider> {
         self.underlay.add_client()

@@ -349,7 +349,7 @@ impl NodeAgent {
 
     /// Tries again what failed.
     pub fn retry(&mut self) {
-        self.policies.retry();
+        self.policies.retry(&self.network);
         let now = Instant::now();
         let outcome = self.reconciler.retry(&resolver(&self.network, self.fast_path.is_on()), now);
         self.tell(&outcome);

@@ -15,7 +15,7 @@ use crate::{
         name::{Kind, ObjectName},
         object::Object,
     },
-    node::{IfIndex, Snapshot},
+    node::{IfIndex, Snapshot, Solicitor},
     policy::{Options, Planner, Problem, Room},
     reconcile::policies::{
         Failure, PolicyReconciler, Subject,
@@ -40,6 +40,7 @@ pub struct Policies {
     switch: Switch,
     pub(super) planner: Planner,
     pub(super) reconciler: PolicyReconciler<KernelPolicyTables>,
+    solicitor: Solicitor,
     is_synced: bool,
     /// When to give up what nothing needs.
     collect: Option<Instant>,
@@ -61,11 +62,13 @@ impl Policies {
         switch: Switch,
         options: Options,
         reconciler: PolicyReconciler<KernelPolicyTables>,
+        solicitor: Solicitor,
     ) -> Self {
         Self {
             switch,
             planner: Planner::new(options),
             reconciler,
+            solicitor,
             is_synced: false,
             collect: None,
             waits_until: None,
@@ -97,6 +100,7 @@ impl Policies {
                 self.reconciler.apply(changes, network, now);
             }
         }
+        self.solicitor.ask(network, self.reconciler.unresolved());
         self.collect.get_or_insert(now + COLLECT);
         self.tell();
     }
@@ -105,14 +109,16 @@ impl Policies {
     pub fn follow_network(&mut self, network: &Snapshot) {
         if self.switch == Switch::On {
             self.reconciler.follow(network, Instant::now());
+            self.solicitor.ask(network, self.reconciler.unresolved());
             self.tell();
         }
     }
 
-    /// Tries again what failed.
-    pub fn retry(&mut self) {
+    /// Tries again what failed, and asks again for pods that have not answered.
+    pub fn retry(&mut self, network: &Snapshot) {
         if self.switch == Switch::On {
             self.reconciler.retry(Instant::now());
+            self.solicitor.ask(network, self.reconciler.unresolved());
             self.tell();
         }
     }
@@ -129,7 +135,7 @@ impl Policies {
             self.tell();
         }
         if self.waits_until.is_some_and(|due| due <= now) {
-            self.retry();
+            self.retry(network);
         }
         self.waits_until = self.reconciler.due(now);
         self.collect.into_iter().chain(self.waits_until).min()

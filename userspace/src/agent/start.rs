@@ -29,7 +29,7 @@ use crate::{
     },
     model::policy::Enforcement,
     node::{
-        MasqueradePorts, NodeView, Probes, Selection, Snapshot,
+        MasqueradePorts, NodeView, Probes, Selection, Snapshot, Solicitor,
         loopback::{self, LOOPBACK_SETTINGS},
     },
     policy::Options,
@@ -133,7 +133,8 @@ fn take_policies(
         Policy::Off => Switch::Off,
     };
     let realized = tables.realized().context("read the policy maps")?;
-    Ok(Policies::new(switch, options, PolicyReconciler::new(tables, realized)))
+    let solicitor = Solicitor::open().context("open a socket to look for pods")?;
+    Ok(Policies::new(switch, options, PolicyReconciler::new(tables, realized), solicitor))
 }
 
 fn policy_mode(args: &AgentArgs) -> u32 {

@@ -146,6 +146,14 @@ impl Pods {
         self.known.iter().filter(|(_, pod)| pod.binding.is_none()).map(|(name, _)| name)
     }
 
+    /// An address of each pod to which no way leads just now.
+    pub fn unresolved(&self) -> impl Iterator<Item = IpAddr> {
+        let is_present = |binding: &Binding| binding.evidence == Evidence::Present;
+        let lost =
+            self.known.values().filter(move |pod| !pod.binding.as_ref().is_some_and(is_present));
+        lost.filter_map(|pod| pod.endpoint.ips.first().copied())
+    }
+
     /// What a pod should have.
     pub fn endpoint(&self, name: &ObjectName) -> Option<&Endpoint> {
         self.known.get(name).map(|pod| &pod.endpoint)

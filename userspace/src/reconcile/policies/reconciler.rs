@@ -175,6 +175,11 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         self.pods.unbound()
     }
 
+    /// An address of each pod that somebody should be asked for.
+    pub fn unresolved(&self) -> impl Iterator<Item = IpAddr> {
+        self.pods.unresolved()
+    }
+
     /// What was allowed at another epoch is judged again.
     pub fn epoch(&self) -> u32 {
         self.epoch.current
