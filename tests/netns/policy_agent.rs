@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use pintle_tests::agent::FastPath;
+use pintle_tests::agent::{Agent, FastPath};
 use pintle_tests::client::{HttpConnection, http_get_from, udp_ask};
 use pintle_tests::load::{Kind, Load};
 use pintle_tests::netns::NetNs;
@@ -222,12 +222,15 @@ fn where_rows_are_too_few_only_the_pod_is_closed_that_needs_them() {
         .collect();
     let many = allow("greedy", "client", "web-2") + &many.concat();
     agent.manifests.write("greedy.yaml", &many).expect("write");
-    agent.settle().expect("settle");
+    let status = |agent: &Agent| {
+        String::from_utf8_lossy(&agent.cli(&["status"]).expect("status").stdout).into_owned()
+    };
+    eventually("the status tells", || status(agent).contains("POLICY_ROWS is full"));
     assert!(!reaches(client, greedy), "its policies do not fit");
     assert!(reaches(client, server) && !reaches(free, server), "the other one's do");
     assert!(reaches(greedy, free), "and who has none is free");
-    let status = agent.json(&["status"]).expect("status").to_string();
-    assert!(status.contains("ingress of Pod shop/web-2 is closed"), "{status}");
+    let told = status(agent);
+    assert!(told.contains("Pod shop/web-2") && !told.contains("Pod shop/web-1"), "{told}");
 
     agent.manifests.remove("greedy.yaml").expect("remove");
     agent.settle().expect("settle");

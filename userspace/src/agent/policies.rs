@@ -153,9 +153,23 @@ impl Policies {
 
     /// What could not be written, and what is closed because it cannot be judged; in words.
     pub fn failures(&self) -> impl Iterator<Item = String> {
-        let failures = self.reconciler.failures();
-        let failures = failures.map(|(subject, failure)| format!("{subject}: {failure}"));
+        let failures =
+            self.reconciler.failures().map(|(subject, failure)| self.words(subject, failure));
         failures.chain(self.told.problems.iter().map(ToString::to_string))
+    }
+
+    fn words(&self, subject: &Subject, failure: &Failure) -> String {
+        let pods = match subject {
+            Subject::Ruleset(id) => self.reconciler.pods_of(*id),
+            _ => Vec::new(),
+        };
+        match pods[..] {
+            [] => format!("{subject}: {failure}"),
+            [pod] => format!("{subject}: {failure}; Pod {pod} is closed"),
+            [pod, ref more @ ..] => {
+                format!("{subject}: {failure}; Pod {pod} and {} more are closed", more.len())
+            }
+        }
     }
 
     /// Logs what is wrong now and was not before, and the other way round.

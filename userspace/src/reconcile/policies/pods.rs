@@ -154,9 +154,10 @@ impl Pods {
         lost.filter_map(|pod| pod.endpoint.ips.first().copied())
     }
 
-    /// What a pod should have.
-    pub fn endpoint(&self, name: &ObjectName) -> Option<&Endpoint> {
-        self.known.get(name).map(|pod| &pod.endpoint)
+    /// The pods that should have a ruleset.
+    pub fn of(&self, id: RulesetId) -> impl Iterator<Item = &ObjectName> {
+        let known = self.known.iter();
+        known.filter(move |(_, pod)| pod.endpoint.rulesets().contains(&id)).map(|(name, _)| name)
     }
 }
 

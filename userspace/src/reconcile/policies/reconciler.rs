@@ -170,6 +170,11 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         closed.map(|(index, (name, ..))| (name, index)).collect()
     }
 
+    /// The pods that should have a ruleset.
+    pub fn pods_of(&self, id: RulesetId) -> Vec<&ObjectName> {
+        self.pods.of(id).collect()
+    }
+
     /// Pods whose interface is not known.
     pub fn unbound(&self) -> impl Iterator<Item = &ObjectName> {
         self.pods.unbound()
