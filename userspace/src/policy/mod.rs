@@ -27,7 +27,7 @@ mod table;
 pub(crate) mod tests;
 
 pub use explain::{Explanation, PolicyUse, Reading, Why};
-pub use planner::{Options, Planner, Problem};
+pub use planner::{Counts, Judgement, Options, Party, Planner, Problem, Verdict};
 pub use ruleset::ClosedReason;
 pub use table::{
     Changes, ClassId, Endpoint, PortKey, PortPrefix, Room, Row, RowKey, RulesetId, Sizes, Tables,

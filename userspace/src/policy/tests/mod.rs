@@ -14,4 +14,5 @@ pub(crate) mod programs;
 mod properties;
 mod scale;
 mod scene;
+mod verdict_facts;
 pub(crate) mod world;
