@@ -6,8 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prometheus_client::metrics::histogram::Histogram;
 use tracing::{info, warn};
 
+use super::report::programming_histogram;
 use crate::{
     datapath::policy_tables::KernelPolicyTables,
     model::{
@@ -48,6 +50,8 @@ pub struct Policies {
     waits_until: Option<Instant>,
     /// What is known to be wrong, and was logged.
     told: Told,
+    /// How long changes took.
+    pub(super) programming: Histogram,
 }
 
 #[derive(Debug, Default)]
@@ -73,11 +77,12 @@ impl Policies {
             collect: None,
             waits_until: None,
             told: Told::default(),
+            programming: programming_histogram(),
         }
     }
 
     /// Takes in what has changed in the cluster.
-    pub fn take(&mut self, batch: &[Event], network: &Snapshot) {
+    pub fn take(&mut self, batch: &[Event], network: &Snapshot, noticed: Instant) {
         if self.switch == Switch::Off {
             return;
         }
@@ -98,6 +103,7 @@ impl Policies {
                     return;
                 }
                 self.reconciler.apply(changes, network, now);
+                self.programming.observe(noticed.elapsed().as_secs_f64());
             }
         }
         self.solicitor.ask(network, self.reconciler.unresolved());

@@ -12,6 +12,7 @@
 mod class;
 mod column;
 mod content;
+mod denial;
 mod explain;
 mod lower;
 mod planner;
@@ -26,6 +27,7 @@ mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use denial::{DenialKey, Outcome};
 pub use explain::{Explanation, PolicyUse, Reading, Why};
 pub use planner::{Counts, Judgement, Options, Party, Planner, Problem, Verdict};
 pub use ruleset::ClosedReason;

@@ -9,11 +9,15 @@ use super::{
     rulesets::{PeerKind, Variant},
 };
 use crate::{
-    model::{addr::Protocol, name::ObjectName, policy::Direction},
+    model::{
+        addr::Protocol,
+        name::ObjectName,
+        policy::{Direction, Enforcement},
+    },
     policy::{
         explain::{Explanation, Reading, Why},
         ruleset::{ClosedReason, Ruleset},
-        table::{ClassId, PortPrefix, RulesetId},
+        table::{ClassId, Endpoint, PortPrefix, RulesetId},
     },
 };
 
@@ -118,6 +122,21 @@ impl Planner {
     /// The addresses of a pod that policies can see, of any node.
     pub fn addresses_of(&self, pod: &ObjectName) -> Option<&[IpAddr]> {
         Some(&self.pods.get(pod)?.pod.ips)
+    }
+
+    /// The addresses of a node.
+    pub fn addresses_of_node(&self, node: &ObjectName) -> Option<Vec<IpAddr>> {
+        Some(self.nodes.get(node)?.node.ips().collect())
+    }
+
+    /// This node's pods, by name.
+    pub fn endpoints(&self) -> impl Iterator<Item = (&ObjectName, &Endpoint)> {
+        self.endpoints.iter()
+    }
+
+    /// Whether policies decide that are not audited by themselves.
+    pub fn node_enforcement(&self) -> Enforcement {
+        self.options.enforcement
     }
 
     /// How much there is.
