@@ -6,7 +6,7 @@
 //! a minute, and at most [`LOGGED`] lines come in a second; the counts are complete all the same.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     sync::{
         Arc, Mutex,
@@ -65,13 +65,16 @@ impl Denials {
         lock(&self.names).get(key).cloned()
     }
 
-    /// Remembers names, and forgets those of what is not counted any more.
-    fn remember(&self, named: Vec<(DenialKey, NamedDenial)>, counted: &[DeniedEntry]) {
+    /// Remembers names.
+    pub fn remember(&self, named: impl IntoIterator<Item = (DenialKey, NamedDenial)>) {
+        lock(&self.names).extend(named);
+    }
+
+    /// Forgets the names of what is not counted any more.
+    fn retain(&self, counted: &[DeniedEntry]) {
         let mut names = lock(&self.names);
-        names.extend(named);
         if names.len() > counted.len() {
-            let keys: std::collections::HashSet<DenialKey> =
-                counted.iter().map(|entry| entry.key).collect();
+            let keys: HashSet<DenialKey> = counted.iter().map(|entry| entry.key).collect();
             names.retain(|key, _| keys.contains(key));
         }
     }
@@ -120,8 +123,9 @@ fn round(map: &DeniedMap, watch: &mut Watch, agent: &Shared, denials: &Denials) 
         };
         let named: Vec<_> = unnamed.iter().filter_map(name).collect();
         drop(agent);
-        denials.remember(named, &entries);
+        denials.remember(named);
     }
+    denials.retain(&entries);
     for (entry, packets) in &seen.lines {
         let peer = policy_report::peer(&lock(agent), entry.peer);
         tell(entry, *packets, denials.name(&entry.key), peer);

@@ -29,16 +29,27 @@ impl PolicySource for Reporter {
     fn name_denials(&self, denials: &[Denial]) -> Vec<NamedDenial> {
         let known: Vec<_> = denials.iter().map(|denial| self.denials.name(&denial.key)).collect();
         let agent = lock(&self.agent);
-        let named = |(denial, known): (&Denial, Option<NamedDenial>)| {
-            let named = known.or_else(|| name(&agent, denial)).unwrap_or_else(|| NamedDenial {
-                pod: pod_at(&agent, denial.key.ifindex),
-                peer: None,
-                cause: Cause::Changed,
+        let mut found = Vec::with_capacity(denials.len());
+        let mut fresh = Vec::new();
+        for (denial, known) in denials.iter().zip(known) {
+            let named = known.or_else(|| {
+                let named = name(&agent, denial)?;
+                fresh.push((denial.key, named.clone()));
+                Some(named)
             });
-            // The one that was seen last, and not the one that it was named for.
-            NamedDenial { peer: peer(&agent, denial.peer), ..named }
-        };
-        denials.iter().zip(known).map(named).collect()
+            // The peer is the one that was seen last, and not the one that it was named for.
+            found.push(NamedDenial {
+                peer: peer(&agent, denial.peer),
+                ..named.unwrap_or_else(|| NamedDenial {
+                    pod: pod_at(&agent, denial.key.ifindex),
+                    peer: None,
+                    cause: Cause::Changed,
+                })
+            });
+        }
+        drop(agent);
+        self.denials.remember(fresh);
+        found
     }
 
     fn find(&self, words: &[String]) -> Vec<Party> {

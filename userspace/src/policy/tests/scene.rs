@@ -200,7 +200,7 @@ impl Scene {
         let cidrs: [Cidr; 0] = [];
         let expected = evaluator.is_allowed(&world.party(peer, &cidrs), wanted, way);
         assert_eq!(looked.is_allowed, expected, "{name} {direction:?} {peer} {wanted:?}");
-        self.assert_named(name, direction, peer, wanted, looked, reading);
+        self.assert_named(name, direction, peer, wanted, (looked, reading));
         Some(looked.is_allowed)
     }
 
@@ -211,8 +211,7 @@ impl Scene {
         direction: Direction,
         peer: IpAddr,
         wanted: Wanted,
-        looked: Looked,
-        reading: Reading,
+        (looked, reading): (Looked, Reading),
     ) {
         let port = match wanted {
             Wanted::Port(protocol, port) => Some((protocol, port)),
