@@ -65,9 +65,10 @@ impl Denials {
         lock(&self.names).get(key).cloned()
     }
 
-    /// Remembers names.
+    /// Remembers names. One of a pod that is not known yet would stay without the pod.
     pub fn remember(&self, named: impl IntoIterator<Item = (DenialKey, NamedDenial)>) {
-        lock(&self.names).extend(named);
+        let complete = named.into_iter().filter(|(_, named)| named.pod.is_some());
+        lock(&self.names).extend(complete);
     }
 
     /// Forgets the names of what is not counted any more.
@@ -145,7 +146,7 @@ fn tell(entry: &DeniedEntry, packets: u64, named: Option<NamedDenial>, peer: Opt
     let pod = named.as_ref().and_then(|named| named.pod.as_deref());
     let pod = pod.map_or_else(|| format!("interface {}", key.ifindex), str::to_owned);
     let peer = peer.unwrap_or_else(|| ip.to_string());
-    let (direction, proto) = (key.direction.as_str(), entry.proto);
+    let (direction, proto) = (key.direction.as_str(), entry.protocol());
     let (tier, policy, rule) =
         (cause.tier().unwrap_or("-"), cause.policies().join(","), cause.rule());
     let verdict = key.outcome.as_str();

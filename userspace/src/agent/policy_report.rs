@@ -53,8 +53,9 @@ impl PolicySource for Reporter {
     }
 
     fn find(&self, words: &[String]) -> Vec<Party> {
+        let pods: Vec<(IpAddr, String)> = lock(&self.pods).names().collect();
         let agent = lock(&self.agent);
-        words.iter().map(|word| party(&agent, word)).collect()
+        words.iter().map(|word| known_otherwise(party(&agent, word), word, &pods)).collect()
     }
 
     fn judge(&self, questions: &[Question]) -> Vec<Answer> {
@@ -204,6 +205,19 @@ fn party(agent: &NodeAgent, word: &str) -> Party {
         }
         None => Party::default(),
     }
+}
+
+/// Who is a pod of this node although policies do not know it, because they are off.
+fn known_otherwise(party: Party, word: &str, pods: &[(IpAddr, String)]) -> Party {
+    if party.name.is_some() {
+        return party;
+    }
+    let is_meant = |(ip, name): &&(IpAddr, String)| name == word || party.ips.contains(ip);
+    let found: Vec<_> = pods.iter().filter(is_meant).collect();
+    let Some((_, name)) = found.first() else { return party };
+    let mut ips: Vec<IpAddr> = found.iter().map(|(ip, _)| *ip).collect();
+    ips.sort_unstable();
+    Party { name: Some(name.clone()), ips, kind: PartyKind::LocalPod }
 }
 
 fn party_at(agent: &NodeAgent, ip: IpAddr) -> Party {

@@ -31,7 +31,7 @@ use crate::{
 /// The agent as a [`StateSource`].
 pub struct Reporter {
     pub(super) agent: Shared,
-    pods: Arc<Mutex<Pods>>,
+    pub(super) pods: Arc<Mutex<Pods>>,
     pub(super) denials: Arc<Denials>,
 }
 

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Cells that name a verdict: tier, policy and rule.
 
-use pintle_abi::addr::proto;
-
-use super::output::{Cell, Tone};
-use crate::{policy::Outcome, server::policy::Cause};
+use super::{
+    env::Env,
+    output::{Cell, Tone},
+};
+use crate::{
+    datapath::{policy_view::PolicyMode, view::Maps},
+    policy::Outcome,
+    server::policy::Cause,
+};
 
 /// Tier, policies and rule; unknown without a cause.
 pub fn cells(cause: Option<&Cause>) -> [Cell; 3] {
@@ -35,14 +40,10 @@ pub fn outcome(outcome: Outcome) -> Cell {
     Cell::Word(outcome.as_str(), tone)
 }
 
-/// A protocol by its name, or its number.
-pub fn protocol(number: u8) -> String {
-    match number {
-        proto::ICMP => "ICMP".into(),
-        proto::TCP => "TCP".into(),
-        proto::UDP => "UDP".into(),
-        proto::ICMPV6 => "ICMPv6".into(),
-        proto::SCTP => "SCTP".into(),
-        number => number.to_string(),
+/// Says so if nothing is judged on this node.
+pub fn note_off(maps: &dyn Maps, env: &mut Env<'_>) -> anyhow::Result<()> {
+    if maps.policy_mode()?.0 == PolicyMode::Off {
+        writeln!(env.err, "note: policies are off, nothing is judged")?;
     }
+    Ok(())
 }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use pintle_abi::{
-    addr::{V4, V6},
+    addr::{V4, V6, proto},
     counter::Hook,
     drop_reason::DropReason,
     policy::{Denied, DeniedKey, Endpoint, Row, outcome},
@@ -35,6 +35,20 @@ pub struct DeniedEntry {
     pub port: u16,
     /// The hook that judged it.
     pub hook: Option<Hook>,
+}
+
+impl DeniedEntry {
+    /// The protocol by its name, or its number.
+    pub fn protocol(&self) -> String {
+        match self.proto {
+            proto::ICMP => "ICMP".into(),
+            proto::TCP => "TCP".into(),
+            proto::UDP => "UDP".into(),
+            proto::ICMPV6 => "ICMPv6".into(),
+            proto::SCTP => "SCTP".into(),
+            number => number.to_string(),
+        }
+    }
 }
 
 /// A pod of this node as the programs know it.

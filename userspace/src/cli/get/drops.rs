@@ -48,12 +48,12 @@ impl Row for DropRow {
         Column::left("HOOK", "hook").wide(),
         Column::right("INTERFACE", "ifindex").wide(),
         Column::left("RULESET", "ruleset").wide(),
-        Column::right("CLASS", "class").wide(),
+        Column::left("CLASS", "class").wide(),
         Column::right("PORT_CLASS", "port_class").wide(),
     ];
 
     fn cells(&self) -> Vec<Cell> {
-        let DeniedEntry { key, packets, peer, proto, port, hook, .. } = self.entry;
+        let DeniedEntry { key, packets, peer, port, hook, .. } = self.entry;
         let named = self.named.as_ref();
         let [tier, policies, rule] = verdict::cells(named.map(|named| &named.cause));
         let peer_name = named.and_then(|named| named.peer.clone()).filter(|_| !self.numeric);
@@ -62,7 +62,7 @@ impl Row for DropRow {
             Cell::known(named.and_then(|named| named.pod.as_deref())),
             Cell::text(key.direction.as_str()),
             Cell::Host(peer, peer_name),
-            Cell::text(verdict::protocol(proto)),
+            Cell::text(self.entry.protocol()),
             Cell::Port(port),
             Cell::Number(packets),
             verdict::outcome(key.outcome),
@@ -72,7 +72,7 @@ impl Row for DropRow {
             hook.map_or(Cell::Unknown, |hook| Cell::text(hook.as_str())),
             Cell::Number(key.ifindex.into()),
             Cell::Ruleset(key.ruleset),
-            Cell::Number(key.class.into()),
+            Cell::Id(key.class),
             Cell::Number(key.port_class.into()),
         ]
     }
@@ -85,7 +85,9 @@ impl Row for DropRow {
 
 /// Prints what was denied, the latest first.
 pub fn run(args: &DropsArgs, env: &mut Env<'_>) -> anyhow::Result<()> {
-    let denied = (env.maps)()?.denied()?;
+    let maps = (env.maps)()?;
+    verdict::note_off(&*maps, env)?;
+    let denied = maps.denied()?;
     let now = (env.now_ns)();
     let mut rows = named(denied, env)?.into_iter().map(|(entry, named)| DropRow {
         ago_ns: now.saturating_sub(entry.last_seen_ns),

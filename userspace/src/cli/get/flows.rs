@@ -198,11 +198,15 @@ fn questions_of(flow: &FlowEntry) -> [Option<Question>; 2] {
 }
 
 fn rule(answer: &Answer) -> Cell {
-    match (&answer.pod, answer.is_allowed) {
-        (None, _) => Cell::Unknown,
-        (Some(_), true) => Cell::text(verdict::words(&answer.cause)),
+    if answer.pod.is_none() {
+        return Cell::Unknown;
+    }
+    let words = verdict::words(&answer.cause);
+    match (answer.is_allowed, &answer.would_deny) {
+        (true, None) => Cell::text(words),
+        (true, Some(cause)) => Cell::text(format!("would-deny {}", verdict::words(cause))),
         // It was allowed, and will be judged again with its next packet.
-        (Some(_), false) => Cell::text(format!("denied by {}", verdict::words(&answer.cause))),
+        (false, _) => Cell::text(format!("denied {words}")),
     }
 }
 

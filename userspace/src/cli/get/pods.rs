@@ -12,6 +12,7 @@ use crate::{
     cli::{
         env::Env,
         output::{Cell, Column, Row, Tone, print},
+        verdict,
     },
     datapath::policy_entry::EndpointEntry,
     server::policy::PolicyPod,
@@ -97,7 +98,9 @@ impl Row for PodRow {
 
 /// Prints the pods.
 pub fn run(env: &mut Env<'_>) -> anyhow::Result<()> {
-    let entries = (env.maps)()?.endpoints()?;
+    let maps = (env.maps)()?;
+    verdict::note_off(&*maps, env)?;
+    let entries = maps.endpoints()?;
     let told = match env.agent.policies() {
         Ok(policies) => policies.pods,
         Err(_) => {

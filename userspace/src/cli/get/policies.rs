@@ -14,6 +14,7 @@ use crate::{
             hint::{CommandError, nearest},
             print,
         },
+        verdict,
     },
     datapath::policy_entry::DeniedEntry,
     policy::Outcome,
@@ -98,8 +99,10 @@ impl Row for PolicyRow {
 
 /// Prints the policies.
 pub fn run(args: &PoliciesArgs, env: &mut Env<'_>) -> anyhow::Result<()> {
+    let maps = (env.maps)()?;
+    verdict::note_off(&*maps, env)?;
     let known = env.agent.policies().map_err(CommandError::NoAgent)?.policies;
-    let denied = drops::named((env.maps)()?.denied()?, env)?;
+    let denied = drops::named(maps.denied()?, env)?;
     let packets = by_policy(&denied);
     let row = |policy: Policy| {
         let packets = packets.get(policy.name.as_str()).copied().unwrap_or_default();

@@ -71,6 +71,8 @@ pub enum Cell {
     Words(Vec<String>),
     /// The number of a ruleset.
     Ruleset(u32),
+    /// A number made of content.
+    Id(u32),
 }
 
 impl Cell {
@@ -112,6 +114,7 @@ impl Cell {
             Self::Words(words) if words.is_empty() => "-".into(),
             Self::Words(words) => words.join(","),
             Self::Ruleset(number) => ruleset(*number),
+            Self::Id(number) => format!("{number:08x}"),
         }
     }
 
@@ -180,7 +183,7 @@ impl Serialize for Cell {
                 map.end()
             }
             Self::Words(words) => words.serialize(serializer),
-            Self::Ruleset(number) => serializer.serialize_str(&ruleset(*number)),
+            Self::Ruleset(_) | Self::Id(_) => serializer.serialize_str(&self.for_people()),
             Self::Host(ip, name) => {
                 let mut map = serializer.serialize_map(Some(2))?;
                 map.serialize_entry("ip", ip)?;
