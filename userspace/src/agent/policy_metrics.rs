@@ -10,6 +10,7 @@ use prometheus_client::{
 };
 
 use super::{Shared, lock};
+use crate::reconcile::policies::Failure;
 
 /// Sizes of what policies became, and what is wrong.
 pub struct PolicyMetrics {
@@ -35,8 +36,10 @@ impl Collector for PolicyMetrics {
         let policies = &agent.policies;
         let (counts, sizes) = (policies.planner.counts(), policies.planner.sizes());
         let policed = policies.planner.endpoints().filter(|(_, one)| one.is_policed()).count();
-        let (closed, unwritten) =
-            (policies.planner.problems().len(), policies.reconciler.failures().count());
+        let failures = || policies.reconciler.failures();
+        let full = failures().filter(|(_, failure)| matches!(failure, Failure::Full { .. }));
+        let (exceeded, unwritten) =
+            (policies.planner.problems().len() + full.count(), failures().count());
         let epoch = policies.reconciler.epoch();
         drop(agent);
         let help = "Policies that are known, by kind";
@@ -53,7 +56,7 @@ impl Collector for PolicyMetrics {
             ("policy_rulesets", "Rulesets that policies became", counts.rulesets),
             ("policy_rows", "Rows that rulesets have", sizes.rows),
             ("policy_classes", "Classes of peers that rulesets tell apart", counts.classes),
-            ("policy_capacity_exceeded", "Kinds of pods closed for want of room", closed),
+            ("policy_capacity_exceeded", "What is closed or kept back for want of room", exceeded),
             ("policy_unwritten", "What could not be written to the policy maps so far", unwritten),
             ("policy_epoch", "Epoch at which verdicts count", epoch as usize),
         ] {

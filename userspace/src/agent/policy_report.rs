@@ -77,11 +77,6 @@ pub(super) fn summary(agent: &NodeAgent) -> PolicySummary {
     }
 }
 
-/// What is closed because it does not fit in, in words.
-pub(super) fn problems(agent: &NodeAgent) -> impl Iterator<Item = String> {
-    agent.policies.planner.problems().into_iter().map(|problem| problem.to_string())
-}
-
 /// The names of a denial; `None` if they are not known now.
 pub(super) fn name(agent: &NodeAgent, denial: &Denial) -> Option<NamedDenial> {
     let key = &denial.key;

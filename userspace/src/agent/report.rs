@@ -136,7 +136,7 @@ fn errors(agent: &NodeAgent) -> Vec<String> {
     let others = agent.reconciler.due_error().map(ToString::to_string);
     let take_over = agent.take_over.problem().map(str::to_owned);
     let unanswered = agent.unanswered.iter().cloned();
-    let policies = agent.policies.failures().chain(policy_report::problems(agent));
+    let policies = agent.policies.failures();
     frontends.chain(others).chain(take_over).chain(unanswered).chain(policies).collect()
 }
 
