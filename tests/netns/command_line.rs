@@ -65,19 +65,7 @@ fn an_agent_without_its_source_attaches_nothing() {
 #[test]
 fn flows_show_the_names_of_pods_that_the_source_has() {
     let _company = beside_others();
-    let mut scene = Scene::new(Cni::Ptp, FastPath::Auto);
-    let pods = std::iter::once(&scene.client).chain(scene.backends.iter().map(|b| &b.pod));
-    let pods: Vec<String> = pods
-        .map(|pod| {
-            format!(
-                "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {}\n  namespace: shop\nspec:\n  \
-                 nodeName: {}\nstatus:\n  phase: Running\n  podIPs: [{{ip: {}}}, {{ip: \"{}\"}}]\n",
-                pod.name, pod.node, pod.v4, pod.v6
-            )
-        })
-        .collect();
-    scene.agent.manifests.write("pods.yaml", &pods.join("---\n")).expect("write");
-    scene.agent.settle().expect("settle");
+    let scene = Scene::new(Cni::Ptp, FastPath::Auto);
     for family in Family::BOTH {
         let http = scene.vip(family, &HTTP);
         scene.client.run(|| repeat(20, || short_http(http))).expect_no_failure("connections");

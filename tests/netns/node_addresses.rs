@@ -12,13 +12,10 @@ use crate::scene::{beside_others, eventually};
 use crate::three_nodes::{NODE_PORT, ThreeNodes};
 
 const PATIENCE: Duration = Duration::from_millis(300);
-const NODE: &str = "apiVersion: v1\nkind: Node\nmetadata: {name: node-1}\nstatus:\n  addresses:\n  \
-     - {type: InternalIP, address: 192.168.77.1}\n  - {type: InternalIP, address: \"fd00:77::1\"}\n";
 
 /// Three nodes, of which the first has a flag; without one it is not configured at all.
 fn scene(flag: Option<&str>) -> ThreeNodes {
     ThreeNodes::on(ThreeNodes::world(Cni::Ptp), FastPath::Auto, |agents| {
-        agents[0].manifests.write("node.yaml", NODE).expect("write the Node");
         if let Some(flag) = flag {
             // The limit is the machine's, and not the test's to set.
             let flags = [flag, "--conntrack-max-per-core=0"];

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use pintle::node::{Ineligible, NodeView, Probes, Selection, Snapshot};
+use pintle::node::{Ineligible, NodeView, Probes, Selection, Snapshot, Solicitor};
 use tokio::{sync::watch, time::timeout};
 
 /// A pod's network namespace: that of a process that does nothing.
@@ -78,6 +78,7 @@ fn pods_are_found_resolved_and_forgotten() {
         uplink(&mut receiver).await;
         ptp(&mut receiver).await;
         bridge(&mut receiver).await;
+        solicited(&mut receiver).await;
         overflow(&mut receiver).await;
     });
 }
@@ -151,6 +152,43 @@ async fn bridge(receiver: &mut watch::Receiver<Snapshot>) {
     .await;
     run("ip link del br0p");
     until("unlearned", receiver, |snapshot| snapshot.resolve(ip("10.244.1.9")).is_none()).await;
+}
+
+/// A pod that has never sent anything, and to which nobody wants to send anything, is found.
+async fn solicited(receiver: &mut watch::Receiver<Snapshot>) {
+    let pod = Pod::new();
+    run("ip address add fd00:244:1::1/64 dev cni0 nodad");
+    run(&format!("ip link add br1p type veth peer name eth0 netns {}", pod.0.id()));
+    run("ip link set br1p master cni0 up");
+    pod.run("ip link set eth0 up");
+    pod.run("ip address add 10.244.1.10/24 dev eth0");
+    pod.run("ip address add fd00:244:1::10/64 dev eth0 nodad");
+    until("bridge port", receiver, |snapshot| {
+        named(snapshot, "br1p").is_some() && snapshot.solicitation(ip("fd00:244:1::10")).is_some()
+    })
+    .await;
+    let addresses = [ip("10.244.1.10"), ip("fd00:244:1::10")];
+    let solicitor = Solicitor::open().unwrap();
+    let is_found = |snapshot: &Snapshot| {
+        let index = named(snapshot, "br1p");
+        addresses.iter().all(|ip| snapshot.resolve(*ip) == index)
+    };
+    assert!(!is_found(&receiver.borrow()), "nobody has asked yet");
+    // Once more than once: a port may not forward yet when it is first asked.
+    for _ in 0..10 {
+        let snapshot = receiver.borrow().clone();
+        solicitor.ask(&snapshot, addresses);
+        if timeout(Duration::from_millis(500), receiver.wait_for(is_found)).await.is_ok() {
+            break;
+        }
+    }
+    until("asked for", receiver, is_found).await;
+    // The bridge forgets, the neighbour table does not; who starts then finds only half of it.
+    run("bridge fdb flush dev cni0 dynamic");
+    let (late, _) = NodeView::start(Selection::default(), Probes::NONE).unwrap();
+    let asked = addresses.map(|ip| late.solicitation(ip));
+    assert!(asked.iter().flatten().count() == 2, "{asked:?}");
+    run("ip link del br1p");
 }
 
 /// While nobody reads, more events arrive than the socket has room for; nothing is missed.

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -40,8 +41,8 @@ pub enum FastPath {
 
 /// One agent, running or stopped, with everything it owns.
 pub struct Agent {
-    /// The directory it watches.
-    pub manifests: ManifestDir,
+    /// The directory it watches; the objects of its world are in it, too.
+    pub manifests: Arc<ManifestDir>,
     netns: NetNs,
     node_name: String,
     fast_path: FastPath,
@@ -58,8 +59,16 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Prepares an agent for `node`; nothing runs yet, and its manifest directory is empty.
+    /// Prepares an agent for `node`; nothing runs yet, and its manifest directory has the objects of
+    /// the node's world.
     pub fn new(node: &Node, fast_path: FastPath) -> Result<Agent> {
+        let agent = Agent::without_objects(node, fast_path)?;
+        node.objects().show(&agent.manifests)?;
+        Ok(agent)
+    }
+
+    /// The same with an empty manifest directory.
+    pub fn without_objects(node: &Node, fast_path: FastPath) -> Result<Agent> {
         mount_bpffs()?;
         remove_dead_roots()?;
         let files = tempfile::Builder::new().prefix("pintle-test-").tempdir()?;
@@ -68,7 +77,7 @@ impl Agent {
         let root = format!("{ROOT_PREFIX}{}-{sequence}", std::process::id());
         std::fs::create_dir(files.path().join("run"))?;
         Ok(Agent {
-            manifests: ManifestDir::new(files.path().join("manifests"))?,
+            manifests: Arc::new(ManifestDir::new(files.path().join("manifests"))?),
             netns: (**node).clone(),
             node_name: node.name.clone(),
             fast_path,

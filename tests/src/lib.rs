@@ -18,6 +18,7 @@ pub mod latency;
 pub mod load;
 pub mod manifest;
 pub mod netns;
+pub mod objects;
 pub mod offload;
 pub mod planned;
 pub mod policies;

@@ -8,10 +8,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Deref;
+use std::sync::Arc;
 
 use anyhow::Result;
 
 use crate::netns::NetNs;
+use crate::objects::{NAMESPACE, Objects, PodObject, node_yaml};
 
 /// The port range of pods' clients: wide, so that many short connections do not run out.
 const POD_SYSCTLS: [(&str, &str); 1] = [("net/ipv4/ip_local_port_range", "10240 65535")];
@@ -55,6 +57,7 @@ const SERVICE_PREFIXES: [&str; 4] =
 /// The switch between the nodes, and their router.
 pub struct Underlay {
     ns: NetNs,
+    objects: Arc<Objects>,
 }
 
 impl Underlay {
@@ -73,7 +76,7 @@ impl Underlay {
             format!("route add {prefix} via {node} dev switch")
         }));
         ns.ip(&lines)?;
-        Ok(Underlay { ns })
+        Ok(Underlay { ns, objects: Arc::default() })
     }
 
     /// Makes a client outside the cluster, behind the router; at most one.
@@ -110,6 +113,7 @@ pub struct Node {
     next_host: u8,
     /// MTU of its pods.
     mtu: u16,
+    objects: Arc<Objects>,
 }
 
 /// What has a network of its own and a name: a pod, or a node.
@@ -167,7 +171,24 @@ impl Node {
         underlay.ns.wait_running(&format!("node{n}"))?;
         underlay.ns.wait_running("switch")?;
         ns.wait_running("eth0")?;
-        Ok(Node { ns, number, name: format!("node-{n}"), cni, next_host: 10, mtu: ETHERNET_MTU })
+        let name = format!("node-{n}");
+        let objects = underlay.objects.clone();
+        let node = Node { ns, number, name, cni, next_host: 10, mtu: ETHERNET_MTU, objects };
+        node.label(&[])?;
+        Ok(node)
+    }
+
+    /// What the API of its cluster says.
+    pub fn objects(&self) -> &Arc<Objects> {
+        &self.objects
+    }
+
+    /// Gives its Node object these labels, in place of those it had.
+    pub fn label(&self, labels: &[(&str, &str)]) -> Result<()> {
+        let (name, n) = (&self.name, self.number);
+        let ips = Family::BOTH.map(|family| self.ip_of(family));
+        let ranges = [format!("10.244.{n}.0/24"), format!("fd00:10:244:{n:x}::/64")];
+        self.objects.put(&format!("{name}.yaml"), &node_yaml(name, labels, &ips, &ranges))
     }
 
     /// Its address of one family on the underlay.
@@ -231,8 +252,24 @@ impl Node {
         self.ns.bridge(&tunnels)
     }
 
-    /// Makes a pod and wires it to this node; it has both families.
+    /// Makes a pod and wires it to this node; it has both families, and an object of its name.
     pub fn add_pod(&mut self, name: &str) -> Result<Pod> {
+        let pod = self.wire_pod(name)?;
+        let name = self.objects.free_name(NAMESPACE, name, &self.name);
+        self.announce(pod, PodObject::new(NAMESPACE, &name, &self.name, &[]))
+    }
+
+    /// Gives a pod its object, whose node and addresses are filled in; agents know the pod from now on.
+    pub fn announce(&self, mut pod: Pod, mut object: PodObject) -> Result<Pod> {
+        object.node.clone_from(&self.name);
+        object.ips = Family::BOTH.map(|family| pod.ip(family)).to_vec();
+        self.objects.put_pod(&object)?;
+        pod.object = Some(object);
+        Ok(pod)
+    }
+
+    /// Makes a pod and wires it to this node; no object tells of it yet.
+    pub fn wire_pod(&mut self, name: &str) -> Result<Pod> {
         let ns = NetNs::new()?;
         ns.set_sysctls(&POD_SYSCTLS)?;
         let (node, host) = (self.number, self.next_host);
@@ -244,6 +281,7 @@ impl Node {
             v4: Ipv4Addr::new(10, 244, node, host),
             v6: Ipv6Addr::new(0xfd00, 0x10, 0x244, node.into(), 0, 0, 0, host.into()),
             host_device: format!("veth{node}x{host}"),
+            object: None,
         };
         let (pod_mac, host_mac) = (mac(0xaa, node, host), mac(0xbb, node, host));
         let device = &pod.host_device;
@@ -284,7 +322,11 @@ impl Node {
 
     /// Unplugs a pod, as its CNI does when the pod is deleted.
     pub fn remove_pod(&self, pod: Pod) -> Result<()> {
-        self.ns.ip(&[format!("link del {}", pod.host_device)])
+        self.ns.ip(&[format!("link del {}", pod.host_device)])?;
+        match &pod.object {
+            Some(object) => self.objects.remove(&object.file()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -308,6 +350,8 @@ pub struct Pod {
     pub v6: Ipv6Addr,
     /// Name of the host side of its veth, in the node.
     pub host_device: String,
+    /// What the API says of it.
+    pub object: Option<PodObject>,
 }
 
 impl Pod {
@@ -367,6 +411,11 @@ pub struct World {
 }
 
 impl World {
+    /// What the API of this cluster says.
+    pub fn objects(&self) -> &Objects {
+        &self.underlay.objects
+    }
+
     /// Makes a client outside the cluster; at most one.
     pub fn add_outsider(&self) -> Result<Outsider> {
         self.underlay.add_client()

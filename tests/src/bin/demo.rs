@@ -88,7 +88,7 @@ impl Stage {
         let servers = web.iter().map(|pod| Server::http(pod, HTTP.target));
         let servers = servers.collect::<Result<Vec<_>>>()?;
         let built_in = round(start.elapsed());
-        let agent = Agent::new(node, FastPath::Auto)?;
+        let agent = Agent::without_objects(node, FastPath::Auto)?;
         let examples = std::fs::read_dir(manifests());
         for entry in examples.context("manifests/examples/demo")?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();

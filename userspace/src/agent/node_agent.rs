@@ -17,6 +17,7 @@ use super::{
     attachments::{Attachment, attachments},
     fast_path::FastPath,
     node_fate::node_fate,
+    policies::Policies,
     profile::{PodRanges, Profile},
     report,
     socket_lb::SocketLb,
@@ -53,6 +54,7 @@ pub struct NodeAgent {
     /// The node's own addresses, as the planner knows them.
     pub(super) addresses: NodeAddresses,
     pub(super) reconciler: Reconciler<KernelTables>,
+    pub(super) policies: Policies,
     pub(super) attacher: Attacher,
     pub(super) network: Snapshot,
     pub(super) fast_path: FastPath,
@@ -84,6 +86,8 @@ pub struct Parts {
     pub profile: Profile,
     /// What is in them.
     pub reconciler: Reconciler<KernelTables>,
+    /// Network policy.
+    pub policies: Policies,
     /// The programs.
     pub attacher: Attacher,
     /// May packets be redirected past the host's stack?
@@ -104,6 +108,7 @@ impl NodeAgent {
         let Parts {
             profile,
             reconciler,
+            policies,
             attacher,
             fast_path,
             recorder,
@@ -119,6 +124,7 @@ impl NodeAgent {
             profile,
             addresses: NodeAddresses::default(),
             reconciler,
+            policies,
             attacher,
             network: Snapshot::default(),
             fast_path,
@@ -143,6 +149,8 @@ impl NodeAgent {
         let rejections = self.planner.rejections_version();
         let node = self.planner.node().cloned();
         let seen = self.note_seen(&delivery.batch);
+        // Before services: who is sent to a pod must be let in there.
+        self.policies.take(&delivery.batch, &self.network, delivery.noticed);
         let mut changes = self.planner.apply(delivery.batch);
         if self.planner.node() != node.as_ref() {
             self.follow_pod_ranges();
@@ -226,7 +234,8 @@ impl NodeAgent {
         if self.planner.is_synced() {
             self.recorder.settled(&self.failing(), Moment::now());
         }
-        let complete = !is_due && self.reconciler.errors().next().is_none();
+        let complete =
+            !is_due && self.reconciler.errors().next().is_none() && self.policies.is_settled();
         if self.planner.is_synced() && complete {
             self.finish_take_over();
             self.programmed = self.revision;
@@ -272,6 +281,7 @@ impl NodeAgent {
                 self.attach(*index, attachment);
             }
         }
+        self.policies.follow_network(&self.network);
         let (v4, v6) = self.network.node_addresses();
         if let Err(error) = self.reconciler.tables_mut().put_node_addresses(v4, v6) {
             warn!(error = format!("{:#}", anyhow::Error::from(error)), "write the settings");
@@ -339,6 +349,7 @@ impl NodeAgent {
 
     /// Tries again what failed.
     pub fn retry(&mut self) {
+        self.policies.retry(&self.network);
         let now = Instant::now();
         let outcome = self.reconciler.retry(&resolver(&self.network, self.fast_path.is_on()), now);
         self.tell(&outcome);
@@ -353,7 +364,7 @@ impl NodeAgent {
         self.forget_strays(now);
         let next = self.reconciler.free_retired(now);
         self.sockets.follow(self.reconciler.gone_backends());
-        next
+        next.into_iter().chain(self.policies.collect(&self.network)).min()
     }
 
     /// Forgets UDP flows that are with a backend where their service does not lead any more.

@@ -40,6 +40,14 @@ pub enum PodRanges {
 }
 
 impl PodRanges {
+    /// The ranges of the cluster's pods, beside those that nodes have.
+    pub fn of_cluster(self) -> Box<[Cidr]> {
+        match self {
+            Self::None | Self::Node => Box::default(),
+            Self::Cluster(ranges) => ranges.into_iter().flatten().collect(),
+        }
+    }
+
     /// The ranges, IPv4 and IPv6; `None` if interfaces tell, or our Node object is not known.
     pub fn known(self, node: Option<&Node>) -> Option<[Option<Cidr>; 2]> {
         match self {

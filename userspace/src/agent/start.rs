@@ -4,7 +4,10 @@
 use std::{fs, net::IpAddr, path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
-use pintle_abi::addr::{V4, V6};
+use pintle_abi::{
+    addr::{V4, V6},
+    policy::policy_mode,
+};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -12,22 +15,25 @@ use super::{
     conntrack,
     fast_path::FastPath,
     node_agent::{NodeAgent, Parts},
+    policies::{self, Policies, Switch},
     profile::Profile,
     socket_lb::SocketLb,
     take_over::TakeOver,
 };
 use crate::{
-    cli::agent::{AgentArgs, Uplinks},
+    cli::agent::{AgentArgs, Policy, PolicyStartup, Uplinks},
     config::Config,
     datapath::{
-        attach::Attacher, foreign, object, pins::Pins, stray_flows::StrayFlows,
-        tables::KernelTables,
+        attach::Attacher, foreign, object, pins::Pins, policy_tables::KernelPolicyTables,
+        stray_flows::StrayFlows, tables::KernelTables,
     },
+    model::policy::Enforcement,
     node::{
-        MasqueradePorts, NodeView, Probes, Selection, Snapshot,
+        MasqueradePorts, NodeView, Probes, Selection, Snapshot, Solicitor,
         loopback::{self, LOOPBACK_SETTINGS},
     },
-    reconcile::reconciler::Reconciler,
+    policy::Options,
+    reconcile::{policies::PolicyReconciler, reconciler::Reconciler},
     server::Recorder,
 };
 
@@ -75,6 +81,7 @@ pub fn node_agent(
     let sizes = args.map_sizes.iter().map(|size| (size.name.to_owned(), size.entries)).collect();
     let mut ebpf = object::load(Some(&pins.maps()), &sizes).context("load the programs")?;
     let mut tables = KernelTables::take(&mut ebpf)?;
+    let policies = take_policies(args, config, KernelPolicyTables::take(&mut ebpf, &tables)?)?;
     let fast_path = FastPath::at_start(args.fast_path);
     write_settings(args, &mut tables, fast_path)?;
     take_over.begin(pins, &mut tables)?;
@@ -91,12 +98,51 @@ pub fn node_agent(
     reconciler.adopt(realized);
     let profile = Profile::from(config);
     let strays = StrayFlows::open(pins).context("open the flow maps")?;
-    let parts =
-        Parts { profile, reconciler, attacher, fast_path, recorder, take_over, sockets, strays };
+    let parts = Parts {
+        profile,
+        reconciler,
+        policies,
+        attacher,
+        fast_path,
+        recorder,
+        take_over,
+        sockets,
+        strays,
+    };
     let mut agent = NodeAgent::new(&config.node_name, parts);
     agent.follow_network(network);
     agent.forget_other_interfaces().context("remove pins of other interfaces")?;
     Ok(agent)
+}
+
+/// Takes over what the policy maps hold.
+fn take_policies(
+    args: &AgentArgs,
+    config: &Config,
+    tables: KernelPolicyTables,
+) -> anyhow::Result<Policies> {
+    let enforcement = if args.policy_audit { Enforcement::Audited } else { Enforcement::Enforced };
+    let options = Options {
+        node: config.node_name.as_str().into(),
+        pod_cidrs: Profile::from(config).pod_ranges.of_cluster(),
+        enforcement,
+        room: policies::room(&tables),
+    };
+    let switch = match args.policy {
+        Policy::On => Switch::On,
+        Policy::Off => Switch::Off,
+    };
+    let realized = tables.realized().context("read the policy maps")?;
+    let solicitor = Solicitor::open().context("open a socket to look for pods")?;
+    Ok(Policies::new(switch, options, PolicyReconciler::new(tables, realized), solicitor))
+}
+
+fn policy_mode(args: &AgentArgs) -> u32 {
+    match (args.policy, args.policy_startup) {
+        (Policy::Off, _) => policy_mode::OFF,
+        (Policy::On, PolicyStartup::Closed) => policy_mode::CLOSED,
+        (Policy::On, PolicyStartup::Open) => policy_mode::OPEN,
+    }
 }
 
 /// The key of the backend choice is drawn once in the life of the maps.
@@ -110,6 +156,7 @@ fn write_settings(
         settings.hash_key = random().context("draw the hash key")?;
     }
     settings.fast_path = u32::from(fast_path.is_on());
+    settings.policy = policy_mode(args);
     let ports = match args.masquerade_ports {
         Some(ports) => Some(ports),
         None => MasqueradePorts::of_this_node().context("read the range of ephemeral ports")?,

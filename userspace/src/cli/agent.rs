@@ -89,6 +89,15 @@ pub struct AgentArgs {
     /// What to do about a kube-proxy that was on this node, or still is.
     #[arg(long, env = "PINTLE_TAKE_OVER", value_enum, default_value = "auto")]
     pub take_over: TakeOver,
+    /// Whether network policies hold.
+    #[arg(long, env = "PINTLE_POLICY", value_enum, default_value = "on")]
+    pub policy: Policy,
+    /// What pods may do of which nothing is known yet.
+    #[arg(long, env = "PINTLE_POLICY_STARTUP", value_enum, default_value = "closed")]
+    pub policy_startup: PolicyStartup,
+    /// Report what policies would drop, and drop nothing.
+    #[arg(long, env = "PINTLE_POLICY_AUDIT")]
+    pub policy_audit: bool,
     /// Form of the log [default: text].
     #[arg(long, env = "PINTLE_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
@@ -195,6 +204,24 @@ pub enum TakeOver {
     Off,
     /// Like auto, but start beside one that runs, and leave its rules alone.
     Force,
+}
+
+/// Whether network policies hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Policy {
+    /// They do.
+    On,
+    /// Nothing is judged.
+    Off,
+}
+
+/// What pods may do of which nothing is known yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyStartup {
+    /// Nothing, except answer their own node.
+    Closed,
+    /// Everything.
+    Open,
 }
 
 /// Interfaces to other nodes.

@@ -93,12 +93,27 @@ pub(super) fn update<K: Plain, V: Plain>(
     keys: &[K],
     values: &[V],
 ) -> io::Result<()> {
+    update_from(fd, keys, values).1
+}
+
+/// Writes entries of an array or hash map one after the other; returns how many it has written.
+///
+/// The map must have keys of the size of `K` and values of the size of `V`.
+pub(super) fn update_from<K: Plain, V: Plain>(
+    fd: BorrowedFd<'_>,
+    keys: &[K],
+    values: &[V],
+) -> (usize, io::Result<()>) {
+    let count = keys.len().min(values.len());
+    if count == 0 {
+        return (0, Ok(()));
+    }
     let mut attr = BatchAttr {
         in_batch: 0,
         out_batch: 0,
         keys: keys.as_ptr() as u64,
         values: values.as_ptr() as u64,
-        count: keys.len().min(values.len()) as u32,
+        count: count as u32,
         map_fd: fd.as_raw_fd() as u32,
         elem_flags: 0,
         flags: 0,
@@ -108,5 +123,12 @@ pub(super) fn update<K: Plain, V: Plain>(
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_BATCH, &raw mut attr, size_of_val(&attr))
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        let error = io::Error::last_os_error();
+        // What is refused as a whole leaves the count as it was.
+        let made = if (attr.count as usize) < count { attr.count as usize } else { 0 };
+        (made, Err(error))
+    } else {
+        (count, Ok(()))
+    }
 }

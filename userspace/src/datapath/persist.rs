@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Single writes to maps that the kernel may refuse for the moment.
 
+use std::io;
+
 use aya::maps::MapError;
 use pintle_abi::map::MapSpec;
 
-use crate::reconcile::tables::WriteError;
+use crate::reconcile::{
+    policies::tables::{Stopped, Written},
+    tables::WriteError,
+};
 
 /// How often a write is tried that the kernel refuses for want of memory just now, or because
 /// another CPU holds a lock.
@@ -21,6 +26,27 @@ pub(super) fn persist(
             Ok(()) => return Ok(()),
             Err(error) if attempt < ATTEMPTS && is_transient(&error) => attempt += 1,
             Err(error) => return Err(refused(spec, error)),
+        }
+    }
+}
+
+/// Writes a list, and again from where it stopped if the kernel says that it cannot just now. `write`
+/// is told how many are written, and says how many more are.
+pub(super) fn persist_list(
+    spec: &MapSpec,
+    mut write: impl FnMut(usize) -> (usize, io::Result<()>),
+) -> Written {
+    let (mut made, mut attempt) = (0, 1);
+    loop {
+        let (more, result) = write(made);
+        made += more;
+        if more > 0 {
+            attempt = 1;
+        }
+        match result.map_err(MapError::from) {
+            Ok(()) => return Ok(()),
+            Err(error) if attempt < ATTEMPTS && is_transient(&error) => attempt += 1,
+            Err(error) => return Err(Stopped { made, error: refused(spec, error) }),
         }
     }
 }

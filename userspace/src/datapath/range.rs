@@ -29,6 +29,16 @@ where
     Some((u32::from_be(data.service), Cidr::new(data.addr.ip(), len)?))
 }
 
+/// The key of a range in a trie of addresses; `None` if it is of another family.
+pub(super) fn key<A: AbiAddr>(range: Cidr) -> Option<Key<A>> {
+    Some(Key::new(u32::from(range.prefix()), A::of(range.address())?))
+}
+
+/// The range of a key; `None` if the key is none of ours.
+pub(super) fn of_key<A: AbiAddr>(key: &Key<A>) -> Option<Cidr> {
+    Cidr::new(key.data().ip(), u8::try_from(key.prefix_len()).ok()?)
+}
+
 /// A range as address and mask; `None` if it is of another family.
 pub(super) fn prefix<A: AbiAddr>(range: Cidr) -> Option<Prefix<A>> {
     Some(Prefix { addr: A::of(range.address())?, mask: A::of(mask(range))? })

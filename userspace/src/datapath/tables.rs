@@ -82,8 +82,8 @@ const V6_NAMES: Names = Names {
 pub(super) struct Taken<M> {
     pub(super) map: M,
     /// For reading in batches.
-    fd: OwnedFd,
-    capacity: u32,
+    pub(super) fd: OwnedFd,
+    pub(super) capacity: u32,
 }
 
 /// The maps that the agent writes.
@@ -375,7 +375,8 @@ fn wildcard<A>(addr: A) -> AbiKey<A> {
     AbiKey { addr, port: 0, proto: 0, scope: scope::INTERNAL }
 }
 
-fn take<M: TryFrom<Map, Error = MapError>>(
+/// Takes a map out of a loaded object.
+pub(super) fn take<M: TryFrom<Map, Error = MapError>>(
     ebpf: &mut Ebpf,
     spec: &MapSpec,
 ) -> Result<Taken<M>, LoadError> {

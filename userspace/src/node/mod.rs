@@ -3,7 +3,8 @@
 //! leads to a pod address.
 //!
 //! [`wire`] turns netlink messages into events, [`state`] folds events into tables, [`select`] and
-//! [`snapshot`] answer questions from the tables, [`view`] keeps them current. All but `view` is pure.
+//! [`snapshot`] answer questions from the tables, [`view`] keeps them current, [`solicit`] makes the kernel look for
+//! what they miss. All but `view` and `solicit` is pure.
 //!
 //! Invariants:
 //! - an address resolves to an interface only if the host's stack would deliver it there too;
@@ -18,6 +19,7 @@ pub mod netfilter;
 pub mod ports;
 pub mod select;
 pub mod snapshot;
+pub mod solicit;
 pub mod state;
 pub mod view;
 pub mod wire;
@@ -27,6 +29,7 @@ pub use devices::Uplink;
 pub use ports::MasqueradePorts;
 pub use select::{Ineligible, PodInterface, PodInterfaces, Selection};
 pub use snapshot::Snapshot;
+pub use solicit::Solicitor;
 pub use view::{NodeView, Probes};
 
 /// The kernel's number of a network interface, unique within the node's network namespace.

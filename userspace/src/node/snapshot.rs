@@ -21,7 +21,7 @@ pub struct Snapshot {
     pub interfaces: Arc<BTreeMap<IfIndex, PodInterface>>,
     /// Devices that lead to the network.
     pub uplinks: Arc<BTreeMap<IfIndex, Uplink>>,
-    state: Arc<State>,
+    pub(super) state: Arc<State>,
 }
 
 impl Snapshot {
@@ -71,11 +71,7 @@ impl Snapshot {
     ///
     /// Reads the main table only: policy routing rules are not followed.
     pub fn resolve(&self, ip: IpAddr) -> Option<IfIndex> {
-        let route = self.route(ip)?;
-        let [oif] = route.oifs[..] else { return None };
-        if !route.unicast || route.gateway || self.is_node_address(ip) {
-            return None;
-        }
+        let (route, oif) = self.direct(ip)?;
         if self.interfaces.contains_key(&oif) {
             let known = route.prefix.is_host() || self.state.neighbours.contains_key(&(oif, ip));
             return known.then_some(oif);
@@ -86,6 +82,19 @@ impl Snapshot {
         let mac = self.state.neighbours.get(&(oif, ip))?;
         let port = self.state.forwarding.get(&(oif, *mac))?;
         self.interfaces.contains_key(port).then_some(*port)
+    }
+
+    /// The device on whose link the stack would look for the address.
+    pub(super) fn on_link(&self, ip: IpAddr) -> Option<IfIndex> {
+        self.direct(ip).map(|(_, oif)| oif)
+    }
+
+    /// The route to an address that is no router away, and not the node's own.
+    fn direct(&self, ip: IpAddr) -> Option<(&Route, IfIndex)> {
+        let route = self.route(ip)?;
+        let [oif] = route.oifs[..] else { return None };
+        let is_direct = route.unicast && !route.gateway && !self.is_node_address(ip);
+        is_direct.then_some((route, oif))
     }
 
     /// Names of the interfaces that carry a default route.

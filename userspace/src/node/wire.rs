@@ -13,7 +13,7 @@ use netlink_packet_core::NlasIterator;
 
 use super::IfIndex;
 
-const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 const NTF_SELF: u8 = 0x02;

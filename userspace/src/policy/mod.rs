@@ -12,6 +12,7 @@
 mod class;
 mod column;
 mod content;
+mod denial;
 mod explain;
 mod lower;
 mod planner;
@@ -24,10 +25,11 @@ mod ruleset;
 mod table;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+pub use denial::{DenialKey, Outcome};
 pub use explain::{Explanation, PolicyUse, Reading, Why};
-pub use planner::{Options, Planner, Problem};
+pub use planner::{Counts, Judgement, Options, Party, Planner, Problem, Verdict};
 pub use ruleset::ClosedReason;
 pub use table::{
     Changes, ClassId, Endpoint, PortKey, PortPrefix, Room, Row, RowKey, RulesetId, Sizes, Tables,

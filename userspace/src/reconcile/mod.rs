@@ -17,6 +17,7 @@ mod cluster;
 #[cfg(test)]
 pub(crate) mod fake;
 mod marks;
+pub mod policies;
 pub mod reconciler;
 pub mod services;
 pub mod slots;

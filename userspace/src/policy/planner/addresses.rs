@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Who has an address.
-enum Owner<'a> {
+pub(super) enum Owner<'a> {
     Node(&'a KnownNode),
     Pod(&'a KnownPod),
 }
@@ -175,7 +175,7 @@ impl Planner {
 
     /// A node's address is the node's. Of pods, the newest has it that is not on its way out: its
     /// sandbox could not have got the address before the others' gave it up.
-    fn owner(&self, address: &Address) -> Option<Owner<'_>> {
+    pub(super) fn owner(&self, address: &Address) -> Option<Owner<'_>> {
         if let Some(node) = address.nodes.iter().find_map(|name| self.nodes.get(name)) {
             return Some(Owner::Node(node));
         }

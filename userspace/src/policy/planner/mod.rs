@@ -10,6 +10,7 @@ mod addresses;
 mod objects;
 mod report;
 mod rulesets;
+mod verdict;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -36,6 +37,7 @@ use crate::model::{
 };
 
 pub use report::Problem;
+pub use verdict::{Counts, Judgement, Party, Verdict};
 
 /// What does not come from the cluster's objects.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use super::{Planner, ProfileId, rulesets::PeerKind};
 use crate::{
     model::{
         name::{Kind, ObjectName, ObjectRef},
-        policy::{Direction, Enforcement},
+        policy::{Direction, Enforcement, Tier},
     },
     policy::{
         explain::{Explanation, PolicyUse, Reading, Why},
@@ -108,18 +108,24 @@ impl Planner {
     /// What became of each policy on this node.
     pub fn policies(&self) -> Vec<PolicyUse> {
         let network = self.network_policies.values().flatten().map(|(name, policy)| {
+            let enforcement = self.enforcement(policy.enforcement);
             let is_subject = |profile: &Profile| {
                 *profile.key.namespace == *name.namespace()
                     && policy.subject.matches(&profile.key.labels)
             };
-            self.policy_use(Kind::NetworkPolicy, name, policy.enforcement, is_subject)
+            let policy = ObjectRef::new(Kind::NetworkPolicy, name.clone());
+            let place = (Tier::NetworkPolicy, None);
+            self.policy_use(policy, place, enforcement, is_subject)
         });
         let cluster = self.cluster_policies.iter().map(|(name, policy)| {
             let is_subject = |profile: &Profile| {
                 let labels = self.namespace_labels(&profile.key.namespace);
                 policy.subject.matches(&labels, &profile.key.labels)
             };
-            self.policy_use(Kind::ClusterNetworkPolicy, name, policy.enforcement, is_subject)
+            let place = (policy.tier, Some(policy.priority));
+            let enforcement = self.enforcement(policy.enforcement);
+            let policy = ObjectRef::new(Kind::ClusterNetworkPolicy, name.clone());
+            self.policy_use(policy, place, enforcement, is_subject)
         });
         let mut found: Vec<PolicyUse> = network.chain(cluster).collect();
         found.sort_by(|a, b| a.policy.cmp(&b.policy));
@@ -128,11 +134,12 @@ impl Planner {
 
     fn policy_use(
         &self,
-        kind: Kind,
-        name: &ObjectName,
+        policy: ObjectRef,
+        (tier, priority): (Tier, Option<u16>),
         enforcement: Enforcement,
         is_subject: impl Fn(&Profile) -> bool,
     ) -> PolicyUse {
+        let name = &policy.name;
         let local = self.profiles.iter().map(|(_, profile)| profile);
         let subjects: Vec<&Profile> =
             local.filter(|profile| !profile.local.is_empty() && is_subject(profile)).collect();
@@ -149,8 +156,7 @@ impl Planner {
         let rows = rulesets.iter().filter_map(|id| Some(self.rulesets.get(*id)?.rows.len())).sum();
         let mut pods: Vec<_> = subjects.iter().flat_map(|one| one.local.iter().cloned()).collect();
         pods.sort_unstable();
-        let policy = ObjectRef::new(kind, name.clone());
-        PolicyUse { policy, enforcement, pods: pods.into(), rulesets, rows }
+        PolicyUse { tier, priority, enforcement, pods: pods.into(), rulesets, rows, policy }
     }
 }
 

@@ -169,6 +169,14 @@ impl Planner {
         }
     }
 
+    /// Whether a policy decides on this node that says this of itself.
+    pub(super) fn enforcement(&self, own: Enforcement) -> Enforcement {
+        match (self.options.enforcement, own) {
+            (Enforcement::Enforced, own) => own,
+            (Enforcement::Audited, _) => Enforcement::Audited,
+        }
+    }
+
     fn release(&mut self, held: &[PredicateId], names: &[NameUse]) {
         held.iter().for_each(|id| self.predicates.release(*id));
         names.iter().for_each(|name| self.resolutions.release(name));
@@ -374,10 +382,7 @@ impl Builder<'_> {
     }
 
     fn enforcement(&self, own: Enforcement) -> Enforcement {
-        match (self.planner.options.enforcement, own) {
-            (Enforcement::Enforced, own) => own,
-            (Enforcement::Audited, _) => Enforcement::Audited,
-        }
+        self.planner.enforcement(own)
     }
 }
 

@@ -6,12 +6,13 @@
 
 mod cluster_facts;
 mod compiler_facts;
-mod evaluator;
-mod generator;
+pub(crate) mod evaluator;
+pub(crate) mod generator;
 mod network_facts;
 mod peer_facts;
-mod programs;
+pub(crate) mod programs;
 mod properties;
 mod scale;
 mod scene;
-mod world;
+mod verdict_facts;
+pub(crate) mod world;

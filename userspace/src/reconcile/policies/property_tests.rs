@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Any changes, refused writes, maps that are too small and deaths of the agent: what packets meet
+//! after every single write.
+
+use super::{
+    fake::FakeTables,
+    tables::PolicyMap,
+    world::{Node, either_or, never_open, whole},
+};
+use crate::{model::event::Event, policy::tests::generator::Random};
+
+fn cluster(random: &mut Random) -> Vec<Event> {
+    random.cluster().into_iter().chain([Event::Synced]).collect()
+}
+
+#[test]
+fn while_an_object_changes_every_packet_meets_a_verdict_of_before_or_after() {
+    for seed in 0..12 {
+        let mut random = Random(seed);
+        let mut node = Node::new(cluster(&mut random), FakeTables::new());
+        node.assert_exact(&format!("seed {seed}"));
+        for step in 0..15 {
+            let event = random.event();
+            let context = format!("seed {seed}, step {step}: {event:?}");
+            eprintln!("{context}");
+            node.apply(event, either_or);
+            if !random.one_in(3) {
+                node.collect();
+                node.assert_exact(&context);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_object_that_changes_while_the_agent_is_away_opens_nothing_and_leaves_no_gap() {
+    for seed in 100..112 {
+        let mut random = Random(seed);
+        let mut node = Node::new(cluster(&mut random), FakeTables::new());
+        for step in 0..10 {
+            let event = random.event();
+            let context = format!("seed {seed}, step {step}: {event:?}");
+            eprintln!("{context}");
+            node.restart(&[event], either_or);
+            node.collect();
+            node.assert_exact(&context);
+        }
+    }
+}
+
+#[test]
+fn with_failing_writes_nothing_passes_that_neither_before_nor_after_allow() {
+    for seed in 200..212 {
+        let mut random = Random(seed);
+        let mut node = Node::new(cluster(&mut random), FakeTables::new());
+        for step in 0..10 {
+            let event = random.event();
+            let context = format!("seed {seed}, step {step}: {event:?}");
+            eprintln!("{context}");
+            node.tables().failures = random.pick(&[10, 30, 60]);
+            node.apply(event, never_open);
+            node.settle();
+            node.tables().failures = 0;
+            node.settle();
+            node.collect();
+            node.assert_exact(&context);
+        }
+    }
+}
+
+#[test]
+fn whatever_happens_no_row_is_missing_and_the_maps_end_as_they_should() {
+    for seed in 300..320 {
+        let mut random = Random(seed);
+        let mut node = Node::new(cluster(&mut random), FakeTables::new());
+        for step in 0..20 {
+            let context = format!("seed {seed}, step {step}");
+            eprintln!("{context}");
+            node.tables().failures = random.pick(&[0, 0, 20, 50]);
+            if random.one_in(5) {
+                node.tables().dies_after = Some(random.below(30));
+            }
+            for _ in 0..random.below(4) {
+                node.apply(random.event(), whole);
+            }
+            match random.below(4) {
+                0 => node.collect(),
+                1 => node.settle(),
+                2 => node.restart(&[random.event(), random.event()], whole),
+                _ => {}
+            }
+            if random.one_in(4) {
+                node.tables().failures = 0;
+                node.tables().dies_after = None;
+                node.settle();
+                node.collect();
+                node.assert_exact(&context);
+            }
+        }
+    }
+}
+
+#[test]
+fn maps_that_are_too_small_open_nothing_and_recover() {
+    for seed in 400..412 {
+        let mut random = Random(seed);
+        let mut node = Node::new(cluster(&mut random), FakeTables::new());
+        let maps = [PolicyMap::Ports, PolicyMap::Rows, PolicyMap::Endpoints];
+        for step in 0..10 {
+            let event = random.event();
+            let context = format!("seed {seed}, step {step}: {event:?}");
+            eprintln!("{context}");
+            for map in maps {
+                let used = node.tables().used(map);
+                node.tables().capacities.insert(map, used + random.below(6));
+            }
+            node.apply(event, never_open);
+            node.settle();
+            node.collect();
+            node.tables().capacities.clear();
+            node.settle();
+            node.collect();
+            node.assert_exact(&context);
+        }
+    }
+}
