@@ -25,7 +25,7 @@ pub(super) struct Ruleset {
     pub content: Arc<Content>,
     pub columns: Vec<Column>,
     pub ports: Vec<(PortPrefix, u8)>,
-    pub rows: BTreeMap<ClassId, Row>,
+    pub rows: BTreeMap<ClassId, Arc<Row>>,
     /// What it keeps in use, one for each time that it was asked for.
     pub predicates: Vec<PredicateId>,
     users: usize,
@@ -98,7 +98,7 @@ impl Ruleset {
     ) -> Decision<'_> {
         for (tier, rules) in self.content.tiers().into_iter().enumerate() {
             let is_isolated = TIERS[tier] == Tier::NetworkPolicy && self.is_isolated(reading);
-            if is_isolated && matches!(self.content.namespace, NamespaceRules::Itself) {
+            if is_isolated && matches!(self.content.namespace, NamespaceRules::Itself(_)) {
                 return Decision::Itself;
             }
             let applies = |entry: &&Entry| {
@@ -121,7 +121,12 @@ impl Ruleset {
     }
 
     fn is_isolated(&self, reading: Reading) -> bool {
-        self.content.isolating.iter().any(|(_, enforcement)| is_read(*enforcement, reading))
+        match self.content.namespace {
+            NamespaceRules::Union(_) => {
+                self.content.isolating.iter().any(|(_, by)| is_read(*by, reading))
+            }
+            NamespaceRules::Itself(by) => by.is_some_and(|by| is_read(by, reading)),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! told the same state at once.
 
 mod addresses;
+mod lowering;
 mod objects;
 mod report;
 mod rulesets;

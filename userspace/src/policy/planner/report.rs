@@ -54,7 +54,7 @@ impl Planner {
         for (id, ruleset) in self.rulesets.iter() {
             let ports = ruleset.ports.iter();
             tables.ports.extend(ports.map(|(prefix, class)| ((id, *prefix), *class)));
-            tables.rows.extend(ruleset.rows.iter().map(|(class, row)| ((id, *class), *row)));
+            tables.rows.extend(ruleset.rows.iter().map(|(class, row)| ((id, *class), **row)));
         }
         let peers = self.addresses.iter();
         tables.peers.extend(peers.filter_map(|(ip, address)| Some((*ip, address.class?))));

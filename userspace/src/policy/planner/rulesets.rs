@@ -3,17 +3,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Planner, ProfileId};
+use super::{Planner, ProfileId, lowering::Builder};
 use crate::{
-    model::policy::{
-        ClusterNetworkPolicy, Direction, Enforcement, Isolation, NamedPort, NetworkPolicy, Peer,
-        Tier,
-    },
+    model::policy::{ClusterNetworkPolicy, Direction, NamedPort, NetworkPolicy},
     policy::{
-        lower::{
-            Content, Destination, LoweredRule, Names, NamespaceRules, Origin, cluster_rule,
-            network_rule,
-        },
+        answers::Answers,
         predicate::{Predicate, PredicateId},
         profile::{Applied, ProfileKey},
         resolution::NameUse,
@@ -45,10 +39,10 @@ pub(super) struct Closed {
 }
 
 /// The policies that select a pod.
-struct Selecting {
-    network: Vec<Arc<NetworkPolicy>>,
+pub(super) struct Selecting {
+    pub network: Vec<Arc<NetworkPolicy>>,
     /// In the order of their evaluation.
-    cluster: Vec<Arc<ClusterNetworkPolicy>>,
+    pub cluster: Vec<Arc<ClusterNetworkPolicy>>,
 }
 
 impl Planner {
@@ -142,7 +136,7 @@ impl Planner {
         selecting: &Selecting,
         variant: Variant,
     ) -> RulesetId {
-        let mut builder = Builder { planner: self, held: Vec::new(), names: BTreeSet::new() };
+        let mut builder = Builder::new(self);
         let mut content = builder.content(key, selecting, variant);
         let Builder { held, names, .. } = builder;
         content.names = names.into_iter().collect();
@@ -175,7 +169,7 @@ impl Planner {
     }
 
     /// Answers a new predicate for everything that is known.
-    fn answer(&mut self, id: PredicateId, predicate: &Predicate) {
+    pub(super) fn answer(&mut self, id: PredicateId, predicate: &Predicate) {
         self.dirty.questions = true;
         match predicate {
             Predicate::Pods(namespaces, pods) => {
@@ -224,18 +218,18 @@ impl Planner {
             true => Vec::new(),
             false => self.classes.iter().map(|(id, _)| id).collect(),
         };
+        let known = |class: ClassId| Some((class, &**self.classes.signature(class)?));
+        let all = Answers::new(classes.into_iter().filter_map(known));
+        let newest = Answers::new(fresh_classes.into_iter().filter_map(known));
         for (id, ruleset) in self.rulesets.iter_mut() {
             let is_new = fresh.contains(&id);
             if is_new {
                 let ports = ruleset.ports.iter();
                 changes.ports.extend(ports.map(|(prefix, class)| ((id, *prefix), *class)));
             }
-            for class in if is_new { &classes } else { &fresh_classes } {
-                let Some(signature) = self.classes.signature(*class) else { continue };
-                let row = ruleset.row(signature);
-                ruleset.rows.insert(*class, row);
-                changes.rows.push(((id, *class), row));
-            }
+            let rows: Vec<_> = if is_new { &all } else { &newest }.rows(ruleset).collect();
+            changes.rows.extend(rows.iter().map(|(class, row)| ((id, *class), **row)));
+            ruleset.rows.extend(rows);
         }
         fresh
     }
@@ -299,119 +293,5 @@ impl Planner {
                 Predicate::Block(_) => self.dirty.ranges = true,
             }
         }
-    }
-}
-
-/// Gives peers and names their numbers, and remembers what was asked for.
-struct Builder<'a> {
-    planner: &'a mut Planner,
-    held: Vec<PredicateId>,
-    names: BTreeSet<NameUse>,
-}
-
-impl Builder<'_> {
-    fn content(&mut self, key: &ProfileKey, selecting: &Selecting, variant: Variant) -> Content {
-        let Variant { direction, peer } = variant;
-        let destination = match direction {
-            Direction::Ingress => Destination::Own(&key.ports),
-            Direction::Egress => Destination::Peer,
-        };
-        let isolates = |policy: &&Arc<NetworkPolicy>| match policy.isolation(direction) {
-            Isolation::None => false,
-            Isolation::Except(_) => true,
-        };
-        let isolating = selecting.network.iter().filter(isolates);
-        let isolating = isolating.map(|one| (one.name.clone(), self.enforcement(one.enforcement)));
-        Content {
-            direction,
-            isolating: isolating.collect(),
-            admin: self.cluster_rules(selecting, Tier::Admin, direction, destination),
-            namespace: match peer {
-                PeerKind::Other => {
-                    NamespaceRules::Union(self.network_rules(selecting, direction, destination))
-                }
-                PeerKind::Itself => NamespaceRules::Itself,
-            },
-            baseline: self.cluster_rules(selecting, Tier::Baseline, direction, destination),
-            names: Vec::new(),
-        }
-    }
-
-    fn network_rules(
-        &mut self,
-        selecting: &Selecting,
-        direction: Direction,
-        destination: Destination<'_>,
-    ) -> Vec<LoweredRule> {
-        let mut lowered = Vec::new();
-        for policy in &selecting.network {
-            let Isolation::Except(rules) = policy.isolation(direction) else { continue };
-            for (index, rule) in rules.iter().enumerate() {
-                let enforcement = self.enforcement(policy.enforcement);
-                let origin = Origin { policy: &policy.name, index, enforcement };
-                lowered.extend(network_rule(rule, &origin, destination, self));
-            }
-        }
-        lowered
-    }
-
-    fn cluster_rules(
-        &mut self,
-        selecting: &Selecting,
-        tier: Tier,
-        direction: Direction,
-        destination: Destination<'_>,
-    ) -> Vec<LoweredRule> {
-        let mut lowered = Vec::new();
-        for policy in selecting.cluster.iter().filter(|policy| policy.tier == tier) {
-            for (index, rule) in policy.rules(direction).iter().enumerate() {
-                let enforcement = self.enforcement(policy.enforcement);
-                let origin = Origin { policy: &policy.name, index, enforcement };
-                lowered.extend(cluster_rule(rule, &origin, destination, self));
-            }
-        }
-        lowered
-    }
-
-    fn enforcement(&self, own: Enforcement) -> Enforcement {
-        match (self.planner.options.enforcement, own) {
-            (Enforcement::Enforced, own) => own,
-            (Enforcement::Audited, _) => Enforcement::Audited,
-        }
-    }
-}
-
-impl Names for Builder<'_> {
-    fn predicate(&mut self, peer: &Peer) -> Option<PredicateId> {
-        let predicate = match peer {
-            Peer::Pods { namespaces, pods } => Predicate::Pods(namespaces.clone(), pods.clone()),
-            Peer::Nodes(selector) => Predicate::Nodes(selector.clone()),
-            Peer::Block(block) => Predicate::Block(block.clone()),
-            Peer::Unknown => return None,
-        };
-        let (id, is_new) = self.planner.predicates.acquire(predicate.clone());
-        if is_new {
-            self.planner.answer(id, &predicate);
-        }
-        self.held.push(id);
-        Some(id)
-    }
-
-    fn resolve(&mut self, mut key: NameUse) -> Vec<NamedPort> {
-        match key.of.and_then(|id| self.planner.predicates.get(id)) {
-            // Which pods have an address in a block is not a question of their profiles: ask all.
-            Some(Predicate::Block(_)) => key.of = None,
-            Some(Predicate::Nodes(_)) => return Vec::new(),
-            Some(Predicate::Pods(..)) | None => {}
-        }
-        if !self.names.contains(&key) {
-            let profiles = self.planner.profiles.iter().map(|(_, profile)| profile);
-            if self.planner.resolutions.acquire(&key, profiles) {
-                self.planner.dirty.questions = true;
-                self.planner.mark_named(&key.name);
-            }
-            self.names.insert(key.clone());
-        }
-        self.planner.resolutions.ports(&key).collect()
     }
 }
