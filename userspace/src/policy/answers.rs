@@ -19,8 +19,8 @@ pub(super) struct Answers<'a> {
     classes: Vec<(ClassId, &'a Signature)>,
     holding: HashMap<PredicateId, Vec<usize>>,
     naming: HashMap<&'a NamedPort, Vec<usize>>,
-    /// Those of addresses whose pods we do not know.
-    unknown: Vec<usize>,
+    /// Those of addresses whose pods we do not know, and of those that may hide pods.
+    special: [Vec<usize>; 2],
 }
 
 impl<'a> Answers<'a> {
@@ -30,7 +30,7 @@ impl<'a> Answers<'a> {
             classes: classes.collect(),
             holding: HashMap::new(),
             naming: HashMap::new(),
-            unknown: Vec::new(),
+            special: Default::default(),
         };
         for (place, (_, signature)) in answers.classes.iter().enumerate() {
             for predicate in &signature.holds {
@@ -40,7 +40,10 @@ impl<'a> Answers<'a> {
                 answers.naming.entry(port).or_default().push(place);
             }
             if signature.is_unknown_pod {
-                answers.unknown.push(place);
+                answers.special[0].push(place);
+            }
+            if signature.hides_peers {
+                answers.special[1].push(place);
             }
         }
         answers
@@ -77,7 +80,7 @@ impl<'a> Answers<'a> {
         asked.iter().filter_map(|id| self.holding.get(id)).for_each(|places| split(places));
         let names = ruleset.content.named_ports();
         names.into_iter().filter_map(|port| self.naming.get(port)).for_each(|places| split(places));
-        split(&self.unknown);
+        self.special.iter().for_each(|places| split(places));
         groups
     }
 }

@@ -67,6 +67,8 @@ pub(super) enum LoweredPeers {
         predicates: Vec<PredicateId>,
         /// Addresses for pods match, too, whoever has them.
         with_unknown_pods: bool,
+        /// Some ask who has an address, not only which it is.
+        asks_who: bool,
     },
 }
 
@@ -167,7 +169,7 @@ impl LoweredRule {
         let peers = match &self.peers {
             LoweredPeers::Any => None,
             // A sum, because ids tell nothing of the order of contents.
-            LoweredPeers::Only { predicates: ids, with_unknown_pods } => {
+            LoweredPeers::Only { predicates: ids, with_unknown_pods, .. } => {
                 let sum = ids.iter().map(|id| mixed(predicates.content(*id)));
                 Some((sum.fold(0, u64::wrapping_add), *with_unknown_pods))
             }
@@ -275,7 +277,11 @@ fn only(peers: &[Peer], with_unknown_pods: bool, names: &mut impl Names) -> Lowe
     let mut predicates: Vec<_> = peers.iter().filter_map(|peer| names.predicate(peer)).collect();
     predicates.sort_unstable();
     predicates.dedup();
-    LoweredPeers::Only { predicates, with_unknown_pods }
+    let asks_who = peers.iter().any(|peer| match peer {
+        Peer::Pods { .. } | Peer::Nodes(_) => true,
+        Peer::Block(_) | Peer::Unknown => false,
+    });
+    LoweredPeers::Only { predicates, with_unknown_pods, asks_who }
 }
 
 fn ports(

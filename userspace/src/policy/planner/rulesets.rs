@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Planner, ProfileId, lowering::Builder};
+use super::{Planner, ProfileId, addresses::Flips, lowering::Builder, room::Admitted};
 use crate::{
     model::policy::{ClusterNetworkPolicy, Direction, NamedPort, NetworkPolicy},
     policy::{
@@ -11,7 +11,7 @@ use crate::{
         predicate::{Predicate, PredicateId},
         profile::{Applied, ProfileKey},
         resolution::NameUse,
-        ruleset::{Acquired, Budget, ClosedReason},
+        ruleset::{Ruleset, Standing},
         table::{Changes, ClassId, RulesetId},
     },
 };
@@ -28,14 +28,6 @@ pub(super) struct Variant {
 pub(super) enum PeerKind {
     Other,
     Itself,
-}
-
-/// What a ruleset holds that could not be made.
-#[derive(Debug)]
-pub(super) struct Closed {
-    pub reason: ClosedReason,
-    held: Vec<PredicateId>,
-    names: Vec<NameUse>,
 }
 
 /// The policies that select a pod.
@@ -60,9 +52,6 @@ impl Planner {
             profile.rulesets.is_some_and(|applied| applied.ids().iter().any(asks))
         });
         self.dirty.profiles.extend(applied.map(|(id, _)| id));
-        let closed = self.closed.iter();
-        let asking = closed.filter(|(_, closed)| closed.names.iter().any(|n| changed.contains(n)));
-        self.dirty.profiles.extend(asking.map(|((id, _), _)| *id));
     }
 
     /// Finds the rulesets of this node's pods of a profile.
@@ -72,9 +61,8 @@ impl Planner {
         };
         let (key, old) = (profile.key.clone(), profile.rulesets);
         let selecting = self.selecting(&key);
-        let old_closed = self.take_closed(id);
         let mut ruleset =
-            |direction, peer| self.ruleset(id, &key, &selecting, Variant { direction, peer });
+            |direction, peer| self.ruleset(&key, &selecting, Variant { direction, peer });
         let applied = Applied {
             egress: ruleset(Direction::Egress, PeerKind::Other),
             ingress: ruleset(Direction::Ingress, PeerKind::Other),
@@ -85,7 +73,6 @@ impl Planner {
         for ruleset in old.iter().flat_map(Applied::ids) {
             self.rulesets.release(ruleset);
         }
-        old_closed.into_iter().for_each(|closed| self.release(&closed.held, &closed.names));
         if let Some(profile) = self.profiles.get_mut(id)
             && old != Some(applied)
         {
@@ -94,27 +81,11 @@ impl Planner {
         }
     }
 
-    /// The node has no pod of the profile any more.
-    pub(super) fn give_up(&mut self, profile: ProfileId, applied: Option<Applied>) {
+    /// The node has no pod of a profile any more, to which this applied.
+    pub(super) fn give_up(&mut self, applied: Option<Applied>) {
         for ruleset in applied.iter().flat_map(Applied::ids) {
             self.rulesets.release(ruleset);
         }
-        let closed = self.take_closed(profile);
-        closed.into_iter().for_each(|closed| self.release(&closed.held, &closed.names));
-    }
-
-    /// Some room was made: what was closed for want of it is tried again with the next change.
-    pub(super) fn try_closed_again(&mut self) {
-        let lacking = self.closed.iter().filter(|(_, closed)| match closed.reason {
-            ClosedReason::TooManyPortClasses(_) => false,
-            ClosedReason::NoRoomForPorts { .. } | ClosedReason::NoRoomForRows { .. } => true,
-        });
-        self.dirty.profiles.extend(lacking.map(|((id, _), _)| *id));
-    }
-
-    fn take_closed(&mut self, profile: ProfileId) -> Vec<Closed> {
-        let own = self.closed.extract_if(.., |(id, _), _| *id == profile);
-        own.map(|(_, closed)| closed).collect()
     }
 
     fn selecting(&self, key: &ProfileKey) -> Selecting {
@@ -129,13 +100,7 @@ impl Planner {
         Selecting { network: network.map(|(_, policy)| policy.clone()).collect(), cluster }
     }
 
-    fn ruleset(
-        &mut self,
-        id: ProfileId,
-        key: &ProfileKey,
-        selecting: &Selecting,
-        variant: Variant,
-    ) -> RulesetId {
+    fn ruleset(&mut self, key: &ProfileKey, selecting: &Selecting, variant: Variant) -> RulesetId {
         let mut builder = Builder::new(self);
         let mut content = builder.content(key, selecting, variant);
         let Builder { held, names, .. } = builder;
@@ -149,18 +114,9 @@ impl Planner {
         let (held, rest): (Vec<_>, Vec<_>) = held.into_iter().partition(|id| needed.contains(id));
         self.release(&rest, &[]);
         let names = content.names.clone();
-        let budget = Budget { room: self.options.room, classes: self.classes.len() };
-        match self.rulesets.acquire(content, held, &self.predicates, budget) {
-            Acquired::New(id) => id,
-            Acquired::Shared(id, held) => {
-                self.release(&held, &names);
-                id
-            }
-            Acquired::Refused(reason, held) => {
-                self.closed.insert((id, variant), Closed { reason, held, names });
-                RulesetId::CLOSED
-            }
-        }
+        let (id, rest) = self.rulesets.acquire(content, held, &self.predicates);
+        rest.into_iter().for_each(|held| self.release(&held, &names));
+        id
     }
 
     fn release(&mut self, held: &[PredicateId], names: &[NameUse]) {
@@ -210,37 +166,37 @@ impl Planner {
         }
     }
 
-    /// Makes the rows of new rulesets and of new classes; returns the former.
-    pub(super) fn update_rows(&mut self, changes: &mut Changes) -> BTreeSet<RulesetId> {
-        let fresh: BTreeSet<RulesetId> = self.rulesets.take_fresh().into_iter().collect();
-        let fresh_classes = self.classes.take_fresh();
-        let classes: Vec<ClassId> = match fresh.is_empty() {
-            true => Vec::new(),
-            false => self.classes.iter().map(|(id, _)| id).collect(),
-        };
-        let known = |class: ClassId| Some((class, &**self.classes.signature(class)?));
-        let all = Answers::new(classes.into_iter().filter_map(known));
-        let newest = Answers::new(fresh_classes.into_iter().filter_map(known));
-        for (id, ruleset) in self.rulesets.iter_mut() {
-            let is_new = fresh.contains(&id);
-            if is_new {
-                let ports = ruleset.ports.iter();
-                changes.ports.extend(ports.map(|(prefix, class)| ((id, *prefix), *class)));
+    /// Makes the port classes and rows that are missing.
+    pub(super) fn update_rows(&mut self, changes: &mut Changes, admitted: &Admitted) {
+        let known = |class: &ClassId| Some((*class, &**self.classes.signature(*class)?));
+        for (ids, classes) in
+            [(&admitted.staying, &admitted.fresh), (&admitted.entering, &admitted.needed)]
+        {
+            let answers = Answers::new(classes.iter().filter_map(known));
+            for id in ids {
+                let Some(ruleset) = self.rulesets.get_mut(*id) else { continue };
+                if !std::mem::replace(&mut ruleset.has_ports, true) {
+                    let ports = ruleset.ports.iter();
+                    changes.ports.extend(ports.map(|(prefix, class)| ((*id, *prefix), *class)));
+                }
+                let missing =
+                    answers.rows(ruleset).filter(|(class, _)| !ruleset.rows.contains_key(class));
+                let rows: Vec<_> = missing.collect();
+                changes.rows.extend(rows.iter().map(|(class, row)| ((*id, *class), **row)));
+                match ruleset.rows.is_empty() {
+                    true => ruleset.rows = rows.into_iter().collect(),
+                    false => ruleset.rows.extend(rows),
+                }
             }
-            let rows: Vec<_> = if is_new { &all } else { &newest }.rows(ruleset).collect();
-            changes.rows.extend(rows.iter().map(|(class, row)| ((id, *class), **row)));
-            ruleset.rows.extend(rows);
         }
-        fresh
     }
 
     /// Some ruleset that was there before allows less to an address that has another class now.
-    pub(super) fn narrows(
-        &self,
-        flips: &BTreeSet<(ClassId, ClassId)>,
-        fresh: &BTreeSet<RulesetId>,
-    ) -> bool {
-        self.rulesets.iter().filter(|(id, _)| !fresh.contains(id)).any(|(_, ruleset)| {
+    pub(super) fn narrows(&self, flips: &Flips, admitted: &Admitted) -> bool {
+        let known = self.rulesets.iter().filter(|(id, ruleset)| {
+            ruleset.standing == Standing::Whole && !admitted.entering.contains(id)
+        });
+        known.into_iter().any(|(_, ruleset)| {
             flips.iter().any(|(old, new)| match (ruleset.rows.get(old), ruleset.rows.get(new)) {
                 (Some(old), Some(new)) => old.is_narrowed_by(new),
                 // Never happens; if it did, looking again does no harm.
@@ -249,16 +205,26 @@ impl Planner {
         })
     }
 
-    pub(super) fn collect_rulesets(&mut self, gone: &mut Changes) {
-        for (id, ruleset) in self.rulesets.collect() {
-            gone.gone_rows.extend(ruleset.rows.keys().map(|class| (id, *class)));
-            gone.gone_ports.extend(ruleset.ports.iter().map(|(prefix, _)| (id, *prefix)));
+    pub(super) fn collect_rulesets(&mut self, unused: Vec<RulesetId>, gone: &mut Changes) {
+        for id in unused {
+            let Some(mut ruleset) = self.rulesets.forget(id) else { continue };
+            take_entries(id, &mut ruleset, gone);
             self.release(&ruleset.predicates, &ruleset.content.names);
         }
     }
 
-    pub(super) fn collect_classes(&mut self, gone: &mut Changes) {
-        let classes = self.classes.collect();
+    /// Takes the entries of rulesets away that nothing leads to since they were closed.
+    pub(super) fn collect_closed(&mut self, closed: Vec<RulesetId>, gone: &mut Changes) {
+        for id in closed {
+            let Some(ruleset) = self.rulesets.get_mut(id) else { continue };
+            if let Standing::Closed(_) = ruleset.standing {
+                take_entries(id, ruleset, gone);
+            }
+        }
+    }
+
+    pub(super) fn collect_classes(&mut self, unused: Vec<ClassId>, gone: &mut Changes) {
+        let classes = self.classes.forget(unused);
         for (id, ruleset) in self.rulesets.iter_mut() {
             let rows = classes.iter().filter(|class| ruleset.rows.remove(class).is_some());
             gone.gone_rows.extend(rows.map(|class| (id, *class)));
@@ -293,5 +259,13 @@ impl Planner {
                 Predicate::Block(_) => self.dirty.ranges = true,
             }
         }
+    }
+}
+
+fn take_entries(id: RulesetId, ruleset: &mut Ruleset, gone: &mut Changes) {
+    let rows = std::mem::take(&mut ruleset.rows);
+    gone.gone_rows.extend(rows.into_keys().map(|class| (id, class)));
+    if std::mem::take(&mut ruleset.has_ports) {
+        gone.gone_ports.extend(ruleset.ports.iter().map(|(prefix, _)| (id, *prefix)));
     }
 }
