@@ -2,7 +2,7 @@
 //! A large cluster under policies, as manifests: pods with labels, nodes, namespaces, policies.
 //!
 //! Everything is computed from a number, so that a benchmark measures the same cluster every time.
-//! The first pods are those of the node that is looked at.
+//! The first pods are those of the node that is looked at, which is node 1 of a world.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -114,8 +114,9 @@ impl PolicedCluster {
     /// The addresses of a pod.
     pub fn ips(&self, pod: u32) -> [IpAddr; 2] {
         let (node, index) = (pod / self.pods_of_a_node, pod % self.pods_of_a_node);
-        let v4 = Ipv4Addr::from_bits(0x0a80_0002 + node * 256 + index);
-        let v6 = (0xfd00_0010_0128 << 80) | u128::from(node) << 64 | u128::from(index + 2);
+        let (node, host) = (node + 1, index + 10);
+        let v4 = Ipv4Addr::from_bits(0x0af4_0000 + (node << 8) + host);
+        let v6 = (0xfd00_0010_0244 << 80) | u128::from(node) << 64 | u128::from(host);
         [v4.into(), Ipv6Addr::from_bits(v6).into()]
     }
 
@@ -135,7 +136,7 @@ impl PolicedCluster {
         let v4 = Ipv4Addr::from_bits(v4.to_bits() & !0xff);
         let v6 = Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX));
         let name = self.node_name(number);
-        let address = Ipv4Addr::from_bits(0xac12_0002 + number);
+        let address = Ipv4Addr::from([192, 168, 77, number as u8 + 1]);
         json!({
             "apiVersion": "v1",
             "kind": "Node",
@@ -148,7 +149,7 @@ impl PolicedCluster {
     fn node_name(&self, number: u32) -> String {
         match number {
             0 => self.node.clone(),
-            _ => format!("other-node-{number}"),
+            _ => format!("node-{}", number + 1),
         }
     }
 
