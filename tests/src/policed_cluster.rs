@@ -106,8 +106,7 @@ impl PolicedCluster {
             namespaces.map(move |one| (format!("namespace-{one}"), self.namespace(one, first)));
         let pods = (0..self.pods).map(move |one| (format!("pod-{one}"), self.pod(one, first)));
         let policies = 0..self.policies;
-        let policies =
-            policies.map(move |one| (format!("policy-{one}"), self.policy(one, first)));
+        let policies = policies.map(move |one| (format!("policy-{one}"), self.policy(one, first)));
         nodes.chain(namespaces).chain(pods).chain(policies)
     }
 
@@ -299,12 +298,15 @@ impl PolicedCluster {
 
     /// Selects all pods; its rule is about every other pod there is.
     pub fn halving_policy(&self, version: Version) -> Value {
-        let halves = [format!("half-{}", version.0 % 2), format!("version-{}", version.0)];
-        let half = json!({"matchExpressions": [
-            {"key": "half", "operator": "In", "values": halves},
-        ]});
-        let peer = json!({"pods": {"namespaceSelector": {}, "podSelector": half}});
+        let peer = json!({"pods": {"namespaceSelector": {}, "podSelector": half(version)}});
         cluster_policy("halves", peer)
+    }
+
+    /// The same of a NetworkPolicy, which selects the pods of a namespace.
+    pub fn halving_network_policy(&self, namespace: u32, version: Version) -> Value {
+        let peer = json!({"namespaceSelector": {}, "podSelector": half(version)});
+        let spec = isolate(json!({}), "Ingress", json!([{"from": [peer]}]));
+        network_policy(namespace, "halves", spec)
     }
 }
 
@@ -323,6 +325,11 @@ fn namespace_name(number: u32) -> String {
 
 fn select(key: &str, value: impl Into<String>) -> Value {
     json!({"matchLabels": {key: value.into()}})
+}
+
+fn half(version: Version) -> Value {
+    let halves = [format!("half-{}", version.0 % 2), format!("version-{}", version.0)];
+    json!({"matchExpressions": [{"key": "half", "operator": "In", "values": halves}]})
 }
 
 fn tcp(port: u32) -> Value {

@@ -9,8 +9,7 @@ use serde_json::Value;
 use crate::agent::Agent;
 
 /// Flags with which the log has what the functions here look for.
-pub const LOG_ARGS: [&str; 4] =
-    ["--log-format", "json", "--log-level", "info,pintle::agent=debug"];
+pub const LOG_ARGS: [&str; 4] = ["--log-format", "json", "--log-level", "info,pintle::agent=debug"];
 
 const MIB: f64 = 1024.0 * 1024.0;
 
