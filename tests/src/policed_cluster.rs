@@ -252,7 +252,7 @@ impl PolicedCluster {
             }
             _ => {
                 let mut peer = json!({"podSelector": app(kind * 7 + 3)});
-                if kind % 3 == 0 {
+                if kind.is_multiple_of(3) {
                     peer["namespaceSelector"] = tier(kind);
                 }
                 let rule = json!({"from": [peer], "ports": tcp(8000 + kind)});

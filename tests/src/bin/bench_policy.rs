@@ -259,7 +259,7 @@ fn measure_big(
     let mut bench = Bench::start(world, cluster.clone(), table)?;
     let few = count / 20;
     // All pods of the node are in the first namespace, and a quarter of all pods there are.
-    let deny = |n: u32| (n % 2 == 0).then(|| cluster.default_deny(0));
+    let deny = |n: u32| n.is_multiple_of(2).then(|| cluster.default_deny(0));
     let denied = (0..few * 2).map(|n| ("deny".to_owned(), deny(n)));
     let what = "default deny of a namespace with 110 pods of this node";
     bench.change(what, POLICY, PAUSE, denied)?;
