@@ -14,6 +14,7 @@ use crate::{
     datapath::policy_tables::KernelPolicyTables,
     model::{
         event::Event,
+        ip::Family,
         name::{Kind, ObjectName},
         object::Object,
     },
@@ -202,11 +203,17 @@ impl Policies {
     }
 }
 
-/// How much of the maps rulesets may take. Some is kept for classes, which come without being asked,
-/// and for rulesets of before, which go after those that replace them have come.
+/// How much of the maps what is planned may take. Some is kept for what only an earlier agent knew,
+/// which goes after that which replaces it has come.
 pub fn room(tables: &KernelPolicyTables) -> Room {
     let most = |map| tables.capacity(map) - tables.capacity(map) / 8;
-    Room { ports: most(PolicyMap::Ports), rows: most(PolicyMap::Rows) }
+    let of_each = |map: fn(Family) -> PolicyMap| Family::ALL.map(map).map(most).into_iter().min();
+    Room {
+        ports: most(PolicyMap::Ports),
+        rows: most(PolicyMap::Rows),
+        ranges: of_each(PolicyMap::Ranges).unwrap_or_default(),
+        peers: of_each(PolicyMap::Peers).unwrap_or_default(),
+    }
 }
 
 fn is_of_policy(event: &Event) -> bool {

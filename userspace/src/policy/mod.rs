@@ -9,6 +9,7 @@
 //!
 //! [`Planner`] keeps what is known and answers each batch of events with the changes that it makes.
 
+mod answers;
 mod class;
 mod column;
 mod content;

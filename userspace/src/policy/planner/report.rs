@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What others may ask: the tables as a whole, names for verdicts, what could not be done.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use thiserror::Error;
 
-use super::{Planner, ProfileId, rulesets::PeerKind};
+use super::Planner;
 use crate::{
     model::{
         name::{Kind, ObjectName, ObjectRef},
@@ -14,7 +14,7 @@ use crate::{
     policy::{
         explain::{Explanation, PolicyUse, Reading, Why},
         profile::{Applied, Profile},
-        ruleset::ClosedReason,
+        ruleset::{ClosedReason, Standing},
         table::{ClassId, RulesetId, Sizes, Tables},
     },
 };
@@ -53,8 +53,9 @@ impl Planner {
         };
         for (id, ruleset) in self.rulesets.iter() {
             let ports = ruleset.ports.iter();
+            let ports = ports.filter(|_| ruleset.has_ports);
             tables.ports.extend(ports.map(|(prefix, class)| ((id, *prefix), *class)));
-            tables.rows.extend(ruleset.rows.iter().map(|(class, row)| ((id, *class), *row)));
+            tables.rows.extend(ruleset.rows.iter().map(|(class, row)| ((id, *class), **row)));
         }
         let peers = self.addresses.iter();
         tables.peers.extend(peers.filter_map(|(ip, address)| Some((*ip, address.class?))));
@@ -64,17 +65,20 @@ impl Planner {
     /// How many entries the tables have; cheap, to be compared with the room there is before
     /// anything is written.
     pub fn sizes(&self) -> Sizes {
-        let rulesets = self.rulesets.iter();
-        let (ports, rows) = rulesets.fold((0, 0), |(ports, rows), (_, ruleset)| {
-            (ports + ruleset.ports.len(), rows + ruleset.rows.len())
-        });
+        let (ports, rows) = self.rulesets.entries();
         Sizes {
             ports,
             rows,
             ranges: self.ranges.entries().len(),
-            peers: self.addresses.len(),
+            peers: self.placed.iter().sum(),
             endpoints: self.endpoints.len(),
         }
+    }
+
+    /// Addresses of pods and nodes for which there is no room: they are judged as those of pods
+    /// that we do not know, and what may keep such pods out does.
+    pub fn unplaced(&self) -> impl Iterator<Item = IpAddr> {
+        self.unplaced.iter().copied()
     }
 
     /// Names what gave a verdict; `None` if the ruleset is closed or not known (any more).
@@ -93,16 +97,31 @@ impl Planner {
 
     /// What is closed because it cannot be judged.
     pub fn problems(&self) -> Vec<Problem> {
-        let closed = self.closed.iter();
-        // What is said of a pod's peers is true of itself as a peer.
-        let closed = closed.filter(|((_, variant), _)| variant.peer == PeerKind::Other);
-        let problem = |id: ProfileId, direction, reason| {
-            let pods = self.profiles.get(id)?.local.iter().cloned().collect();
-            Some(Problem { pods, direction, reason })
+        let local = self.profiles.iter().filter(|(_, profile)| !profile.local.is_empty());
+        let closed = local.flat_map(|(_, profile)| {
+            Direction::ALL.into_iter().filter_map(move |direction| {
+                let pods = profile.local.iter().cloned().collect();
+                let reason = self.closed_reason(&profile.rulesets?, direction)?;
+                Some(Problem { pods, direction, reason })
+            })
+        });
+        closed.collect()
+    }
+
+    /// Why a direction of a pod is closed; `None` if it is not.
+    pub(super) fn closed_reason(
+        &self,
+        applied: &Applied,
+        direction: Direction,
+    ) -> Option<ClosedReason> {
+        let ids = match direction {
+            Direction::Ingress => [applied.ingress, applied.hairpin_ingress],
+            Direction::Egress => [applied.egress, applied.hairpin_egress],
         };
-        closed
-            .filter_map(|((id, variant), closed)| problem(*id, variant.direction, closed.reason))
-            .collect()
+        ids.into_iter().find_map(|id| match self.rulesets.get(id)?.standing {
+            Standing::Closed(reason) => Some(reason),
+            Standing::Waiting | Standing::Whole => None,
+        })
     }
 
     /// What became of each policy on this node.
@@ -147,9 +166,12 @@ impl Planner {
         let ids: BTreeSet<RulesetId> = applied.flat_map(|one: Applied| one.ids()).collect();
         let is_part = |id: &RulesetId| {
             self.rulesets.get(*id).is_some_and(|ruleset| {
+                let is_closed = matches!(ruleset.standing, Standing::Closed(_));
                 let rules = ruleset.content.tiers().into_iter().flatten();
-                ruleset.content.isolating.iter().any(|(one, _)| one == name)
-                    || rules.into_iter().any(|rule| rule.policy == *name)
+                let mut isolating = ruleset.content.isolating.iter();
+                !is_closed
+                    && (isolating.any(|(one, _)| one == name)
+                        || rules.into_iter().any(|rule| rule.policy == *name))
             })
         };
         let rulesets: Box<[RulesetId]> = ids.into_iter().filter(is_part).collect();

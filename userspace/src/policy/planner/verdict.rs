@@ -3,11 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{
-    Planner,
-    addresses::Owner,
-    rulesets::{PeerKind, Variant},
-};
+use super::{Planner, addresses::Owner, rulesets::PeerKind};
 use crate::{
     model::{
         addr::Protocol,
@@ -98,8 +94,9 @@ impl Planner {
             return Some(unasked(Judgement::Explained { enforced: free.clone(), staged: free }));
         }
         if id == RulesetId::CLOSED {
-            let variant = Variant { direction, peer: kind };
-            return Some(unasked(Judgement::Closed(self.closed_reason(pod, variant))));
+            let applied = self.profiles.get(self.pods.get(pod)?.profile)?.rulesets?;
+            let reason = self.closed_reason(&applied, direction);
+            return Some(unasked(Judgement::Closed(reason)));
         }
         let (ruleset, class) = (self.rulesets.get(id)?, self.class_of(peer));
         let port_class = port_class(ruleset, port);
@@ -152,11 +149,6 @@ impl Planner {
     fn class_of(&self, ip: IpAddr) -> ClassId {
         let own = self.addresses.get(&ip).and_then(|address| address.class);
         own.or_else(|| self.ranges.get(ip).copied()).unwrap_or(ClassId::NOTHING)
-    }
-
-    fn closed_reason(&self, pod: &ObjectName, variant: Variant) -> Option<ClosedReason> {
-        let profile = self.pods.get(pod)?.profile;
-        self.closed.get(&(profile, variant)).map(|closed| closed.reason)
     }
 }
 

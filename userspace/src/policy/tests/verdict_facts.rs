@@ -70,7 +70,9 @@ fn an_audited_policy_says_what_it_would_do() {
 
 #[test]
 fn a_closed_pod_says_why() {
-    let mut scene = Scene::with_room(crate::policy::Room { ports: usize::MAX, rows: 1 });
+    let plenty = usize::MAX;
+    let room = crate::policy::Room { ports: plenty, rows: 1, ranges: plenty, peers: plenty };
+    let mut scene = Scene::with_room(room);
     scene.network("x/p", "podSelector: {}");
     let closed = words(&verdict(&scene, "x/a", Direction::Ingress, "10.0.1.3", 80));
     assert_eq!(closed.0, "closed");
