@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Connections that are there when policies change: silent from the next packet on; and what needs
-//! no rule: replies and errors about what is allowed (P7, P8, P9).
+//! Connections that are there when policies change: silent from the next packet on (C8); and what needs
+//! no rule: replies and errors about what is allowed (P7, P9).
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
