@@ -134,7 +134,12 @@ fn take_policies(
     };
     let realized = tables.realized().context("read the policy maps")?;
     let solicitor = Solicitor::open().context("open a socket to look for pods")?;
-    Ok(Policies::new(switch, options, PolicyReconciler::new(tables, realized), solicitor))
+    let was_on = realized.is_on;
+    let mut reconciler = PolicyReconciler::new(tables, realized);
+    if switch == Switch::On && !was_on {
+        reconciler.forget_endpoints(Instant::now());
+    }
+    Ok(Policies::new(switch, options, reconciler, solicitor))
 }
 
 fn policy_mode(args: &AgentArgs) -> u32 {

@@ -79,7 +79,12 @@ impl KernelPolicyTables {
 
     /// Reads what the maps hold.
     pub fn realized(&self) -> io::Result<Realized> {
-        let mut realized = Realized { epoch: self.settings()?.policy_epoch, ..Realized::default() };
+        let settings = self.settings.get(&0, 0).map_err(io::Error::other)?;
+        let mut realized = Realized {
+            epoch: settings.policy_epoch,
+            is_on: settings.policy != abi::policy_mode::OFF,
+            ..Realized::default()
+        };
         for entry in self.ports.map.iter() {
             let (key, class) = entry.map_err(io::Error::other)?;
             realized.ports.extend(port_of(&key).map(|port| (port, class as u8)));
@@ -94,10 +99,6 @@ impl KernelPolicyTables {
             realized.endpoints.push((IfIndex(*index), record(value)));
         })?;
         Ok(realized)
-    }
-
-    fn settings(&self) -> io::Result<Settings> {
-        self.settings.get(&0, 0).map_err(io::Error::other)
     }
 }
 

@@ -92,6 +92,9 @@ impl<T: PolicyTables> PolicyReconciler<T> {
                 self.note_narrower();
             }
         }
+        if failed.is_empty() {
+            return;
+        }
         let records = self.pods.records();
         let named = failed.into_iter().filter_map(|((index, _), failure)| {
             Some((Subject::Pod(records.get(&index)?.0.clone()), failure))

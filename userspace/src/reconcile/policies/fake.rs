@@ -70,6 +70,8 @@ pub struct FakeTables {
     /// The time, as the reconciler is told it.
     pub now: Instant,
     pub promise: Promise,
+    /// What is going on, for whoever reads why a test failed.
+    pub context: String,
     /// Until when a program may be on its way to a row or port class.
     left_rulesets: BTreeMap<RulesetId, Instant>,
     left_classes: BTreeMap<ClassId, Instant>,
@@ -94,6 +96,7 @@ impl FakeTables {
             random: 0x9e37_79b9_7f4a_7c15,
             now: Instant::now(),
             promise: Promise::Whole,
+            context: String::new(),
             left_rulesets: BTreeMap::new(),
             left_classes: BTreeMap::new(),
             narrowed: false,
@@ -114,6 +117,7 @@ impl FakeTables {
             peers: self.peers.iter().map(|(k, v)| (*k, *v)).collect(),
             endpoints: self.endpoints.iter().map(|(k, v)| (*k, *v)).collect(),
             epoch: self.epoch,
+            is_on: true,
         }
     }
 
@@ -157,7 +161,9 @@ impl FakeTables {
             RulesetId::CLOSED => 0,
             _ => {
                 let row = self.rows.get(&(ruleset, class));
-                let row = row.unwrap_or_else(|| panic!("no row of {ruleset:?} for {class:?}"));
+                let row = row.unwrap_or_else(|| {
+                    panic!("{}: no row of {ruleset:?} for {class:?}", self.context)
+                });
                 let bit = |column: u8| row.allow[usize::from(column / 64)] >> (column % 64) & 1;
                 let bits = columns.iter().enumerate();
                 bits.fold(0, |all, (at, column)| all | (bit(*column) as u8) << at)
@@ -216,7 +222,8 @@ impl FakeTables {
             let rulesets = record.rulesets.into_iter();
             for id in rulesets.filter(|id| *id != RulesetId::OPEN && *id != RulesetId::CLOSED) {
                 for class in &classes {
-                    assert!(self.rows.contains_key(&(id, **class)), "{id:?} {class:?}");
+                    let context = &self.context;
+                    assert!(self.rows.contains_key(&(id, **class)), "{context}: {id:?} {class:?}");
                 }
             }
         }
@@ -234,8 +241,8 @@ impl FakeTables {
                 (Promise::EitherOr(..), Some(was), Some(will)) => (now ^ was) & (now ^ will) == 0,
                 _ => now & !(was.unwrap_or(&nothing) | will.unwrap_or(&nothing)) == 0,
             };
-            let name = map.name();
-            assert!(is_either, "{name}: {key:?} {was:?} {now} {will:?}");
+            let (name, context) = (map.name(), &self.context);
+            assert!(is_either, "{context}: {name}: {key:?} {was:?} {now} {will:?}");
         }
     }
 
@@ -267,7 +274,11 @@ impl FakeTables {
                 && used.all(|used| *used != class)
                 && is_over(self.left_classes.get(&class))
         });
-        assert!(ruleset_is_idle || class_is_idle, "{ruleset:?} {class:?} is gone too early");
+        assert!(
+            ruleset_is_idle || class_is_idle,
+            "{}: {ruleset:?} {class:?} is gone too early",
+            self.context
+        );
     }
 }
 

@@ -60,7 +60,7 @@ impl<T: PolicyTables> PolicyReconciler<T> {
     /// A reconciler that starts from what the maps hold. They stay as they are until
     /// [`Self::complete`].
     pub fn new(tables: T, realized: Realized) -> Self {
-        let Realized { ports, rows, ranges, peers, endpoints, epoch } = realized;
+        let Realized { ports, rows, ranges, peers, endpoints, epoch, is_on: _ } = realized;
         let used = endpoints.iter().flat_map(|(_, record)| record.rulesets);
         let classes = ranges.iter().map(|(_, class)| *class);
         let classes = classes.chain(peers.iter().map(|(_, class)| *class));
@@ -84,6 +84,13 @@ impl<T: PolicyTables> PolicyReconciler<T> {
     /// The maps.
     pub fn tables(&self) -> &T {
         &self.tables
+    }
+
+    /// Forgets all interfaces, because policies did not hold until now: what the maps say of them is
+    /// of another time.
+    pub fn forget_endpoints(&mut self, now: Instant) {
+        let known: Vec<IfIndex> = self.endpoints.keys().copied().collect();
+        self.remove_endpoints(&known, now);
     }
 
     /// Takes the first complete state: what the maps hold beside it is to go, and everything is judged

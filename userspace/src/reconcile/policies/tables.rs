@@ -124,4 +124,6 @@ pub struct Realized {
     pub endpoints: Vec<(IfIndex, EndpointRecord)>,
     /// The epoch.
     pub epoch: u32,
+    /// Policies held. If not, nobody has kept pods' interfaces up to date.
+    pub is_on: bool,
 }

@@ -53,6 +53,16 @@ impl Network {
         self.ways.clear();
     }
 
+    /// An interface has this name.
+    pub fn rename(&mut self, index: IfIndex, name: &str) {
+        self.names.insert(index, name.to_owned());
+    }
+
+    /// The way to an address leads to an interface.
+    pub fn lead(&mut self, ip: &str, index: IfIndex) {
+        self.ways.insert(ip.parse().unwrap(), index);
+    }
+
     /// The interfaces are gone.
     pub fn clear(&mut self) {
         *self = Self::default();
@@ -136,6 +146,19 @@ impl Node {
         let changes = self.planner.apply(self.cluster.events());
         self.network.follow(&self.planner.tables());
         self.tables().promise = promise(&before, &self.wanted());
+        let now = self.now();
+        self.reconciler.complete(changes, &self.network, now);
+    }
+
+    /// The agent dies; when another begins, nobody knows where the pods are.
+    pub fn restart_without_ways(&mut self) {
+        let mut tables = std::mem::replace(self.tables(), FakeTables::new());
+        tables.sleep(PAUSE);
+        self.planner = planner(self.room);
+        let realized = tables.realized();
+        self.reconciler = PolicyReconciler::new(tables, realized);
+        let changes = self.planner.apply(self.cluster.events());
+        self.network.forget_ways();
         let now = self.now();
         self.reconciler.complete(changes, &self.network, now);
     }
