@@ -9,7 +9,7 @@ use std::{
 use prometheus_client::metrics::histogram::Histogram;
 use tracing::{info, warn};
 
-use super::report::programming_histogram;
+use super::{policy_start::Beginning, report::programming_histogram};
 use crate::{
     datapath::policy_tables::KernelPolicyTables,
     model::{
@@ -44,6 +44,8 @@ pub struct Policies {
     pub(super) planner: Planner,
     pub(super) reconciler: PolicyReconciler<KernelPolicyTables>,
     solicitor: Solicitor,
+    /// They do not hold yet.
+    beginning: Option<Beginning>,
     is_synced: bool,
     /// When to give up what nothing needs.
     collect: Option<Instant>,
@@ -68,12 +70,14 @@ impl Policies {
         options: Options,
         reconciler: PolicyReconciler<KernelPolicyTables>,
         solicitor: Solicitor,
+        beginning: Option<Beginning>,
     ) -> Self {
         Self {
             switch,
             planner: Planner::new(options),
             reconciler,
             solicitor,
+            beginning,
             is_synced: false,
             collect: None,
             waits_until: None,
@@ -95,6 +99,7 @@ impl Policies {
             (_, false) => return,
             (false, true) => {
                 self.reconciler.complete(changes, network, now);
+                self.begin();
                 let sizes = self.planner.sizes();
                 let (plan_ms, program_ms) = ((now - start).as_millis(), now.elapsed().as_millis());
                 info!(plan_ms, program_ms, ?sizes, "policies programmed");
@@ -124,9 +129,27 @@ impl Policies {
     /// Tries again what failed, and asks again for pods that have not answered.
     pub fn retry(&mut self, network: &Snapshot) {
         if self.switch == Switch::On {
-            self.reconciler.retry(Instant::now());
+            let now = Instant::now();
+            self.reconciler.retry(now);
+            if self.is_synced || self.beginning.is_some_and(|beginning| beginning.is_overdue(now)) {
+                self.begin();
+            }
             self.solicitor.ask(network, self.reconciler.unresolved());
             self.tell();
+        }
+    }
+
+    /// Lets policies hold from now on, if they do not yet.
+    fn begin(&mut self) {
+        let Some(Beginning { mode, .. }) = self.beginning else { return };
+        match self.reconciler.tables_mut().put_mode(mode) {
+            Ok(()) => {
+                self.beginning = None;
+                info!(cluster_is_known = self.is_synced, "policies hold");
+            }
+            Err(error) => {
+                warn!(error = format!("{:#}", anyhow::Error::from(error)), "write the settings");
+            }
         }
     }
 

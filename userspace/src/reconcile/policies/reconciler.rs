@@ -86,6 +86,11 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         &self.tables
     }
 
+    /// The maps, for what is not the reconciler's.
+    pub fn tables_mut(&mut self) -> &mut T {
+        &mut self.tables
+    }
+
     /// Forgets all interfaces, because policies did not hold until now: what the maps say of them is
     /// of another time.
     pub fn forget_endpoints(&mut self, now: Instant) {
