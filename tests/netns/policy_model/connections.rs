@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Connections that are there when policies change: silent from the next packet on; and what needs
-//! no rule: replies and errors about what is allowed (P7, P8, P9).
+//! Connections that are there when policies change: silent from the next packet on (C8); and what needs
+//! no rule: replies and errors about what is allowed (P7, P9).
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use pintle_tests::client::HttpConnection;
+use pintle_tests::client::{HttpConnection, connect_from};
 use pintle_tests::server::Server;
 use pintle_tests::topology::Family;
 
@@ -37,44 +37,58 @@ fn denials() -> [(&'static str, String); 3] {
     ]
 }
 
+/// What holds when a connection begins. Where nothing selects its pods it is not tracked, and who began
+/// it shows only by its ports; these are of the kernel's usual range for clients.
+fn beginnings() -> [(&'static str, Vec<String>); 2] {
+    let selected = [policy("x/p", "egress: [{}]"), policy("y/p", "ingress: [{}]")];
+    [("not tracked", vec![]), ("tracked", selected.to_vec())]
+}
+
 fn established_connections_fall_silent_with_the_change(nine: &mut NinePods) {
+    let mut ports = 40_000..;
     for server in ["y/a", "y/b"] {
         let http = Server::http(nine.pod(server), HTTP).expect("a server");
         let _ticker = Server::ticker(nine.pod(server), TICKS).expect("a server");
-        for (what, denial) in denials() {
-            for family in Family::BOTH {
-                let target = |port| nine.pod(server).addr(family, port);
-                let (http_at, ticks_at) = (target(HTTP), target(TICKS));
-                let client = nine.pod("x/a").ns().clone();
-                let mut asks = client.run(|| HttpConnection::open(http_at)).expect("connect");
-                let mut hears = client
-                    .run(|| TcpStream::connect_timeout(&ticks_at, PATIENCE))
-                    .expect("connect");
+        for (number, (what, denial)) in denials().into_iter().enumerate() {
+            for (begun, beginning) in beginnings() {
+                let family = Family::BOTH[number % 2];
+                let what = format!("{what} {server} {family:?} {begun}");
+                nine.set_policies(&beginning);
+                let mut connect = |port| {
+                    let (from, to) =
+                        (ports.next().expect("a port"), nine.pod(server).addr(family, port));
+                    nine.pod("x/a").run(|| connect_from(from, to)).expect("connect")
+                };
+                let mut asks = HttpConnection::over(connect(HTTP)).expect("a connection");
+                let mut hears = connect(TICKS);
                 asks.get().expect("an answer");
                 hears.set_read_timeout(Some(PATIENCE)).expect("a timeout");
                 hears.read_exact(&mut [0; 10]).expect("two lines");
 
-                nine.set_policies(&[policy("z/p", "policyTypes: [Ingress, Egress]")]);
+                let other = policy("z/p", "policyTypes: [Ingress, Egress]");
+                nine.set_policies(&[&beginning[..], &[other]].concat());
                 asks.get().expect("somebody else's policy changes nothing");
 
                 nine.set_policies(std::slice::from_ref(&denial));
                 let before = http.requests();
-                let error = asks.get().expect_err("silence");
-                assert!(is_silence(&error), "{what} {server} {family:?}: {error}");
-                assert_eq!(http.requests(), before, "{what} {server} {family:?}");
-                // What the server says by itself does not come through either. What had come
-                // before the change is read first.
-                let mut buffer = [0; 1024];
-                let error = loop {
-                    match hears.read(&mut buffer) {
-                        Ok(0) => panic!("{what} {server} {family:?}: the end of the connection"),
-                        Ok(_) => {}
-                        Err(error) => break error,
-                    }
-                };
-                assert!(is_silence(&error), "{what} {server} {family:?}: {error}");
-                nine.set_policies(&[]);
+                let error = asks.get().expect_err(&what);
+                assert!(is_silence(&error), "{what}: {error}");
+                assert_eq!(http.requests(), before, "{what}");
+                // What the server says by itself does not come through either.
+                let error = read_to_the_end(&mut hears);
+                assert!(is_silence(&error), "{what}: {error}");
             }
+        }
+    }
+}
+
+/// Reads what has come, and what still comes, until nothing does.
+fn read_to_the_end(stream: &mut TcpStream) -> std::io::Error {
+    loop {
+        match stream.read(&mut [0; 1024]) {
+            Ok(0) => return ErrorKind::UnexpectedEof.into(),
+            Ok(_) => {}
+            Err(error) => return error,
         }
     }
 }
@@ -101,13 +115,13 @@ fn datagrams_of_a_flow_fall_silent_with_the_change(nine: &mut NinePods) {
                 ask(socket).expect("an answer");
             }
             nine.set_policies(std::slice::from_ref(&denial));
-            let before = nine.server(server).answers();
+            let before = nine.server(server).asked();
             for socket in &sockets {
                 let error = ask(socket).expect_err("silence");
                 assert!(is_silence(&error), "{what} {server}: {error}");
             }
             // A denial by the server's end may let nothing reach it; nor does one by the client's.
-            assert_eq!(nine.server(server).answers(), before, "{what} {server}");
+            assert_eq!(nine.server(server).asked(), before, "{what} {server}");
             nine.set_policies(&[]);
             for socket in &sockets {
                 ask(socket).expect("an answer again");

@@ -20,6 +20,7 @@ mod peers;
 mod ports;
 mod probe;
 mod server;
+mod services;
 mod silence;
 mod start_up;
 

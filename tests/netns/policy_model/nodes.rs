@@ -111,12 +111,8 @@ fn pods_of_the_hosts_network_are_their_node(nine: &mut NinePods) {
         object.labels = super::nine_pods::pairs(&[("pod", "a")]);
         nine.world.objects().put_pod(&object).expect("write the pod");
     }
-    let _servers: Vec<Servers> = nine
-        .world
-        .nodes
-        .iter()
-        .map(|node| Servers::start(node, &node.name).expect("a server"))
-        .collect();
+    let _servers: Vec<Servers> =
+        nine.world.nodes.iter().map(|node| Servers::of_node(node).expect("servers")).collect();
     let to_node = |nine: &NinePods, from: &str, node: usize| {
         reaches_both(nine.pod(from), node_ips(&nine.world.nodes[node]), &PORTS)
     };
@@ -142,12 +138,8 @@ fn pods_of_the_hosts_network_are_their_node(nine: &mut NinePods) {
 }
 
 fn what_a_pod_sends_to_nodes_is_judged_by_their_addresses(nine: &mut NinePods) {
-    let _servers: Vec<Servers> = nine
-        .world
-        .nodes
-        .iter()
-        .map(|node| Servers::start(node, &node.name).expect("a server"))
-        .collect();
+    let _servers: Vec<Servers> =
+        nine.world.nodes.iter().map(|node| Servers::of_node(node).expect("servers")).collect();
     nine.world.nodes[0].label(&[("zone", "east")]).expect("labels");
     nine.world.nodes[1].label(&[("zone", "west")]).expect("labels");
     let towards = |nine: &NinePods| {

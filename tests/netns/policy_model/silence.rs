@@ -5,14 +5,16 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use pintle_tests::agent::FastPath;
 use pintle_tests::netns::NetNs;
-use pintle_tests::topology::Family;
+use pintle_tests::topology::{Cni, Family, Pod};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::in_both_layouts;
 use super::nine_pods::{NAMES, NinePods, policy};
-use super::probe::reaches_both;
+use super::probe::{reaches, reaches_both};
 use super::server::PORTS;
+use crate::scene::{beside_others, eventually};
 
 in_both_layouts!(echo_follows_rules_without_ports, a_pod_has_no_address_but_its_own);
 
@@ -102,18 +104,57 @@ fn a_pod_has_no_address_but_its_own(nine: &mut NinePods) {
                 owner.connect(target).expect("connect");
                 owner.send(b"who").expect("send");
                 owner.recv(&mut [0; 64]).expect("an answer to the owner");
-                let before = nine.server(server).answers();
+                // Who knows where its packets go does not have to ask, and so to lie about, with ARP.
+                reaches(nine.pod("x/a"), target.ip(), &PORTS);
+                let before = nine.server(server).asked();
                 for (forged, port) in [(foreign, 4242), (foreign, 4343), (nobody, 4444)] {
                     pretend(nine.pod("x/a"), forged, port, target);
                 }
                 std::thread::sleep(PATIENCE / 3);
-                assert_eq!(nine.server(server).answers(), before, "{server} {family:?}");
+                assert_eq!(nine.server(server).asked(), before, "{server} {family:?}");
             }
         }
     }
     nine.set_policies(&[]);
     let own = reaches_both(nine.pod("x/a"), |family| nine.pod("y/b").ip(family), &PORTS);
     assert!(own, "at its own address it is heard");
+}
+
+/// On a bridge a pod can make its node believe that another's address is behind its own interface.
+#[test]
+fn an_address_that_a_pod_claims_by_arp_is_not_its_own() {
+    let _company = beside_others();
+    let mut nine = NinePods::new(1, Cni::Bridge, FastPath::Auto);
+    let allowed = "ingress: [{from: [{namespaceSelector: {matchLabels: {ns: x}}}]}]";
+    nine.set_policies(&[policy("y/p", allowed)]);
+    let (victim, thief) = (nine.pod("x/c"), nine.pod("z/a"));
+    let target = nine.pod("y/a").addr(Family::V4, 80);
+    assert!(reaches(victim, target.ip(), &PORTS), "who is meant");
+    assert!(!reaches(thief, target.ip(), &PORTS), "who is not");
+    let gateway: SocketAddr = "10.244.1.1:9".parse().expect("the bridge");
+    thief.ns().ip(&["neigh flush dev eth0".into()]).expect("forget");
+    // A neighbour that has just answered is not doubted for a second.
+    std::thread::sleep(Duration::from_millis(1100));
+    pretend(thief, victim.v4.into(), 4242, gateway);
+    let lie = format!("{} dev cni0 lladdr {}", victim.v4, mac(thief));
+    let known = || {
+        let out = nine.world.nodes[0].command("ip").args(["neigh", "show"]).output().expect("ip");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    eventually("the node believes it", || known().contains(&lie));
+    std::thread::sleep(Duration::from_millis(300));
+    let before = nine.server("y/a").asked();
+    for port in 4300..4310 {
+        pretend(thief, victim.v4.into(), port, target);
+    }
+    std::thread::sleep(PATIENCE / 3);
+    assert_eq!(nine.server("y/a").asked(), before, "the node believes it, policies do not");
+}
+
+/// The link-layer address that the pod's end of its veth was given.
+fn mac(pod: &Pod) -> String {
+    let [.., node, host] = pod.v4.octets();
+    format!("02:00:00:aa:{node:02x}:{host:02x}")
 }
 
 fn bound(ns: &NetNs, at: SocketAddr) -> UdpSocket {

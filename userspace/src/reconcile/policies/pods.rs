@@ -40,9 +40,9 @@ pub(super) enum Timing {
 /// How it is known that an interface is a pod's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Evidence {
-    /// It was, and nothing says otherwise: a bridge forgets where a silent pod is.
+    /// An earlier agent wrote so, and nothing says otherwise: a bridge forgets where a silent pod is.
     Past,
-    /// The way to the pod's address leads there.
+    /// The way to the pod's address has led there since we look.
     Present,
 }
 
@@ -52,6 +52,12 @@ struct Binding {
     /// Tells an interface from a later one with the same number.
     name: String,
     evidence: Evidence,
+}
+
+impl Binding {
+    fn exists(&self, interfaces: &impl Interfaces) -> bool {
+        interfaces.name(self.index) == Some(&self.name)
+    }
 }
 
 #[derive(Debug)]
@@ -82,25 +88,34 @@ impl Pods {
     }
 
     /// Looks for the interface of a pod. Where the way to it is not known just now, it is the one that
-    /// it was, or that an earlier agent has written as the pod's, as long as that exists.
+    /// an earlier agent has written as the pod's, as long as that exists.
+    ///
+    /// Once the way has led to an interface, that stays the pod's until it is gone, and no other pod
+    /// gets it: on a bridge, a pod can pretend that another's address is behind its own interface.
     pub fn bind(
         &mut self,
         name: &ObjectName,
         interfaces: &impl Interfaces,
         real: &BTreeMap<IfIndex, EndpointRecord>,
     ) {
-        let Some(pod) = self.known.get_mut(name) else { return };
+        let Some(pod) = self.known.get(name) else { return };
         let present = pod.endpoint.ips.iter().find_map(|ip| interfaces.behind(*ip));
+        let present = present.filter(|index| {
+            let written = real.get(index);
+            !self.is_anothers(name, *index, interfaces)
+                && !written
+                    .is_some_and(|record| self.is_of_another(name, *index, record, interfaces))
+        });
         let new = |index: IfIndex, evidence| {
             let name = interfaces.name(index)?.to_owned();
             Some(Binding { index, name, evidence })
         };
-        pod.binding = match (present, pod.binding.take()) {
+        let old = pod.binding.clone().filter(|old| old.exists(interfaces));
+        let binding = match (present, old) {
+            (_, Some(old)) if old.evidence == Evidence::Present => Some(old),
             (Some(index), _) => new(index, Evidence::Present),
-            (None, Some(old)) if interfaces.name(old.index) == Some(&old.name) => {
-                Some(Binding { evidence: Evidence::Past, ..old })
-            }
-            (None, Some(_)) => None,
+            (None, Some(old)) => Some(old),
+            (None, None) if pod.binding.is_some() => None,
             (None, None) => {
                 let is_own =
                     |record: &EndpointRecord| pod.endpoint.ips.iter().any(|ip| record.has(*ip));
@@ -108,6 +123,34 @@ impl Pods {
                 written.and_then(|(index, _)| new(*index, Evidence::Past))
             }
         };
+        if let Some(pod) = self.known.get_mut(name) {
+            pod.binding = binding;
+        }
+    }
+
+    /// The way to another pod has led to this interface.
+    fn is_anothers(&self, name: &ObjectName, index: IfIndex, interfaces: &impl Interfaces) -> bool {
+        let others = self.known.iter().filter(|(other, _)| *other != name);
+        let mut bindings = others.filter_map(|(_, pod)| pod.binding.as_ref());
+        bindings.any(|binding| {
+            binding.index == index
+                && binding.evidence == Evidence::Present
+                && binding.exists(interfaces)
+        })
+    }
+
+    /// An earlier agent has written the interface as another pod's, and no way leads that one elsewhere.
+    fn is_of_another(
+        &self,
+        name: &ObjectName,
+        index: IfIndex,
+        written: &EndpointRecord,
+        interfaces: &impl Interfaces,
+    ) -> bool {
+        let others = self.known.iter().filter(|(other, _)| *other != name);
+        let mut ips = others.flat_map(|(_, pod)| &pod.endpoint.ips);
+        let is_there = |ip: IpAddr| interfaces.behind(ip).is_none_or(|behind| behind == index);
+        ips.any(|ip| written.has(*ip) && is_there(*ip))
     }
 
     /// The same for all pods.
@@ -146,7 +189,7 @@ impl Pods {
         self.known.iter().filter(|(_, pod)| pod.binding.is_none()).map(|(name, _)| name)
     }
 
-    /// An address of each pod to which no way leads just now.
+    /// An address of each pod to which no way has led yet.
     pub fn unresolved(&self) -> impl Iterator<Item = IpAddr> {
         let is_present = |binding: &Binding| binding.evidence == Evidence::Present;
         let lost =
@@ -169,5 +212,105 @@ pub(super) fn record(endpoint: &Endpoint) -> EndpointRecord {
         v4: endpoint.ips.iter().find_map(v4),
         v6: endpoint.ips.iter().find_map(v6),
         rulesets: endpoint.rulesets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ways to addresses, and interfaces.
+    struct Bridge {
+        ways: BTreeMap<IpAddr, IfIndex>,
+        names: BTreeMap<IfIndex, &'static str>,
+    }
+
+    impl Interfaces for Bridge {
+        fn behind(&self, ip: IpAddr) -> Option<IfIndex> {
+            self.ways.get(&ip).copied()
+        }
+        fn name(&self, index: IfIndex) -> Option<&str> {
+            self.names.get(&index).copied()
+        }
+    }
+
+    const VICTIM: IfIndex = IfIndex(7);
+    const THIEF: IfIndex = IfIndex(8);
+
+    fn ip(last: u8) -> IpAddr {
+        [10, 244, 1, last].into()
+    }
+
+    fn endpoint(last: u8) -> Endpoint {
+        Endpoint {
+            ips: [ip(last)].into(),
+            egress: RulesetId(u32::from(last)),
+            ingress: RulesetId::OPEN,
+            hairpin_egress: RulesetId::OPEN,
+            hairpin_ingress: RulesetId::OPEN,
+        }
+    }
+
+    fn bridge() -> Bridge {
+        Bridge {
+            ways: [(ip(7), VICTIM), (ip(8), THIEF)].into(),
+            names: [(VICTIM, "a"), (THIEF, "b")].into(),
+        }
+    }
+
+    /// The name of the first sorts before that of the other, and the other way round.
+    fn pairs() -> [[ObjectName; 2]; 2] {
+        let name = |name| ObjectName::namespaced("shop", name);
+        [[name("a"), name("b")], [name("b"), name("a")]]
+    }
+
+    fn pods([victim, thief]: &[ObjectName; 2]) -> Pods {
+        let mut pods = Pods::default();
+        pods.put(victim.clone(), endpoint(7), Timing::Late);
+        pods.put(thief.clone(), endpoint(8), Timing::Late);
+        pods
+    }
+
+    fn owners(pods: &Pods) -> Vec<(IfIndex, &ObjectName)> {
+        pods.records().into_iter().map(|(index, (name, ..))| (index, name)).collect()
+    }
+
+    #[test]
+    fn an_address_that_seems_to_move_to_another_pods_interface_does_not() {
+        for names in pairs() {
+            let (mut pods, mut bridge) = (pods(&names), bridge());
+            pods.bind_all(&bridge, &BTreeMap::new());
+            bridge.ways.insert(ip(7), THIEF);
+            pods.bind_all(&bridge, &BTreeMap::new());
+            assert_eq!(owners(&pods), [(VICTIM, &names[0]), (THIEF, &names[1])]);
+            // Nor when its own interface is gone.
+            bridge.names.remove(&VICTIM);
+            pods.bind_all(&bridge, &BTreeMap::new());
+            assert_eq!(owners(&pods), [(THIEF, &names[1])]);
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_agent_has_written_is_not_given_to_who_claims_it() {
+        for names in pairs() {
+            let (mut pods, mut bridge) = (pods(&names), bridge());
+            bridge.ways.insert(ip(7), THIEF);
+            let written = [(VICTIM, record(&endpoint(7))), (THIEF, record(&endpoint(8)))].into();
+            pods.bind_all(&bridge, &written);
+            assert_eq!(owners(&pods), [(VICTIM, &names[0]), (THIEF, &names[1])]);
+        }
+    }
+
+    #[test]
+    fn a_pod_whose_interface_is_replaced_has_the_new_one() {
+        let names = &pairs()[0];
+        let (mut pods, mut bridge) = (pods(names), bridge());
+        pods.bind_all(&bridge, &BTreeMap::new());
+        let new = IfIndex(9);
+        bridge.names.remove(&VICTIM);
+        bridge.names.insert(new, "c");
+        bridge.ways.insert(ip(7), new);
+        pods.bind_all(&bridge, &BTreeMap::new());
+        assert_eq!(owners(&pods), [(THIEF, &names[1]), (new, &names[0])]);
     }
 }

@@ -213,10 +213,13 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         changes.peers.iter().for_each(|(ip, class)| self.peers.want(*ip, Some(*class)));
         let early = changes.early_endpoints.into_iter().map(|pod| (pod, early));
         let late = changes.endpoints.into_iter().map(|pod| (pod, Timing::Late));
+        let mut names = Vec::new();
         for ((name, endpoint), timing) in early.chain(late) {
             self.pods.put(name.clone(), endpoint, timing);
-            self.pods.bind(&name, interfaces, &self.endpoints);
+            names.push(name);
         }
+        // Whose an interface is depends on all that are known.
+        names.iter().for_each(|name| self.pods.bind(name, interfaces, &self.endpoints));
         self.epoch.narrows |= changes.narrows;
     }
 
