@@ -37,6 +37,7 @@ mod pod_churn;
 mod policy_agent;
 mod policy_model;
 mod policy_programs;
+mod policy_visible;
 mod refused;
 mod restart;
 mod restart_outside;

@@ -45,6 +45,8 @@ enum Verb {
     BenchControl(bench::Bench),
     /// Measures latency against the alternatives.
     BenchLatency(bench::Bench),
+    /// Measures network policy in a large cluster: start, changes, memory.
+    BenchPolicy(bench::Bench),
     /// Measures the programs alone.
     BenchProgram(bench::Bench),
 }
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Verify(verb) => verb.run(),
         Verb::BenchControl(verb) => verb.run("bench_control"),
         Verb::BenchLatency(verb) => verb.run("bench_latency"),
+        Verb::BenchPolicy(verb) => verb.run("bench_policy"),
         Verb::BenchProgram(verb) => verb.run("bench_program"),
     };
     match outcome {

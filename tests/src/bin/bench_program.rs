@@ -314,15 +314,15 @@ impl Kind {
         }
     }
 
-    /// The client's address counts, so every run has a new tuple.
+    /// The client's address counts, so every run has a new tuple; or the ports do, where the source has
+    /// to be the pod's own and the destination no service.
     fn counting(self, ip: Ip) -> Vec<Counting> {
-        let (src, dst) = if ip.is_v6() { (34, 50) } else { (26, 30) };
+        let (src, dst, ports) = if ip.is_v6() { (34, 50, 54) } else { (26, 30, 34) };
         let client = Counting { offset: src, modulus: i32::MAX as u32 };
         match self {
             Self::New => vec![client],
             Self::NewSpread => vec![client, Counting { offset: dst, modulus: TOUCHED }],
-            // The source must be the pod's own.
-            Self::DirectNew => vec![Counting { offset: dst, modulus: i32::MAX as u32 }],
+            Self::DirectNew => vec![Counting { offset: ports, modulus: i32::MAX as u32 }],
             _ => Vec::new(),
         }
     }

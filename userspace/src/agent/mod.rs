@@ -7,6 +7,7 @@
 
 mod attachments;
 pub mod conntrack;
+mod denials;
 mod fast_path;
 #[cfg(test)]
 mod golden;
@@ -15,6 +16,8 @@ mod node_agent;
 mod node_fate;
 mod pods;
 mod policies;
+mod policy_metrics;
+mod policy_report;
 mod profile;
 mod report;
 mod socket_lb;
@@ -47,6 +50,7 @@ use crate::{
         event::{Batches, Source as _},
     },
 };
+use denials::Denials;
 use health_checks::HealthChecks;
 use node_agent::NodeAgent;
 use pods::Pods;
@@ -89,10 +93,12 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
     };
     let batches = DirSource::new(path).start().context("start the source")?;
     let _sweeper = sweep(&pins)?;
+    let denials = Arc::new(Denials::new());
+    let _watch = denials::watch(&pins, agent.clone(), denials.clone())?;
     let pods = Arc::new(Mutex::new(Pods::new(&config.node_name)));
     let health_checks =
         HealthChecks::new(recorder.health.clone(), config.node_port_addresses.clone());
-    let answers = Answers { pods: pods.clone(), recorder, kube_proxy };
+    let answers = Answers { pods: pods.clone(), recorder, denials, kube_proxy };
     let servers = serve(&args, &config, &agent, answers)?;
     let changed = config_changed(file)?;
     info!(
@@ -183,6 +189,7 @@ fn sweep(pins: &Pins) -> anyhow::Result<mpsc::Sender<()>> {
 struct Answers {
     pods: Arc<Mutex<Pods>>,
     recorder: Arc<Recorder>,
+    denials: Arc<Denials>,
     kube_proxy: Option<KubeProxyConfiguration>,
 }
 
@@ -193,12 +200,14 @@ fn serve(
     agent: &Shared,
     answers: Answers,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
-    let Answers { pods, recorder, kube_proxy } = answers;
-    let reporter = report::Reporter::new(agent.clone(), pods);
-    let source: Arc<dyn StateSource> = Arc::new(reporter);
+    let Answers { pods, recorder, denials, kube_proxy } = answers;
+    let registry = report::registry(agent, &denials, Pins::new(&args.bpf_root));
+    let reporter = report::Reporter::new(agent.clone(), pods, denials);
+    let source = Arc::new(reporter);
     let state = socket::serve(&socket_path(&args.run_dir, &args.bpf_root), source.clone())?;
+    let source: Arc<dyn StateSource> = source;
     let metrics = MetricsServer {
-        registry: report::registry(&lock(agent), Pins::new(&args.bpf_root)),
+        registry,
         proxy_mode: config.mode.as_str(),
         configuration: report::configuration(config, kube_proxy.as_ref())?,
     };

@@ -150,7 +150,7 @@ impl NodeAgent {
         let node = self.planner.node().cloned();
         let seen = self.note_seen(&delivery.batch);
         // Before services: who is sent to a pod must be let in there.
-        self.policies.take(&delivery.batch, &self.network);
+        self.policies.take(&delivery.batch, &self.network, delivery.noticed);
         let mut changes = self.planner.apply(delivery.batch);
         if self.planner.node() != node.as_ref() {
             self.follow_pod_ranges();

@@ -6,12 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prometheus_client::metrics::histogram::Histogram;
 use tracing::{info, warn};
 
+use super::report::programming_histogram;
 use crate::{
     datapath::policy_tables::KernelPolicyTables,
     model::{
         event::Event,
+        ip::Family,
         name::{Kind, ObjectName},
         object::Object,
     },
@@ -48,6 +51,8 @@ pub struct Policies {
     waits_until: Option<Instant>,
     /// What is known to be wrong, and was logged.
     told: Told,
+    /// How long changes took.
+    pub(super) programming: Histogram,
 }
 
 #[derive(Debug, Default)]
@@ -73,11 +78,12 @@ impl Policies {
             collect: None,
             waits_until: None,
             told: Told::default(),
+            programming: programming_histogram(),
         }
     }
 
     /// Takes in what has changed in the cluster.
-    pub fn take(&mut self, batch: &[Event], network: &Snapshot) {
+    pub fn take(&mut self, batch: &[Event], network: &Snapshot, noticed: Instant) {
         if self.switch == Switch::Off {
             return;
         }
@@ -98,6 +104,7 @@ impl Policies {
                     return;
                 }
                 self.reconciler.apply(changes, network, now);
+                self.programming.observe(noticed.elapsed().as_secs_f64());
             }
         }
         self.solicitor.ask(network, self.reconciler.unresolved());
@@ -196,11 +203,17 @@ impl Policies {
     }
 }
 
-/// How much of the maps rulesets may take. Some is kept for classes, which come without being asked,
-/// and for rulesets of before, which go after those that replace them have come.
+/// How much of the maps what is planned may take. Some is kept for what only an earlier agent knew,
+/// which goes after that which replaces it has come.
 pub fn room(tables: &KernelPolicyTables) -> Room {
     let most = |map| tables.capacity(map) - tables.capacity(map) / 8;
-    Room { ports: most(PolicyMap::Ports), rows: most(PolicyMap::Rows) }
+    let of_each = |map: fn(Family) -> PolicyMap| Family::ALL.map(map).map(most).into_iter().min();
+    Room {
+        ports: most(PolicyMap::Ports),
+        rows: most(PolicyMap::Rows),
+        ranges: of_each(PolicyMap::Ranges).unwrap_or_default(),
+        peers: of_each(PolicyMap::Peers).unwrap_or_default(),
+    }
 }
 
 fn is_of_policy(event: &Event) -> bool {

@@ -12,7 +12,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{Shared, lock, node_agent::NodeAgent, pods::Pods};
+use super::{
+    Shared, denials::Denials, lock, node_agent::NodeAgent, pods::Pods,
+    policy_metrics::PolicyMetrics, policy_report,
+};
 use crate::{
     config::{Config, kube_proxy::KubeProxyConfiguration},
     datapath::pins::Pins,
@@ -27,14 +30,15 @@ use crate::{
 
 /// The agent as a [`StateSource`].
 pub struct Reporter {
-    agent: Shared,
-    pods: Arc<Mutex<Pods>>,
+    pub(super) agent: Shared,
+    pub(super) pods: Arc<Mutex<Pods>>,
+    pub(super) denials: Arc<Denials>,
 }
 
 impl Reporter {
     /// Reports on an agent.
-    pub fn new(agent: Shared, pods: Arc<Mutex<Pods>>) -> Self {
-        Self { agent, pods }
+    pub fn new(agent: Shared, pods: Arc<Mutex<Pods>>, denials: Arc<Denials>) -> Self {
+        Self { agent, pods, denials }
     }
 }
 
@@ -66,6 +70,7 @@ impl StateSource for Reporter {
             rejections: rejections(&agent),
             interfaces: interfaces(&agent),
             socket_lb: agent.sockets.report(),
+            policy: policy_report::summary(&agent),
         }
     }
 
@@ -191,8 +196,9 @@ pub fn configuration(
 }
 
 /// The agent's metrics, and kube-proxy's.
-pub fn registry(agent: &NodeAgent, pins: Pins) -> Registry {
+pub fn registry(shared: &Shared, denials: &Denials, pins: Pins) -> Registry {
     let mut all = Registry::default();
+    let agent = lock(shared);
     agent.recorder.register(all.sub_registry_with_prefix("kubeproxy"));
     let registry = all.sub_registry_with_prefix("pintle");
     registry.register(
@@ -200,6 +206,17 @@ pub fn registry(agent: &NodeAgent, pins: Pins) -> Registry {
         "Time from noticing a change to having it in the maps",
         agent.programming.clone(),
     );
+    registry.register(
+        "policy_programming_seconds",
+        "Time from noticing a change that concerns policies to having it in the maps",
+        agent.policies.programming.clone(),
+    );
+    registry.register(
+        "policy_packets",
+        "Packets that policies did not want since the agent started, by what became of them",
+        denials.packets.clone(),
+    );
+    registry.register_collector(Box::new(PolicyMetrics::new(shared.clone())));
     registry.register_collector(Box::new(MapMetrics::new(pins)));
     all
 }

@@ -8,9 +8,12 @@ use std::{
     time::Duration,
 };
 
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::server::state::{Names, Status};
+use crate::server::{
+    policy::{Answer, Denial, NamedDenial, Party, Policies, Question},
+    state::{Names, Status},
+};
 
 /// Longer than any answer takes, even of a busy agent.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,6 +24,14 @@ pub trait Agent {
     fn status(&self) -> io::Result<Status>;
     /// Names for numbers and addresses.
     fn names(&self) -> io::Result<Names>;
+    /// Policies, and what became of them.
+    fn policies(&self) -> io::Result<Policies>;
+    /// Names of denials, in their order.
+    fn name_denials(&self, denials: &[Denial]) -> io::Result<Vec<NamedDenial>>;
+    /// Who answers to names or addresses, in their order.
+    fn find(&self, words: &[String]) -> io::Result<Vec<Party>>;
+    /// What policies say of connections, in their order.
+    fn judge(&self, questions: &[Question]) -> io::Result<Vec<Answer>>;
 }
 
 /// The agent behind a socket.
@@ -32,10 +43,23 @@ pub struct SocketAgent {
 
 impl SocketAgent {
     fn get<T: DeserializeOwned>(&self, path: &str) -> io::Result<T> {
+        self.exchange(&format!("GET {path} HTTP/1.0\r\n\r\n"))
+    }
+
+    fn post<Q: Serialize, T: DeserializeOwned>(&self, path: &str, question: &[Q]) -> io::Result<T> {
+        let body = serde_json::to_string(question)?;
+        let length = body.len();
+        self.exchange(&format!(
+            "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        ))
+    }
+
+    fn exchange<T: DeserializeOwned>(&self, question: &str) -> io::Result<T> {
         let mut stream = UnixStream::connect(&self.path)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         // HTTP/1.0: the answer comes in one piece and ends with the connection.
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+        stream.write_all(question.as_bytes())?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
         let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
@@ -55,6 +79,22 @@ impl Agent for SocketAgent {
     fn names(&self) -> io::Result<Names> {
         self.get("/names")
     }
+
+    fn policies(&self) -> io::Result<Policies> {
+        self.get("/policies")
+    }
+
+    fn name_denials(&self, denials: &[Denial]) -> io::Result<Vec<NamedDenial>> {
+        self.post("/policies/denials", denials)
+    }
+
+    fn find(&self, words: &[String]) -> io::Result<Vec<Party>> {
+        self.post("/policies/parties", words)
+    }
+
+    fn judge(&self, questions: &[Question]) -> io::Result<Vec<Answer>> {
+        self.post("/policies/verdicts", questions)
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +103,7 @@ mod tests {
 
     use super::*;
     use crate::server::{
-        socket,
+        PolicySource, socket,
         state::{Readiness, StateSource},
     };
 
@@ -81,6 +121,22 @@ mod tests {
         }
     }
 
+    impl PolicySource for Fake {
+        fn policies(&self) -> Policies {
+            Policies::default()
+        }
+        fn name_denials(&self, _: &[Denial]) -> Vec<NamedDenial> {
+            Vec::new()
+        }
+        fn find(&self, words: &[String]) -> Vec<Party> {
+            let party = |word: &String| Party { name: Some(word.clone()), ..Party::default() };
+            words.iter().map(party).collect()
+        }
+        fn judge(&self, _: &[Question]) -> Vec<Answer> {
+            Vec::new()
+        }
+    }
+
     #[tokio::test]
     async fn the_answers_of_the_server_are_understood() {
         let dir = tempfile::tempdir().unwrap();
@@ -89,9 +145,13 @@ mod tests {
         let agent = SocketAgent { path };
         let (done, answers) = tokio::sync::oneshot::channel();
         thread::spawn(move || {
-            done.send((agent.status().unwrap(), agent.names().unwrap())).unwrap();
+            let words = ["shop/web".to_owned(), "10.0.0.1".to_owned()];
+            let found = agent.find(&words).unwrap();
+            done.send((agent.status().unwrap(), agent.names().unwrap(), found)).unwrap();
         });
-        let (status, names) = answers.await.unwrap();
+        let (status, names, found) = answers.await.unwrap();
         assert_eq!((status, names), (Fake.status(), Fake.names()));
+        let found: Vec<_> = found.into_iter().filter_map(|party| party.name).collect();
+        assert_eq!(found, ["shop/web", "10.0.0.1"]);
     }
 }

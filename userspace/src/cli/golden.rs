@@ -13,7 +13,7 @@ use pintle_abi::{
 
 use super::{
     Cli, Command, Outcome, client::Agent, completion, counters, env::Env, get, status, style,
-    version,
+    trace, version,
 };
 use crate::{
     datapath::{
@@ -25,10 +25,13 @@ use crate::{
     },
     model::addr::{BackendAddr, FrontendAddr, FrontendKey, Protocol},
     node::IfIndex,
-    server::state::{Backend, Frontend, Interface, Names, Rejection, SocketLb, Status},
+    server::{
+        policy::{Answer, Denial, NamedDenial, Party, Policies, Question},
+        state::{Backend, Frontend, Interface, Names, Rejection, SocketLb, Status},
+    },
 };
 
-struct FakeMaps;
+pub(super) struct FakeMaps;
 
 fn frontend_addr(text: &str, protocol: Protocol) -> FrontendAddr {
     let address: std::net::SocketAddr = text.parse().unwrap();
@@ -104,6 +107,10 @@ impl Maps for FakeMaps {
             client_interface: IfIndex(9),
             fast: true,
             hairpin: false,
+            direct: false,
+            from_node: false,
+            egress_epoch: 0,
+            ingress_epoch: 0,
             overflow: false,
             packets: 1204,
             bytes: 1_153_434,
@@ -134,7 +141,25 @@ impl Maps for FakeMaps {
         };
         let established = FlowState::Tcp(TcpState::Established);
         let (client, frontend) = ("10.244.1.8:41822", "10.96.0.20:80");
-        Ok(vec![dns, syn, entry(Protocol::Tcp, established, client, frontend, "10.244.1.5:8080")])
+        let judged = FlowEntry {
+            egress_epoch: 4,
+            ingress_epoch: 4,
+            ..entry(Protocol::Tcp, established, client, frontend, "10.244.1.5:8080")
+        };
+        let probe = FlowEntry {
+            direct: true,
+            from_node: true,
+            service: 0,
+            ingress_epoch: 4,
+            ..entry(
+                Protocol::Tcp,
+                established,
+                "172.18.0.2:33010",
+                "10.244.1.5:8080",
+                "10.244.1.5:8080",
+            )
+        };
+        Ok(vec![dns, syn, judged, probe])
     }
 
     fn devices(&self) -> Result<Vec<DeviceEntry>, ReadError> {
@@ -179,7 +204,7 @@ impl Maps for FakeMaps {
     }
 }
 
-struct FakeAgent {
+pub(super) struct FakeAgent {
     answers: bool,
     programmed: u64,
 }
@@ -227,7 +252,24 @@ impl Agent for FakeAgent {
                 cgroup: Some("/sys/fs/cgroup".into()),
                 failed: None,
             },
+            policy: super::policy_golden::summary(),
         })
+    }
+
+    fn policies(&self) -> io::Result<Policies> {
+        self.check().map(|()| super::policy_golden::policies())
+    }
+
+    fn name_denials(&self, denials: &[Denial]) -> io::Result<Vec<NamedDenial>> {
+        self.check().map(|()| denials.iter().map(super::policy_golden::named).collect())
+    }
+
+    fn find(&self, words: &[String]) -> io::Result<Vec<Party>> {
+        self.check().map(|()| words.iter().map(|word| super::policy_golden::party(word)).collect())
+    }
+
+    fn judge(&self, questions: &[Question]) -> io::Result<Vec<Answer>> {
+        self.check().map(|()| questions.iter().map(super::policy_golden::answer).collect())
     }
 
     fn names(&self) -> io::Result<Names> {
@@ -295,6 +337,7 @@ fn run(line: &str, agent: FakeAgent) -> String {
     let outcome = match &cli.command {
         Command::Status(args) => status::run(args, &mut env),
         Command::Get { what } => get::run(what, &mut env),
+        Command::Trace(args) => trace::run(args, &mut env),
         Command::Counters => counters::run(&mut env),
         Command::Completion { shell } => completion(*shell, &mut env),
         Command::Version => version::run(&mut env),
@@ -322,7 +365,7 @@ fn run(line: &str, agent: FakeAgent) -> String {
 }
 
 /// Compares a command's output, with and without an agent, with its golden file.
-fn check(golden: &str, lines: &[&str]) {
+pub(super) fn check(golden: &str, lines: &[&str]) {
     let mut actual = String::new();
     for line in lines {
         let (line, answers) = match line.strip_suffix(" # no agent") {

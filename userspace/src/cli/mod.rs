@@ -26,10 +26,14 @@ pub mod kube_proxy_flags;
 pub mod names;
 pub mod output;
 pub mod status;
+pub mod trace;
+pub mod verdict;
 pub mod version;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod policy_golden;
 
 use env::Env;
 use output::{Format, Style, hint};
@@ -104,6 +108,8 @@ enum Command {
         #[command(subcommand)]
         what: get::Resource,
     },
+    /// Explain a connection: which backend, and which rule lets it pass or not
+    Trace(trace::TraceArgs),
     /// Totals by reason and hook
     Counters,
     /// Remove every program, pin and map we own (changes the node)
@@ -162,6 +168,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Agent(args) => agent::run(*args, global)?,
         Command::Status(args) => status::run(&args, &mut env)?,
         Command::Get { what } => get::run(&what, &mut env)?,
+        Command::Trace(args) => trace::run(&args, &mut env)?,
         Command::Counters => counters::run(&mut env)?,
         Command::Cleanup(args) => cleanup::run(&args, global, &mut env)?,
         Command::Completion { shell } => completion(shell, &mut env)?,

@@ -58,6 +58,16 @@ impl Directory {
         self.names.services.get(&number).map(String::as_str)
     }
 
+    /// The services, `namespace/name`; one may repeat.
+    pub fn services(&self) -> impl Iterator<Item = String> {
+        self.names.frontends.iter().map(Frontend::service)
+    }
+
+    /// The pods, `namespace/name`; one may repeat.
+    pub fn pods(&self) -> impl Iterator<Item = &str> {
+        self.names.pods.values().map(String::as_str)
+    }
+
     /// What Kubernetes says of a frontend.
     pub fn frontend(&self, addr: &FrontendAddr) -> Option<&Frontend> {
         let key = (addr.ip, addr.port, addr.protocol.as_str().to_owned());

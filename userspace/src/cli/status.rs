@@ -20,10 +20,14 @@ use super::{
 use crate::{
     datapath::{
         entry::{Counted, CounterEntry, MapFill},
+        policy_view::PolicyMode,
         view::Maps,
     },
     model::time,
-    server::state::{Interface, SocketLb, Status},
+    server::{
+        policy::PolicySummary,
+        state::{Interface, SocketLb, Status},
+    },
 };
 
 /// Pause between questions to the agent.
@@ -52,6 +56,7 @@ pub struct Report {
     programs: Option<ProgramsPart>,
     sockets: Option<SocketLb>,
     services: Option<ServicesPart>,
+    policies: Option<PoliciesPart>,
     rejected: Option<Vec<Rejected>>,
     flows: Option<FlowsPart>,
     drops: Option<DropsPart>,
@@ -80,6 +85,17 @@ struct ServicesPart {
     revision_read: u64,
     revision_programmed: u64,
     programmed_ago_seconds: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct PoliciesPart {
+    /// What becomes of pods that nothing is known of: `closed` or `open`; `off` if nothing is
+    /// judged. `None` if the maps cannot be read.
+    mode: Option<&'static str>,
+    /// The epoch at which verdicts count.
+    epoch: Option<u32>,
+    #[serde(flatten)]
+    summary: PolicySummary,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -165,12 +181,15 @@ fn report(
         programs: None,
         sockets: None,
         services: None,
+        policies: None,
         rejected: None,
         flows: None,
         drops: None,
     };
+    let mut policy = None;
     match maps {
         Ok(maps) => {
+            policy = Some(maps.policy_mode()?);
             let devices = maps.devices()?;
             report.programs = Some(ProgramsPart {
                 attached: maps.links()?.len() as u64,
@@ -184,7 +203,7 @@ fn report(
         Err(error) => report.problems.push(error),
     }
     match status {
-        Ok(status) => take_in(&mut report, status),
+        Ok(status) => take_in(&mut report, status, policy),
         Err(error) => report.problems.push(silence(&error)),
     }
     Ok(report)
@@ -200,7 +219,7 @@ fn silence(error: &io::Error) -> String {
     }
 }
 
-fn take_in(report: &mut Report, status: Status) {
+fn take_in(report: &mut Report, status: Status, policy: Option<(PolicyMode, u32)>) {
     if !status.synced {
         report.problems.push("the initial state is not programmed yet".into());
     }
@@ -227,6 +246,11 @@ fn take_in(report: &mut Report, status: Status) {
         revision_read: status.revision_read,
         revision_programmed: status.revision_programmed,
         programmed_ago_seconds: status.programmed_ago_seconds,
+    });
+    report.policies = Some(PoliciesPart {
+        mode: policy.map(|(mode, _)| mode.as_str()),
+        epoch: policy.map(|(_, epoch)| epoch),
+        summary: status.policy,
     });
     let rejected = status.rejections.into_iter().map(|rejection| Rejected {
         object: rejection.object,
@@ -325,6 +349,14 @@ fn lines(report: &Report) -> Vec<(String, String, String)> {
             services.map(|part| of(part.programmed, part.known)),
             services.map(services_detail).unwrap_or_default(),
         ),
+        line(
+            "POLICIES",
+            report.policies.as_ref().map(|part| match part.mode {
+                Some("off") => "off".into(),
+                _ => human::number(part.summary.known),
+            }),
+            report.policies.as_ref().map(policies_detail).unwrap_or_default(),
+        ),
     ];
     for rejection in report.rejected.iter().flatten() {
         let (object, reason) = (&rejection.object, &rejection.reason);
@@ -374,6 +406,25 @@ fn services_detail(part: &ServicesPart) -> String {
     if let Some(ago) = part.programmed_ago_seconds {
         detail += &format!(", {} ago", human::seconds(ago));
     }
+    detail
+}
+
+fn policies_detail(part: &PoliciesPart) -> String {
+    let PolicySummary { audited, policed, rulesets, rows, .. } = &part.summary;
+    if part.mode == Some("off") {
+        return "nothing is judged".into();
+    }
+    let (policed, rulesets, rows) =
+        (human::number(*policed), human::number(*rulesets), human::number(*rows));
+    let mut detail = format!("{policed} pods policed, {rulesets} rulesets, {rows} rows");
+    if let Some(epoch) = part.epoch {
+        detail += &format!(", epoch {epoch}");
+    }
+    detail += match (audited, part.mode) {
+        (true, _) => ", audited: none drops anything",
+        (false, Some("open")) => ", unknown pods pass",
+        (false, _) => "",
+    };
     detail
 }
 

@@ -40,6 +40,12 @@ impl<'a, K: Plain, V: Plain + Default> Elements<'a, K, V> {
         Self { fd, types: std::marker::PhantomData }
     }
 
+    /// An element.
+    pub(super) fn find(&self, key: &K) -> io::Result<Option<V>> {
+        let mut value = V::default();
+        Ok(self.call(BPF_MAP_LOOKUP_ELEM, key, Some(&mut value), 0)?.then_some(value))
+    }
+
     /// Removes an element; one that is gone already is as good.
     pub(super) fn delete(&mut self, key: &K) -> io::Result<()> {
         self.call(BPF_MAP_DELETE_ELEM, key, None, 0).map(drop)
@@ -80,8 +86,7 @@ where
     Flow<A>: Plain + Default,
 {
     fn get(&self, key: &Tuple<A>) -> io::Result<Option<Flow<A>>> {
-        let mut value = Flow::default();
-        Ok(self.call(BPF_MAP_LOOKUP_ELEM, key, Some(&mut value), 0)?.then_some(value))
+        self.find(key)
     }
 
     fn take(&mut self, key: &Tuple<A>) -> io::Result<Option<Flow<A>>> {

@@ -162,6 +162,14 @@ pub struct FlowEntry {
     pub fast: bool,
     /// Client and backend are one pod.
     pub hairpin: bool,
+    /// Nothing is translated; it is tracked because policies select one of its ends.
+    pub direct: bool,
+    /// The client is the node itself.
+    pub from_node: bool,
+    /// The policy epoch at which the client's egress was allowed here; 0 for never.
+    pub egress_epoch: u32,
+    /// The same of the server's ingress.
+    pub ingress_epoch: u32,
     /// Kept in the overflow map, where it may be evicted.
     pub overflow: bool,
     /// Packets of both directions.
@@ -326,6 +334,10 @@ pub(super) fn flow<A: AbiAddr>(
         client_interface: IfIndex(value.client_ifindex),
         fast: value.flags & flow_flags::FAST != 0,
         hairpin: value.flags & flow_flags::HAIRPIN != 0,
+        direct: value.flags & flow_flags::DIRECT != 0,
+        from_node: value.flags & flow_flags::HOST != 0,
+        egress_epoch: value.egress_epoch,
+        ingress_epoch: value.ingress_epoch,
         overflow,
         packets: value.packets,
         bytes: value.bytes,

@@ -36,6 +36,7 @@ use super::{
         MapFill, Place,
     },
     pins::Pins,
+    policy_view::PolicyMaps,
     shape::shape,
 };
 use crate::{model::addr::Protocol, node::IfIndex};
@@ -98,7 +99,7 @@ pub struct ReadError {
 }
 
 /// What can be read of a node's data path; implemented by [`View`], and by hand-made maps in tests.
-pub trait Maps {
+pub trait Maps: PolicyMaps {
     /// Frontends with their backends, sorted by address.
     fn frontends(&self) -> Result<Vec<FrontendEntry>, ReadError>;
     /// Backends in use, sorted by address.
@@ -151,7 +152,10 @@ impl View {
         Ok(found)
     }
 
-    fn for_each<K: pintle_abi::plain::Plain + Default, V: pintle_abi::plain::Plain + Default>(
+    pub(super) fn for_each<
+        K: pintle_abi::plain::Plain + Default,
+        V: pintle_abi::plain::Plain + Default,
+    >(
         &self,
         spec: &MapSpec,
         visit: impl FnMut(&K, &V),
@@ -165,7 +169,7 @@ impl View {
         found.ok_or_else(|| ReadError { name: spec.name, source: io::ErrorKind::NotFound.into() })
     }
 
-    fn fd(&self, spec: &MapSpec) -> Result<BorrowedFd<'_>, ReadError> {
+    pub(super) fn fd(&self, spec: &MapSpec) -> Result<BorrowedFd<'_>, ReadError> {
         Ok(self.opened(spec)?.data.fd().as_fd())
     }
 

@@ -5,7 +5,7 @@
 //! its rows. Classes without addresses stay until they are collected.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Signature {
     pub ports: Vec<NamedPort>,
     /// It is an address for pods, but we do not know whose.
     pub is_unknown_pod: bool,
+    /// There was no room for all pods and nodes, and some that have none may be among these.
+    pub hides_peers: bool,
 }
 
 impl Signature {
@@ -41,8 +43,9 @@ impl Signature {
         // A sum, because ids tell nothing of the order of contents.
         let holds = self.holds.iter().map(|id| mixed(predicates.content(*id)));
         let ports = self.ports.iter().map(hash_of);
-        let flag = self.is_unknown_pod.then_some(0x9e37_79b9_7f4a_7c15);
-        mixed(holds.chain(ports).chain(flag).fold(0, u64::wrapping_add))
+        let unknown = self.is_unknown_pod.then_some(0x9e37_79b9_7f4a_7c15);
+        let hiding = self.hides_peers.then_some(0xbf58_476d_1ce4_e5b9);
+        mixed(holds.chain(ports).chain(unknown).chain(hiding).fold(0, u64::wrapping_add))
     }
 }
 
@@ -57,7 +60,10 @@ struct Entry {
 pub(super) struct Classes {
     known: BTreeMap<ClassId, Entry>,
     ids: HashMap<Arc<Signature>, ClassId>,
-    fresh: Vec<ClassId>,
+    /// Those that had no users and have some.
+    fresh: BTreeSet<ClassId>,
+    /// Those that had users and have none.
+    retired: BTreeSet<ClassId>,
 }
 
 impl Classes {
@@ -67,51 +73,25 @@ impl Classes {
         Self {
             known: [(ClassId::NOTHING, Entry { signature: signature.clone(), users: 1 })].into(),
             ids: [(signature, ClassId::NOTHING)].into(),
-            fresh: vec![ClassId::NOTHING],
+            fresh: [ClassId::NOTHING].into(),
+            retired: BTreeSet::new(),
         }
     }
 
     /// The class of a signature, for one more user.
     pub fn acquire(&mut self, signature: Signature, predicates: &Predicates) -> ClassId {
         if let Some(id) = self.ids.get(&signature) {
-            if let Some(entry) = self.known.get_mut(id) {
-                entry.users += 1;
-            }
-            return *id;
+            let id = *id;
+            self.acquire_again(id);
+            return id;
         }
         let content = signature.content(predicates);
         let id = ClassId(id_of(content, 1, |id| self.known.contains_key(&ClassId(id))));
         let signature = Arc::new(signature);
         self.ids.insert(signature.clone(), id);
         self.known.insert(id, Entry { signature, users: 1 });
-        self.fresh.push(id);
+        self.fresh.insert(id);
         id
-    }
-
-    /// One user less.
-    pub fn release(&mut self, id: ClassId) {
-        if let Some(entry) = self.known.get_mut(&id) {
-            entry.users -= 1;
-        }
-    }
-
-    /// Drops and returns the classes without users.
-    pub fn collect(&mut self) -> Vec<ClassId> {
-        let unused: Vec<_> = self.known.extract_if(.., |_, entry| entry.users == 0).collect();
-        for (_, entry) in &unused {
-            self.ids.remove(&entry.signature);
-        }
-        unused.into_iter().map(|(id, _)| id).collect()
-    }
-
-    /// The classes that are new since the last call.
-    pub fn take_fresh(&mut self) -> Vec<ClassId> {
-        std::mem::take(&mut self.fresh)
-    }
-
-    /// What holds of a class.
-    pub fn signature(&self, id: ClassId) -> Option<&Arc<Signature>> {
-        self.known.get(&id).map(|entry| &entry.signature)
     }
 
     /// How many there are.
@@ -119,8 +99,57 @@ impl Classes {
         self.known.len()
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (ClassId, &Arc<Signature>)> {
-        self.known.iter().map(|(id, entry)| (*id, &entry.signature))
+    /// One more user of a class that is known.
+    pub fn acquire_again(&mut self, id: ClassId) {
+        if let Some(entry) = self.known.get_mut(&id) {
+            entry.users += 1;
+            if entry.users == 1 {
+                self.fresh.insert(id);
+            }
+        }
+    }
+
+    /// One user less.
+    pub fn release(&mut self, id: ClassId) {
+        if let Some(entry) = self.known.get_mut(&id) {
+            entry.users -= 1;
+            if entry.users == 0 {
+                self.retired.insert(id);
+            }
+        }
+    }
+
+    /// The classes without users.
+    pub fn unused(&self) -> Vec<ClassId> {
+        let unused = self.known.iter().filter(|(_, entry)| entry.users == 0);
+        unused.map(|(id, _)| *id).collect()
+    }
+
+    /// Forgets those of some classes that have no users; returns them.
+    pub fn forget(&mut self, classes: Vec<ClassId>) -> Vec<ClassId> {
+        let mut gone = classes;
+        gone.retain(|id| self.known.get(id).is_some_and(|entry| entry.users == 0));
+        for entry in gone.iter().filter_map(|id| self.known.remove(id)) {
+            self.ids.remove(&entry.signature);
+        }
+        gone
+    }
+
+    /// The classes that have come into use, and those that have gone out of it, since the last call.
+    pub fn take_changed(&mut self) -> (Vec<ClassId>, Vec<ClassId>) {
+        let (fresh, retired) = (std::mem::take(&mut self.fresh), std::mem::take(&mut self.retired));
+        let users = |id: &ClassId| self.known.get(id).map_or(0, |entry| entry.users);
+        let fresh = fresh.into_iter().filter(|id| users(id) > 0).collect();
+        (fresh, retired.into_iter().filter(|id| users(id) == 0).collect())
+    }
+
+    /// What holds of a class.
+    pub fn signature(&self, id: ClassId) -> Option<&Arc<Signature>> {
+        self.known.get(&id).map(|entry| &entry.signature)
+    }
+
+    /// Those that are in use, in the order of their ids.
+    pub fn in_use(&self) -> impl Iterator<Item = ClassId> {
+        self.known.iter().filter(|(_, entry)| entry.users > 0).map(|(id, _)| *id)
     }
 }

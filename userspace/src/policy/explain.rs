@@ -110,6 +110,10 @@ impl fmt::Display for Explanation {
 pub struct PolicyUse {
     /// The policy.
     pub policy: ObjectRef,
+    /// The tier that it stands in.
+    pub tier: Tier,
+    /// Its place in the tier, if that is ordered: smaller comes first.
+    pub priority: Option<u16>,
     /// Whether it decides.
     pub enforcement: Enforcement,
     /// The pods of this node that it selects.

@@ -26,7 +26,7 @@ pub(super) struct Content {
     pub direction: Direction,
     /// Rules of the Admin tier, in order.
     pub admin: Vec<LoweredRule>,
-    /// NetworkPolicies that isolate the pod, by name.
+    /// NetworkPolicies that isolate the pod, by name; none if the peer is the pod itself.
     pub isolating: Vec<(ObjectName, Enforcement)>,
     /// What they allow.
     pub namespace: NamespaceRules,
@@ -41,8 +41,9 @@ pub(super) struct Content {
 pub(super) enum NamespaceRules {
     /// What one of these rules matches.
     Union(Vec<LoweredRule>),
-    /// Everything: the peer is the pod itself, and a pod cannot be kept from itself.
-    Itself,
+    /// Everything: the peer is the pod itself, and a pod cannot be kept from itself. With the
+    /// strongest of those that isolate the pod; without one, the next tier decides.
+    Itself(Option<Enforcement>),
 }
 
 /// A rule.
@@ -66,6 +67,8 @@ pub(super) enum LoweredPeers {
         predicates: Vec<PredicateId>,
         /// Addresses for pods match, too, whoever has them.
         with_unknown_pods: bool,
+        /// Some ask who has an address, not only which it is.
+        asks_who: bool,
     },
 }
 
@@ -91,9 +94,8 @@ impl Content {
         }
         match self.namespace {
             NamespaceRules::Union(_) => self.isolating.is_empty() && self.baseline.is_empty(),
-            NamespaceRules::Itself => {
-                let is_allowed = |(_, by): &(ObjectName, _)| *by == Enforcement::Enforced;
-                self.baseline.is_empty() || self.isolating.iter().any(is_allowed)
+            NamespaceRules::Itself(by) => {
+                self.baseline.is_empty() || by == Some(Enforcement::Enforced)
             }
         }
     }
@@ -102,16 +104,37 @@ impl Content {
     pub fn is_audited(&self) -> bool {
         let rules = self.tiers().into_iter().flatten().map(|rule| rule.enforcement);
         let isolating = self.isolating.iter().map(|(_, enforcement)| *enforcement);
-        rules.chain(isolating).any(|enforcement| enforcement == Enforcement::Audited)
+        rules
+            .chain(isolating)
+            .chain(self.itself().flatten())
+            .any(|enforcement| enforcement == Enforcement::Audited)
     }
 
     /// Its rules: those of Admin, of namespaces, of Baseline.
     pub fn tiers(&self) -> [&[LoweredRule]; 3] {
         let namespace: &[_] = match &self.namespace {
             NamespaceRules::Union(rules) => rules,
-            NamespaceRules::Itself => &[],
+            NamespaceRules::Itself(_) => &[],
         };
         [&self.admin, namespace, &self.baseline]
+    }
+
+    /// What isolates the pod, if the peer is the pod itself.
+    fn itself(&self) -> Option<Option<Enforcement>> {
+        match self.namespace {
+            NamespaceRules::Union(_) => None,
+            NamespaceRules::Itself(by) => Some(by),
+        }
+    }
+
+    /// The ports of peers that its rows ask for by name.
+    pub fn named_ports(&self) -> BTreeSet<&NamedPort> {
+        let rules = self.tiers().into_iter().flatten();
+        let ports = rules.flat_map(|rule| match &rule.ports {
+            LoweredPorts::Any => &[][..],
+            LoweredPorts::Only { named, .. } => named,
+        });
+        ports.collect()
     }
 
     /// The predicates that its rows and its names ask.
@@ -134,7 +157,7 @@ impl Content {
         hash_of(&(
             self.direction,
             self.tiers().map(rules),
-            matches!(self.namespace, NamespaceRules::Itself),
+            self.itself(),
             &self.isolating,
             self.names.iter().map(name).fold(0, u64::wrapping_add),
         ))
@@ -146,7 +169,7 @@ impl LoweredRule {
         let peers = match &self.peers {
             LoweredPeers::Any => None,
             // A sum, because ids tell nothing of the order of contents.
-            LoweredPeers::Only { predicates: ids, with_unknown_pods } => {
+            LoweredPeers::Only { predicates: ids, with_unknown_pods, .. } => {
                 let sum = ids.iter().map(|id| mixed(predicates.content(*id)));
                 Some((sum.fold(0, u64::wrapping_add), *with_unknown_pods))
             }
@@ -254,7 +277,11 @@ fn only(peers: &[Peer], with_unknown_pods: bool, names: &mut impl Names) -> Lowe
     let mut predicates: Vec<_> = peers.iter().filter_map(|peer| names.predicate(peer)).collect();
     predicates.sort_unstable();
     predicates.dedup();
-    LoweredPeers::Only { predicates, with_unknown_pods }
+    let asks_who = peers.iter().any(|peer| match peer {
+        Peer::Pods { .. } | Peer::Nodes(_) => true,
+        Peer::Block(_) | Peer::Unknown => false,
+    });
+    LoweredPeers::Only { predicates, with_unknown_pods, asks_who }
 }
 
 fn ports(

@@ -9,9 +9,11 @@
 //!
 //! [`Planner`] keeps what is known and answers each batch of events with the changes that it makes.
 
+mod answers;
 mod class;
 mod column;
 mod content;
+mod denial;
 mod explain;
 mod lower;
 mod planner;
@@ -26,8 +28,9 @@ mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use denial::{DenialKey, Outcome};
 pub use explain::{Explanation, PolicyUse, Reading, Why};
-pub use planner::{Options, Planner, Problem};
+pub use planner::{Counts, Judgement, Options, Party, Planner, Problem, Verdict};
 pub use ruleset::ClosedReason;
 pub use table::{
     Changes, ClassId, Endpoint, PortKey, PortPrefix, Room, Row, RowKey, RulesetId, Sizes, Tables,

@@ -19,7 +19,8 @@ impl<T> Default for PrefixMap<T> {
     }
 }
 
-fn index(family: Family) -> usize {
+/// The place of a family in a pair.
+pub(super) fn index(family: Family) -> usize {
     match family {
         Family::V4 => 0,
         Family::V6 => 1,
@@ -41,8 +42,14 @@ impl<T> PrefixMap<T> {
 
     /// The value of the longest range that has the address.
     pub fn get(&self, ip: IpAddr) -> Option<&T> {
-        let lengths = &self.lengths[index(Family::of(ip))];
-        lengths.iter().find_map(|length| self.entries.get(&Cidr::new(ip, *length)?))
+        self.entries.get(&self.longest(ip)?)
+    }
+
+    /// The longest range that has the address.
+    pub fn longest(&self, ip: IpAddr) -> Option<Cidr> {
+        let lengths = self.lengths[index(Family::of(ip))].iter();
+        let mut ranges = lengths.filter_map(|length| Cidr::new(ip, *length));
+        ranges.find(|cidr| self.entries.contains_key(cidr))
     }
 
     /// The value of the longest range that has all addresses of `cidr`.
@@ -55,6 +62,11 @@ impl<T> PrefixMap<T> {
     /// The ranges themselves.
     pub fn entries(&self) -> &BTreeMap<Cidr, T> {
         &self.entries
+    }
+
+    /// The same, for good.
+    pub fn into_entries(self) -> BTreeMap<Cidr, T> {
+        self.entries
     }
 }
 

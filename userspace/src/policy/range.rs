@@ -4,10 +4,16 @@
 //! Every boundary of a block, of its holes and of the pods' ranges is a prefix, and each prefix
 //! carries all blocks that hold below it, so that one longest match finds them all.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use super::{predicate::PredicateId, prefix::covers};
-use crate::model::{cidr::Cidr, policy::IpBlock};
+use super::{
+    predicate::PredicateId,
+    prefix::{PrefixMap, covers},
+};
+use crate::model::{cidr::Cidr, ip::Family, policy::IpBlock};
 
 /// What holds of every address of a range that is in no longer one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +22,8 @@ pub(super) struct Region {
     pub blocks: Vec<PredicateId>,
     /// The addresses are for pods.
     pub is_for_pods: bool,
+    /// Pods and nodes are among them that have no entry of their own.
+    pub hides_peers: bool,
 }
 
 #[derive(Default)]
@@ -62,6 +70,25 @@ pub(super) fn regions<'a>(
     found
 }
 
+/// Notes where peers are that have no entry of their own: at these addresses, and anywhere in the
+/// families of which the pods' ranges are lost.
+pub(super) fn hide(
+    regions: BTreeMap<Cidr, Region>,
+    peers: impl Iterator<Item = IpAddr>,
+    lost: &[Family],
+) -> BTreeMap<Cidr, Region> {
+    let map = PrefixMap::new(regions);
+    let hiding: BTreeSet<Cidr> =
+        peers.map(|ip| map.longest(ip).unwrap_or_else(|| Cidr::all(Family::of(ip)))).collect();
+    let mut regions = map.into_entries();
+    let among = regions.iter_mut().filter(|(cidr, _)| lost.contains(&cidr.family()));
+    among.for_each(|(_, region)| region.hides_peers = true);
+    for cidr in hiding {
+        regions.entry(cidr).or_default().hides_peers = true;
+    }
+    regions
+}
+
 impl Region {
     fn crossed(&self, boundary: &Boundary) -> Self {
         let mut blocks = self.blocks.clone();
@@ -69,6 +96,7 @@ impl Region {
         blocks.sort_unstable();
         blocks.dedup();
         blocks.retain(|id| !boundary.closes.contains(id));
-        Self { blocks, is_for_pods: self.is_for_pods || boundary.is_for_pods }
+        let is_for_pods = self.is_for_pods || boundary.is_for_pods;
+        Self { blocks, is_for_pods, hides_peers: false }
     }
 }

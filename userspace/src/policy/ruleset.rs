@@ -13,9 +13,9 @@ use super::{
     column::{self, Column, Columns, Entry, When},
     content::id_of,
     explain::Reading,
-    lower::{Content, LoweredPeers, LoweredRule, NamespaceRules},
+    lower::{Content, LoweredPeers, LoweredPorts, LoweredRule, NamespaceRules},
     predicate::{PredicateId, Predicates},
-    table::{ClassId, PortPrefix, Room, Row, RulesetId},
+    table::{ClassId, PortPrefix, Row, RulesetId},
 };
 use crate::model::policy::{Action, Enforcement, Tier};
 
@@ -25,10 +25,27 @@ pub(super) struct Ruleset {
     pub content: Arc<Content>,
     pub columns: Vec<Column>,
     pub ports: Vec<(PortPrefix, u8)>,
-    pub rows: BTreeMap<ClassId, Row>,
+    /// Those that are in the tables.
+    pub rows: BTreeMap<ClassId, Arc<Row>>,
+    /// Its port classes are in the tables.
+    pub has_ports: bool,
+    pub standing: Standing,
     /// What it keeps in use, one for each time that it was asked for.
     pub predicates: Vec<PredicateId>,
-    users: usize,
+    /// Rulesets are numbered as they come.
+    pub age: u64,
+    pub users: usize,
+}
+
+/// What of a ruleset is in the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Perhaps not all of it: it is new, or classes have come while nobody needed it.
+    Waiting,
+    /// All of it.
+    Whole,
+    /// Pods that should have it are closed, and what there is of it goes.
+    Closed(ClosedReason),
 }
 
 /// What decided.
@@ -98,17 +115,21 @@ impl Ruleset {
     ) -> Decision<'_> {
         for (tier, rules) in self.content.tiers().into_iter().enumerate() {
             let is_isolated = TIERS[tier] == Tier::NetworkPolicy && self.is_isolated(reading);
-            if is_isolated && matches!(self.content.namespace, NamespaceRules::Itself) {
+            if is_isolated && matches!(self.content.namespace, NamespaceRules::Itself(_)) {
                 return Decision::Itself;
             }
             let applies = |entry: &&Entry| {
                 matching[tier][entry.rule]
                     && is_read(rules[entry.rule].enforcement, reading)
-                    && is_named(&entry.when, class)
+                    && is_named(&entry.when, &rules[entry.rule], class)
             };
             let first = column.tiers[tier].iter().find(applies).map(|entry| &rules[entry.rule]);
             match first.map(|rule| (rule, rule.action)) {
                 Some((rule, Action::Accept | Action::Deny)) => {
+                    return Decision::Rule(TIERS[tier], rule);
+                }
+                // Whom it is about cannot be said, so it cannot be left to other rules.
+                Some((rule, Action::Pass)) if class.hides_peers && asks_who(rule) => {
                     return Decision::Rule(TIERS[tier], rule);
                 }
                 Some((_, Action::Pass)) | None => {}
@@ -121,7 +142,12 @@ impl Ruleset {
     }
 
     fn is_isolated(&self, reading: Reading) -> bool {
-        self.content.isolating.iter().any(|(_, enforcement)| is_read(*enforcement, reading))
+        match self.content.namespace {
+            NamespaceRules::Union(_) => {
+                self.content.isolating.iter().any(|(_, by)| is_read(*by, reading))
+            }
+            NamespaceRules::Itself(by) => by.is_some_and(|by| is_read(by, reading)),
+        }
     }
 }
 
@@ -136,26 +162,37 @@ pub(super) fn is_read(enforcement: Enforcement, reading: Reading) -> bool {
 fn is_peer(rule: &LoweredRule, class: &Signature) -> bool {
     match &rule.peers {
         LoweredPeers::Any => true,
-        LoweredPeers::Only { predicates, with_unknown_pods } => {
+        LoweredPeers::Only { predicates, with_unknown_pods, .. } => {
             predicates.iter().any(|id| class.has(*id))
                 || (*with_unknown_pods && class.is_unknown_pod)
+                || (class.hides_peers && asks_who(rule))
         }
     }
 }
 
-fn is_named(when: &When, class: &Signature) -> bool {
+fn is_named(when: &When, rule: &LoweredRule, class: &Signature) -> bool {
     match when {
         When::Always => true,
-        When::Named(ports) => ports.iter().any(|port| class.names(port)),
+        When::Named(ports) => {
+            ports.iter().any(|port| class.names(port)) || (class.hides_peers && asks_who(rule))
+        }
     }
 }
 
-/// All rulesets.
-#[derive(Debug, Default)]
-pub(super) struct Rulesets {
-    known: BTreeMap<RulesetId, Ruleset>,
-    ids: HashMap<Arc<Content>, RulesetId>,
-    fresh: Vec<RulesetId>,
+/// It keeps something from peers by what they are. Such a rule holds where that cannot be known;
+/// one that allows does not.
+fn asks_who(rule: &LoweredRule) -> bool {
+    if rule.action == Action::Accept {
+        return false;
+    }
+    let names = match &rule.ports {
+        LoweredPorts::Any => false,
+        LoweredPorts::Only { named, .. } => !named.is_empty(),
+    };
+    match &rule.peers {
+        LoweredPeers::Any => names,
+        LoweredPeers::Only { asks_who, .. } => names || *asks_who,
+    }
 }
 
 /// Why a ruleset is [`RulesetId::CLOSED`].
@@ -183,66 +220,65 @@ pub enum ClosedReason {
         /// The room.
         room: usize,
     },
+    /// The table of ranges would be too full.
+    #[error("{needed} ranges of addresses would be needed, there is room for {room}")]
+    NoRoomForRanges {
+        /// Of all rulesets together, and of pods.
+        needed: usize,
+        /// The room.
+        room: usize,
+    },
 }
 
-/// What rulesets take from the tables, and what there is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
-    pub room: Room,
-    /// How many rows a ruleset has.
-    pub classes: usize,
-}
-
-impl Budget {
-    fn check(self, known: &BTreeMap<RulesetId, Ruleset>, new: usize) -> Result<(), ClosedReason> {
-        let ports: usize = known.values().map(|ruleset| ruleset.ports.len()).sum();
-        let (needed, room) = (ports + new, self.room.ports);
-        if needed > room {
-            return Err(ClosedReason::NoRoomForPorts { needed, room });
-        }
-        let (needed, room) = ((known.len() + 1) * self.classes, self.room.rows);
-        match needed > room {
-            true => Err(ClosedReason::NoRoomForRows { needed, room }),
-            false => Ok(()),
-        }
-    }
+/// All rulesets.
+#[derive(Debug, Default)]
+pub(super) struct Rulesets {
+    known: BTreeMap<RulesetId, Ruleset>,
+    ids: HashMap<Arc<Content>, RulesetId>,
+    next: u64,
 }
 
 impl Rulesets {
-    /// The ruleset of a content, for one more user; `Err` with what the content held, if that is
-    /// not needed.
+    /// The ruleset of a content, for one more user; and what the content held, if it is not new.
     pub fn acquire(
         &mut self,
         content: Content,
         held: Vec<PredicateId>,
         predicates: &Predicates,
-        budget: Budget,
-    ) -> Acquired {
+    ) -> (RulesetId, Option<Vec<PredicateId>>) {
         if let Some(id) = self.ids.get(&content) {
             if let Some(ruleset) = self.known.get_mut(id) {
                 ruleset.users += 1;
             }
-            return Acquired::Shared(*id, held);
+            return (*id, Some(held));
         }
-        let Columns { columns, ports } = match column::columns(&content) {
-            Ok(columns) => columns,
+        let (columns, standing) = match column::columns(&content) {
+            Ok(columns) => (columns, Standing::Waiting),
             Err(count) => {
-                return Acquired::Refused(ClosedReason::TooManyPortClasses(count), held);
+                let nothing = Columns { columns: Vec::new(), ports: Vec::new() };
+                (nothing, Standing::Closed(ClosedReason::TooManyPortClasses(count)))
             }
         };
-        // Before anything is written: what is there must stay whole.
-        if let Err(reason) = budget.check(&self.known, ports.len()) {
-            return Acquired::Refused(reason, held);
-        }
         let is_taken = |id| self.known.contains_key(&RulesetId(id));
         let id = RulesetId(id_of(content.number(predicates), RulesetId::RESERVED, is_taken));
         let content = Arc::new(content);
         self.ids.insert(content.clone(), id);
-        let rows = BTreeMap::new();
-        let ruleset = Ruleset { content, columns, ports, rows, predicates: held, users: 1 };
+        let age = self.next;
+        self.next += 1;
+        let Columns { columns, ports } = columns;
+        let ruleset = Ruleset {
+            content,
+            columns,
+            ports,
+            rows: BTreeMap::new(),
+            has_ports: false,
+            standing,
+            predicates: held,
+            age,
+            users: 1,
+        };
         self.known.insert(id, ruleset);
-        self.fresh.push(id);
-        Acquired::New(id)
+        (id, None)
     }
 
     /// One user less.
@@ -252,22 +288,60 @@ impl Rulesets {
         }
     }
 
-    /// Drops and returns the rulesets without users.
-    pub fn collect(&mut self) -> Vec<(RulesetId, Ruleset)> {
-        let unused: Vec<_> = self.known.extract_if(.., |_, ruleset| ruleset.users == 0).collect();
-        for (_, ruleset) in &unused {
-            self.ids.remove(&ruleset.content);
-        }
-        unused
+    /// The rulesets without users.
+    pub fn unused(&self) -> Vec<RulesetId> {
+        let unused = self.known.iter().filter(|(_, ruleset)| ruleset.users == 0);
+        unused.map(|(id, _)| *id).collect()
     }
 
-    /// The rulesets that are new since the last call.
-    pub fn take_fresh(&mut self) -> Vec<RulesetId> {
-        std::mem::take(&mut self.fresh)
+    /// The rulesets of which there is something in the tables that goes.
+    pub fn closed(&self) -> Vec<RulesetId> {
+        let is_closed = |one: &Ruleset| {
+            matches!(one.standing, Standing::Closed(_)) && (one.has_ports || !one.rows.is_empty())
+        };
+        let closed = self.known.iter().filter(|(_, ruleset)| is_closed(ruleset));
+        closed.map(|(id, _)| *id).collect()
+    }
+
+    /// Forgets a ruleset, if it has no users.
+    pub fn forget(&mut self, id: RulesetId) -> Option<Ruleset> {
+        self.known.get(&id).filter(|ruleset| ruleset.users == 0)?;
+        let ruleset = self.known.remove(&id)?;
+        self.ids.remove(&ruleset.content);
+        Some(ruleset)
+    }
+
+    /// What endpoints are to have in place of a ruleset.
+    pub fn effective(&self, id: RulesetId) -> RulesetId {
+        match self.known.get(&id).map(|ruleset| ruleset.standing) {
+            Some(Standing::Closed(_)) => RulesetId::CLOSED,
+            Some(Standing::Waiting | Standing::Whole) | None => id,
+        }
+    }
+
+    /// The rulesets, those first that are in the tables, then by age.
+    pub fn by_standing(&self) -> Vec<RulesetId> {
+        let mut ids: Vec<_> = self.known.keys().copied().collect();
+        ids.sort_by_key(|id| {
+            self.known.get(id).map(|one| (one.standing != Standing::Whole, one.age))
+        });
+        ids
+    }
+
+    /// How many port classes and rows are in the tables.
+    pub fn entries(&self) -> (usize, usize) {
+        self.known.values().fold((0, 0), |(ports, rows), ruleset| {
+            let own = if ruleset.has_ports { ruleset.ports.len() } else { 0 };
+            (ports + own, rows + ruleset.rows.len())
+        })
     }
 
     pub fn get(&self, id: RulesetId) -> Option<&Ruleset> {
         self.known.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: RulesetId) -> Option<&mut Ruleset> {
+        self.known.get_mut(&id)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (RulesetId, &Ruleset)> {
@@ -277,11 +351,4 @@ impl Rulesets {
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (RulesetId, &mut Ruleset)> {
         self.known.iter_mut().map(|(id, ruleset)| (*id, ruleset))
     }
-}
-
-/// What became of a content. What it held is given back if nobody keeps it.
-pub(super) enum Acquired {
-    New(RulesetId),
-    Shared(RulesetId, Vec<PredicateId>),
-    Refused(ClosedReason, Vec<PredicateId>),
 }

@@ -75,6 +75,17 @@ impl Endpoint {
         [self.egress, self.ingress, self.hairpin_egress, self.hairpin_ingress]
     }
 
+    /// The same with other rulesets.
+    pub(super) fn with(&self, ruleset: impl Fn(RulesetId) -> RulesetId) -> Self {
+        Self {
+            ips: self.ips.clone(),
+            egress: ruleset(self.egress),
+            ingress: ruleset(self.ingress),
+            hairpin_egress: ruleset(self.hairpin_egress),
+            hairpin_ingress: ruleset(self.hairpin_ingress),
+        }
+    }
+
     /// Something of what it does is judged.
     pub fn is_policed(&self) -> bool {
         self.rulesets() != [RulesetId::OPEN; 4]
@@ -96,7 +107,8 @@ pub struct Changes {
     pub ports: Vec<(PortKey, u8)>,
     /// New rows.
     pub rows: Vec<(RowKey, Row)>,
-    /// Pods that are new or have other rulesets, which classes of before can be judged by.
+    /// Pods that are new or have other rulesets, which classes of before can be judged by; and
+    /// those of which a direction is closed before what comes next.
     pub early_endpoints: Vec<(ObjectName, Endpoint)>,
     /// Ranges that are new or have another class, the longest prefix first.
     pub ranges: Vec<(Cidr, ClassId)>,
@@ -142,13 +154,17 @@ pub struct Tables {
     pub endpoints: BTreeMap<ObjectName, Endpoint>,
 }
 
-/// How many entries of rulesets there is room for.
+/// How many entries there is room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     /// Port classes.
     pub ports: usize,
     /// Rows.
     pub rows: usize,
+    /// Ranges of each family.
+    pub ranges: usize,
+    /// Addresses of each family.
+    pub peers: usize,
 }
 
 /// How many entries tables have.

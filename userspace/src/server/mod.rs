@@ -8,6 +8,7 @@ pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod metrics_http;
+pub mod policy;
 pub mod recorder;
 pub mod service_health;
 pub mod socket;
@@ -16,6 +17,7 @@ mod text_format;
 
 pub use http::HealthServer;
 pub use metrics_http::MetricsServer;
+pub use policy::PolicySource;
 pub use recorder::Recorder;
 pub use socket::socket_path;
 pub use state::{Names, Readiness, StateSource, Status};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The agent's state over a Unix socket: `GET /status`, `/names`, `/readyz`.
+//! The agent's state over a Unix socket: `GET /status`, `/names`, `/policies`, `/readyz`, and
+//! questions about policies, which are `POST`ed.
 //!
 //! The socket is for root alone, because names of pods and services are not everybody's.
 
@@ -11,11 +12,23 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State},
+    routing::{get, post},
+};
 use thiserror::Error;
 use tokio::net::UnixListener;
 
-use super::state::{Names, Readiness, StateSource, Status};
+use super::{
+    policy::{Answer, Denial, NamedDenial, Party, Policies, PolicySource, Question},
+    state::{Names, Readiness, StateSource, Status},
+};
+
+/// Everything that can be asked for over the socket.
+pub trait Knowledge: StateSource + PolicySource {}
+
+impl<T: StateSource + PolicySource> Knowledge for T {}
 
 /// Default of `--run-dir`.
 pub const DEFAULT_RUN_DIR: &str = "/run/pintle";
@@ -51,7 +64,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 /// returned future is dropped.
 pub fn serve(
     path: &Path,
-    source: Arc<dyn StateSource>,
+    source: Arc<dyn Knowledge>,
 ) -> anyhow::Result<impl Future<Output = ()> + use<>> {
     let listener = bind(path).with_context(|| format!("listen on {}", path.display()))?;
     let service = axum::serve(listener, routes(source));
@@ -92,8 +105,8 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn routes(source: Arc<dyn StateSource>) -> Router {
-    type Source = State<Arc<dyn StateSource>>;
+fn routes(source: Arc<dyn Knowledge>) -> Router {
+    type Source = State<Arc<dyn Knowledge>>;
     async fn status(State(source): Source) -> Json<Status> {
         Json(source.status())
     }
@@ -103,10 +116,28 @@ fn routes(source: Arc<dyn StateSource>) -> Router {
     async fn readiness(State(source): Source) -> Json<Readiness> {
         Json(source.readiness())
     }
+    async fn policies(State(source): Source) -> Json<Policies> {
+        Json(source.policies())
+    }
+    async fn denials(State(source): Source, Json(of): Json<Vec<Denial>>) -> Json<Vec<NamedDenial>> {
+        Json(source.name_denials(&of))
+    }
+    async fn parties(State(source): Source, Json(of): Json<Vec<String>>) -> Json<Vec<Party>> {
+        Json(source.find(&of))
+    }
+    async fn verdicts(State(source): Source, Json(of): Json<Vec<Question>>) -> Json<Vec<Answer>> {
+        Json(source.judge(&of))
+    }
     Router::new()
         .route("/status", get(status))
         .route("/names", get(names))
         .route("/readyz", get(readiness))
+        .route("/policies", get(policies))
+        .route("/policies/denials", post(denials))
+        .route("/policies/parties", post(parties))
+        .route("/policies/verdicts", post(verdicts))
+        // Only root can ask, and a question for each flow may be long.
+        .layer(DefaultBodyLimit::disable())
         .with_state(source)
 }
 

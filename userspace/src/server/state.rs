@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::policy::PolicySummary;
+
 /// The agent's knowledge, asked for when a request arrives.
 pub trait StateSource: Send + Sync + 'static {
     /// Is the initial state programmed? Called by every probe, so cheap.
@@ -55,6 +57,8 @@ pub struct Status {
     pub interfaces: Vec<Interface>,
     /// Sockets that are translated when they dial.
     pub socket_lb: SocketLb,
+    /// Policies in brief.
+    pub policy: PolicySummary,
 }
 
 /// Sockets that are translated when they dial.
@@ -128,6 +132,13 @@ pub struct Frontend {
     pub traffic: String,
     /// Age of the service in seconds; `None` if its creation time is unknown.
     pub age_seconds: Option<u64>,
+}
+
+impl Frontend {
+    /// `namespace/name` of the service.
+    pub fn service(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
 }
 
 /// What Kubernetes says of a backend.

@@ -9,9 +9,12 @@ use crate::{
     cli::{
         env::Env,
         names::Directory,
-        output::{Cell, Column, Row, Tone, human, print},
+        output::{Cell, Column, Format, Row, Tone, human, print},
+        verdict,
     },
     datapath::entry::{FlowEntry, FlowState},
+    model::policy::Direction,
+    server::policy::{Answer, Cause, Question},
 };
 
 /// Words of `--state`: of TCP, then of UDP.
@@ -56,6 +59,8 @@ pub struct FlowRow {
     backend: Option<String>,
     service: Option<String>,
     idle_ns: u64,
+    /// What lets it pass on the client's side and on the server's, where one of our pods is there.
+    allowed: [Cell; 2],
 }
 
 impl Row for FlowRow {
@@ -69,6 +74,8 @@ impl Row for FlowRow {
         Column::left("PATH", "path").wide(),
         Column::left("TABLE", "table").wide(),
         Column::left("HAIRPIN", "hairpin").wide(),
+        Column::left("EGRESS", "egress_rule").wide(),
+        Column::left("INGRESS", "ingress_rule").wide(),
         Column::right("INTERFACE", "client_ifindex").wide(),
         Column::right("PACKETS", "packets"),
         Column::right("BYTES", "bytes"),
@@ -81,12 +88,14 @@ impl Row for FlowRow {
             Cell::text(flow.protocol.as_str()),
             Cell::Word(flow.state.as_str(), tone(flow.state)),
             Cell::Pod(flow.client, self.client.clone()),
-            Cell::Address(flow.frontend, None),
+            if flow.direct { Cell::None } else { Cell::Address(flow.frontend, None) },
             Cell::Pod(flow.backend, self.backend.clone()),
-            Cell::known(self.service.as_deref()),
+            if flow.direct { Cell::None } else { Cell::known(self.service.as_deref()) },
             Cell::text(if flow.fast { "fast" } else { "stack" }),
             Cell::text(if flow.overflow { "overflow" } else { "main" }),
             Cell::text(if flow.hairpin { "yes" } else { "no" }),
+            self.allowed[0].clone(),
+            self.allowed[1].clone(),
             Cell::Number(flow.client_interface.0.into()),
             Cell::Number(flow.packets),
             Cell::Bytes(flow.bytes),
@@ -132,6 +141,9 @@ pub fn run(args: &FlowsArgs, env: &mut Env<'_>) -> anyhow::Result<()> {
         let (shown, found) = (human::number(args.limit as u64), human::number(found as u64));
         writeln!(env.err, "note: {shown} of {found} flows; --limit 0 shows all")?;
     }
+    if matches!(env.style.format, Format::Wide | Format::Json | Format::Jsonl) {
+        name_rules(&mut rows, env);
+    }
     Ok(print(&rows, &env.style, env.out)?)
 }
 
@@ -141,7 +153,60 @@ fn row(flow: FlowEntry, names: &Directory, now_ns: u64) -> FlowRow {
         backend: names.pod(flow.backend.ip()).map(str::to_owned),
         service: names.service(flow.service).map(str::to_owned),
         idle_ns: now_ns.saturating_sub(flow.last_seen_ns),
+        allowed: [Cell::None, Cell::None],
         flow,
+    }
+}
+
+/// Asks which rules let flows pass that were judged.
+fn name_rules(rows: &mut [FlowRow], env: &Env<'_>) {
+    let (mut places, mut questions) = (Vec::new(), Vec::new());
+    for (index, row) in rows.iter_mut().enumerate() {
+        for (side, question) in questions_of(&row.flow).into_iter().enumerate() {
+            let Some(question) = question else { continue };
+            if row.flow.from_node && question.direction == Direction::Ingress {
+                row.allowed[side] = Cell::text(Cause::OwnNode.rule());
+                continue;
+            }
+            row.allowed[side] = Cell::Unknown;
+            places.push((index, side));
+            questions.push(question);
+        }
+    }
+    // Who does not answer was complained of when names were asked for.
+    let answers = env.agent.judge(&questions).unwrap_or_default();
+    for ((index, side), answer) in places.into_iter().zip(answers) {
+        rows[index].allowed[side] = rule(&answer);
+    }
+}
+
+/// What was judged: the client's side, and the server's.
+fn questions_of(flow: &FlowEntry) -> [Option<Question>; 2] {
+    let question = |epoch: u32, direction, pod: SocketAddr, peer: SocketAddr| {
+        (epoch != 0).then(|| Question {
+            pod: pod.ip(),
+            direction,
+            peer: peer.ip(),
+            protocol: Some(flow.protocol),
+            port: flow.backend.port(),
+        })
+    };
+    [
+        question(flow.egress_epoch, Direction::Egress, flow.client, flow.backend),
+        question(flow.ingress_epoch, Direction::Ingress, flow.backend, flow.client),
+    ]
+}
+
+fn rule(answer: &Answer) -> Cell {
+    if answer.pod.is_none() {
+        return Cell::Unknown;
+    }
+    let words = verdict::words(&answer.cause);
+    match (answer.is_allowed, &answer.would_deny) {
+        (true, None) => Cell::text(words),
+        (true, Some(cause)) => Cell::text(format!("would-deny {}", verdict::words(cause))),
+        // It was allowed, and will be judged again with its next packet.
+        (false, _) => Cell::text(format!("denied {words}")),
     }
 }
 

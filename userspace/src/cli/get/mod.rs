@@ -6,8 +6,11 @@ use clap::Subcommand;
 use super::{Outcome, env::Env};
 
 pub mod backends;
+pub mod drops;
 pub mod flows;
 pub mod maps;
+pub mod pods;
+pub mod policies;
 pub mod services;
 
 /// What can be listed.
@@ -22,6 +25,15 @@ pub enum Resource {
     /// Tracked connections
     #[command(visible_alias = "ct")]
     Flows(flows::FlowsArgs),
+    /// This node's pods: interface, addresses, what holds for them
+    #[command(visible_alias = "po")]
+    Pods,
+    /// Policies, and what became of each on this node
+    #[command(visible_aliases = ["netpol", "cnp"])]
+    Policies(policies::PoliciesArgs),
+    /// Packets that policies denied, or would deny, by rule
+    #[command(visible_alias = "denials")]
+    Drops(drops::DropsArgs),
     /// Fill level of each map
     Maps,
 }
@@ -32,6 +44,9 @@ pub fn run(what: &Resource, env: &mut Env<'_>) -> anyhow::Result<Outcome> {
         Resource::Services(args) => services::run(args, env)?,
         Resource::Backends => backends::run(env)?,
         Resource::Flows(args) => flows::run(args, env)?,
+        Resource::Pods => pods::run(env)?,
+        Resource::Policies(args) => policies::run(args, env)?,
+        Resource::Drops(args) => drops::run(args, env)?,
         Resource::Maps => maps::run(env)?,
     }
     Ok(Outcome::Good)

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use pintle_abi::policy::ruleset::{CLOSED, OPEN};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::human;
@@ -48,6 +49,8 @@ pub enum Cell {
     Part(String),
     /// A count.
     Number(u64),
+    /// The number of a port; 0 if there is none.
+    Port(u16),
     /// A share in percent of `.1`.
     Percent(u64, u64),
     /// An amount of bytes.
@@ -62,6 +65,14 @@ pub enum Cell {
     Address(SocketAddr, Option<&'static str>),
     /// An address of a pod whose name is shown if it is known.
     Pod(SocketAddr, Option<String>),
+    /// The same without port, of anybody.
+    Host(IpAddr, Option<String>),
+    /// Several words.
+    Words(Vec<String>),
+    /// The number of a ruleset.
+    Ruleset(u32),
+    /// A number made of content.
+    Id(u32),
 }
 
 impl Cell {
@@ -87,6 +98,8 @@ impl Cell {
             Self::Word(word, _) => (*word).into(),
             Self::Part(text) => format!("  {text}"),
             Self::Number(value) => human::number(*value),
+            Self::Port(0) => "-".into(),
+            Self::Port(port) => port.to_string(),
             Self::Percent(part, whole) => human::percent(*part, *whole),
             Self::Bytes(value) => human::bytes(*value),
             Self::Nanoseconds(value) => human::seconds(value / 1_000_000_000),
@@ -96,6 +109,12 @@ impl Cell {
             Self::Address(address, protocol) => address_text(*address, *protocol),
             Self::Pod(address, Some(name)) => format!("{name}:{}", address.port()),
             Self::Pod(address, None) => address.to_string(),
+            Self::Host(_, Some(name)) => name.clone(),
+            Self::Host(ip, None) => ip.to_string(),
+            Self::Words(words) if words.is_empty() => "-".into(),
+            Self::Words(words) => words.join(","),
+            Self::Ruleset(number) => ruleset(*number),
+            Self::Id(number) => format!("{number:08x}"),
         }
     }
 
@@ -105,8 +124,18 @@ impl Cell {
             Self::Word(_, tone) => *tone,
             Self::Ready(0, _) => Tone::Bad,
             Self::Ready(ready, Some(total)) if ready < total => Tone::Warning,
+            Self::Ruleset(CLOSED) => Tone::Bad,
             _ => Tone::Plain,
         }
+    }
+}
+
+/// `open`, `closed`, or eight digits: it is a number made of content.
+fn ruleset(number: u32) -> String {
+    match number {
+        OPEN => "open".into(),
+        CLOSED => "closed".into(),
+        number => format!("{number:08x}"),
     }
 }
 
@@ -128,7 +157,8 @@ fn address_text(address: SocketAddr, protocol: Option<&str>) -> String {
 impl Serialize for Cell {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::None | Self::Unknown => serializer.serialize_none(),
+            Self::None | Self::Unknown | Self::Port(0) => serializer.serialize_none(),
+            Self::Port(port) => serializer.serialize_u16(*port),
             Self::Text(text) | Self::Part(text) => serializer.serialize_str(text),
             Self::Word(word, _) => serializer.serialize_str(word),
             Self::Number(value)
@@ -150,6 +180,14 @@ impl Serialize for Cell {
                 entries(&mut map, address.ip(), address.port())?;
                 map.serialize_entry("proto", protocol)?;
                 map.serialize_entry("text", &address_text(*address, *protocol))?;
+                map.end()
+            }
+            Self::Words(words) => words.serialize(serializer),
+            Self::Ruleset(_) | Self::Id(_) => serializer.serialize_str(&self.for_people()),
+            Self::Host(ip, name) => {
+                let mut map = serializer.serialize_map(Some(2))?;
+                map.serialize_entry("ip", ip)?;
+                map.serialize_entry("name", name)?;
                 map.end()
             }
             Self::Pod(address, name) => {

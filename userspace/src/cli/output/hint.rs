@@ -34,6 +34,15 @@ pub enum CommandError {
         /// The path.
         path: PathBuf,
     },
+    /// A connection without port.
+    #[error("{to} has no port")]
+    NoPort {
+        /// What was dialled.
+        to: String,
+    },
+    /// What only the agent knows cannot be asked for.
+    #[error("the agent does not answer")]
+    NoAgent(#[source] io::Error),
     /// `cleanup` while an agent runs.
     #[error("an agent is running on this node")]
     AgentRuns,
@@ -88,6 +97,12 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
                 CommandError::NoDirectory { .. } => Some(
                     "--source dir:PATH names a directory of Kubernetes YAML or JSON files".into(),
                 ),
+                CommandError::NoPort { to } => {
+                    Some(format!("name it, as in {to}:80, or take --protocol icmp"))
+                }
+                CommandError::NoAgent(_) => {
+                    Some("policies and rules have their names in the agent: start it".into())
+                }
                 CommandError::AgentRuns => Some(
                     "stop the agent first, or give --force: it will not put things back".into(),
                 ),

@@ -4,6 +4,8 @@
 //!
 //! What could not be understood stays as `Unknown`, and whoever evaluates it fails closed.
 
+use serde::{Deserialize, Serialize};
+
 mod cluster_policy;
 mod network_policy;
 mod peer;
@@ -17,7 +19,8 @@ pub use port::{NamedPort, PortMatch, Ports};
 pub use selector::{Labels, NAMESPACE_NAME, Requirement, Selector};
 
 /// The way of a connection, as the pod sees it that a policy selects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Towards the pod.
     Ingress,

@@ -6,54 +6,53 @@ use std::{
     net::IpAddr,
 };
 
-use super::{Address, KnownNode, KnownPod, Planner};
+use super::{Address, KnownNode, KnownPod, Order, Planner};
 use crate::{
-    model::{name::ObjectName, policy::NamedPort},
+    model::{ip::Family, name::ObjectName, policy::NamedPort},
     policy::{
         class::Signature,
         predicate::{Predicate, PredicateId},
-        prefix::{PrefixMap, span},
-        range::{Region, regions},
+        prefix::{PrefixMap, index, span},
+        range::{Region, hide, regions},
         table::{Changes, ClassId, Endpoint, RulesetId},
     },
 };
 
 /// Who has an address.
-enum Owner<'a> {
+pub(super) enum Owner<'a> {
     Node(&'a KnownNode),
     Pod(&'a KnownPod),
 }
 
 /// Pairs of classes that an address went from and to.
-type Flips = BTreeSet<(ClassId, ClassId)>;
+pub(super) type Flips = BTreeSet<(ClassId, ClassId)>;
 
 impl Planner {
-    /// Brings the ranges up to date; returns those of before.
+    /// Brings the ranges up to date; returns those of before. `hidden` are addresses of peers that
+    /// have no entry of their own.
     pub(super) fn update_ranges(
         &mut self,
         changes: &mut Changes,
+        hidden: &BTreeSet<IpAddr>,
         flips: &mut Flips,
     ) -> Option<PrefixMap<ClassId>> {
         if !std::mem::take(&mut self.dirty.ranges) {
             return None;
         }
-        let found = regions(
-            self.predicates.iter().filter_map(|(id, predicate)| match predicate {
-                Predicate::Block(block) => Some((id, block)),
-                Predicate::Pods(..) | Predicate::Nodes(_) => None,
-            }),
-            self.options
-                .pod_cidrs
-                .iter()
-                .chain(self.nodes.values().flat_map(|known| known.node.pod_cidrs.iter()))
-                .copied(),
-        );
+        let fitting = self.fitting_ranges();
+        let blocks = self.predicates.iter().filter_map(|(id, predicate)| match predicate {
+            Predicate::Block(block) if fitting.blocks.contains(&id) => Some((id, block)),
+            Predicate::Block(_) | Predicate::Pods(..) | Predicate::Nodes(_) => None,
+        });
+        let found = regions(blocks, fitting.pods.into_iter());
+        let found = hide(found, hidden.iter().copied(), &fitting.lost);
         let mut ranges = BTreeMap::new();
         for (cidr, region) in &found {
             let signature = Signature {
                 holds: region.blocks.clone(),
                 ports: Vec::new(),
                 is_unknown_pod: region.is_for_pods,
+                hides_peers: region.hides_peers,
             };
             ranges.insert(*cidr, self.classes.acquire(signature, &self.predicates));
         }
@@ -99,6 +98,9 @@ impl Planner {
         flips: &mut Flips,
     ) {
         for ip in std::mem::take(&mut self.dirty.addresses) {
+            if self.unplaced.contains(&ip) {
+                continue;
+            }
             let old = self.addresses.get(&ip).and_then(|address| address.class);
             let signature = self.signature(ip);
             let new = signature.map(|one| self.classes.acquire(one, &self.predicates));
@@ -111,6 +113,8 @@ impl Planner {
             if old == new {
                 continue;
             }
+            let placed = &mut self.placed[index(Family::of(ip))];
+            *placed = *placed + usize::from(new.is_some()) - usize::from(old.is_some());
             match new {
                 Some(class) => changes.peers.push((ip, class)),
                 None => changes.gone_peers.push(ip),
@@ -126,12 +130,19 @@ impl Planner {
     }
 
     /// Brings the endpoints of this node up to date.
-    pub(super) fn update_endpoints(&mut self, changes: &mut Changes) {
+    pub(super) fn update_endpoints(&mut self, changes: &mut Changes, order: Order) {
         for name in std::mem::take(&mut self.dirty.endpoints) {
             let new = self.endpoint(&name);
             let old = self.endpoints.get(&name);
             if old == new.as_ref() {
                 continue;
+            }
+            // What cannot be judged any more is closed before classes come that it has no rows for.
+            let first = old.map(|old| old.with(|ruleset| self.rulesets.effective(ruleset)));
+            if let Some(first) = first.filter(|first| Some(first) != old)
+                && (order == Order::Late || new.is_none())
+            {
+                changes.early_endpoints.push((name.clone(), first));
             }
             match new {
                 Some(endpoint) => {
@@ -141,7 +152,11 @@ impl Planner {
                     changes.narrows |= flips.into_iter().any(|(old, new)| {
                         old != new && old != RulesetId::CLOSED && new != RulesetId::OPEN
                     });
-                    changes.endpoints.push((name.clone(), endpoint.clone()));
+                    let pods = match order {
+                        Order::Early => &mut changes.early_endpoints,
+                        Order::Late => &mut changes.endpoints,
+                    };
+                    pods.push((name.clone(), endpoint.clone()));
                     self.endpoints.insert(name, endpoint);
                 }
                 None => {
@@ -166,16 +181,16 @@ impl Planner {
         let ips: Box<[IpAddr]> = known.pod.ips.iter().filter(is_own).copied().collect();
         (!ips.is_empty()).then_some(Endpoint {
             ips,
-            egress: applied.egress,
-            ingress: applied.ingress,
-            hairpin_egress: applied.hairpin_egress,
-            hairpin_ingress: applied.hairpin_ingress,
+            egress: self.rulesets.effective(applied.egress),
+            ingress: self.rulesets.effective(applied.ingress),
+            hairpin_egress: self.rulesets.effective(applied.hairpin_egress),
+            hairpin_ingress: self.rulesets.effective(applied.hairpin_ingress),
         })
     }
 
     /// A node's address is the node's. Of pods, the newest has it that is not on its way out: its
     /// sandbox could not have got the address before the others' gave it up.
-    fn owner(&self, address: &Address) -> Option<Owner<'_>> {
+    pub(super) fn owner(&self, address: &Address) -> Option<Owner<'_>> {
         if let Some(node) = address.nodes.iter().find_map(|name| self.nodes.get(name)) {
             return Some(Owner::Node(node));
         }
@@ -201,6 +216,6 @@ impl Planner {
         };
         let mut holds: Vec<PredicateId> = truth.iter().chain(blocks).copied().collect();
         holds.sort_unstable();
-        Some(Signature { holds, ports, is_unknown_pod: false })
+        Some(Signature { holds, ports, is_unknown_pod: false, hides_peers: false })
     }
 }

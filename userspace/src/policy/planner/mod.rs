@@ -7,9 +7,12 @@
 //! told the same state at once.
 
 mod addresses;
+mod lowering;
 mod objects;
 mod report;
+mod room;
 mod rulesets;
+mod verdict;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -36,6 +39,7 @@ use crate::model::{
 };
 
 pub use report::Problem;
+pub use verdict::{Counts, Judgement, Party, Verdict};
 
 /// What does not come from the cluster's objects.
 #[derive(Clone, Debug)]
@@ -46,8 +50,7 @@ pub struct Options {
     pub pod_cidrs: Box<[Cidr]>,
     /// Whether policies decide that are not audited by themselves.
     pub enforcement: Enforcement,
-    /// Rulesets that do not fit in are closed, and those that are there stay. Classes come without
-    /// being asked, so this is to be less than the maps have.
+    /// What does not fit in is closed or unknown, and what is there stays.
     pub room: Room,
 }
 
@@ -66,11 +69,16 @@ pub struct Planner {
     predicates: Predicates,
     resolutions: Resolutions,
     rulesets: Rulesets,
-    closed: BTreeMap<(ProfileId, rulesets::Variant), rulesets::Closed>,
     classes: Classes,
     regions: PrefixMap<Region>,
     ranges: PrefixMap<ClassId>,
+    /// The ranges of pods of some family do not fit in.
+    has_lost_ranges: bool,
     addresses: BTreeMap<IpAddr, Address>,
+    /// How many addresses of each family have an entry.
+    placed: [usize; 2],
+    /// Addresses of pods and nodes for which there was no room.
+    unplaced: BTreeSet<IpAddr>,
     endpoints: BTreeMap<ObjectName, Endpoint>,
     dirty: Dirty,
 }
@@ -123,11 +131,13 @@ impl Planner {
             predicates: Predicates::default(),
             resolutions: Resolutions::default(),
             rulesets: Rulesets::default(),
-            closed: BTreeMap::new(),
             classes: Classes::new(),
             regions: PrefixMap::default(),
             ranges: PrefixMap::default(),
+            has_lost_ranges: false,
             addresses: BTreeMap::new(),
+            placed: [0; 2],
+            unplaced: BTreeSet::new(),
             endpoints: BTreeMap::new(),
             dirty: Dirty { ranges: true, ..Dirty::default() },
         }
@@ -145,7 +155,7 @@ impl Planner {
         for profile in std::mem::take(&mut self.dirty.profiles) {
             self.compile(profile);
         }
-        self.update()
+        self.update(Changes::default())
     }
 
     /// Gives up what nothing has needed since the last call. To be called some time after the
@@ -155,34 +165,43 @@ impl Planner {
         if !self.is_synced {
             return gone;
         }
+        let (rulesets, closed) = (self.rulesets.unused(), self.rulesets.closed());
+        let classes = self.classes.unused();
         for profile in std::mem::take(&mut self.dirty.profiles) {
             self.compile(profile);
         }
-        self.collect_rulesets(&mut gone);
-        self.collect_classes(&mut gone);
+        self.collect_rulesets(rulesets, &mut gone);
         self.collect_predicates();
-        if !gone.is_empty() {
-            self.try_closed_again();
-        }
-        let changes = self.update();
-        // What has been given up a moment ago may be what is needed now.
-        gone.gone_rows.retain(|(ruleset, class)| {
-            self.rulesets.get(*ruleset).is_none_or(|known| !known.rows.contains_key(class))
-        });
-        Changes { gone_rows: gone.gone_rows, gone_ports: gone.gone_ports, ..changes }
-    }
-
-    fn update(&mut self) -> Changes {
-        let mut changes = Changes::default();
-        let mut flips = BTreeSet::new();
-        let before = self.update_ranges(&mut changes, &mut flips);
-        self.update_peers(&mut changes, &before, &mut flips);
-        self.update_endpoints(&mut changes);
-        if !std::mem::take(&mut self.dirty.questions) {
-            changes.early_endpoints = std::mem::take(&mut changes.endpoints);
-        }
-        let fresh = self.update_rows(&mut changes);
-        changes.narrows = changes.narrows || self.narrows(&flips, &fresh);
+        let mut changes = self.update(gone);
+        self.collect_closed(closed, &mut changes);
+        self.collect_classes(classes, &mut changes);
         changes
     }
+
+    /// Brings the tables up to date; `changes` are entries that go at the end.
+    fn update(&mut self, mut changes: Changes) -> Changes {
+        let mut flips = BTreeSet::new();
+        let hidden = self.place();
+        let before = self.update_ranges(&mut changes, &hidden, &mut flips);
+        self.update_peers(&mut changes, &before, &mut flips);
+        let order = match std::mem::take(&mut self.dirty.questions) {
+            true => Order::Late,
+            false => Order::Early,
+        };
+        let admitted = self.admit(&changes, order);
+        self.update_endpoints(&mut changes, order);
+        self.update_rows(&mut changes, &admitted);
+        changes.narrows = changes.narrows || self.narrows(&flips, &admitted);
+        self.note_new_room(&changes, &hidden);
+        changes
+    }
+}
+
+/// When endpoints get new rulesets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// Before addresses get new classes.
+    Early,
+    /// After that: the rulesets ask what classes of before do not answer.
+    Late,
 }

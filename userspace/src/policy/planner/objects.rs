@@ -152,7 +152,7 @@ impl Planner {
         known.local.remove(name);
         if known.local.is_empty() {
             let applied = known.rulesets.take();
-            self.give_up(profile, applied);
+            self.give_up(applied);
         }
     }
 

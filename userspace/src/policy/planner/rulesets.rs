@@ -3,21 +3,15 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Planner, ProfileId};
+use super::{Planner, ProfileId, addresses::Flips, lowering::Builder, room::Admitted};
 use crate::{
-    model::policy::{
-        ClusterNetworkPolicy, Direction, Enforcement, Isolation, NamedPort, NetworkPolicy, Peer,
-        Tier,
-    },
+    model::policy::{ClusterNetworkPolicy, Direction, Enforcement, NamedPort, NetworkPolicy},
     policy::{
-        lower::{
-            Content, Destination, LoweredRule, Names, NamespaceRules, Origin, cluster_rule,
-            network_rule,
-        },
+        answers::Answers,
         predicate::{Predicate, PredicateId},
         profile::{Applied, ProfileKey},
         resolution::NameUse,
-        ruleset::{Acquired, Budget, ClosedReason},
+        ruleset::{Ruleset, Standing},
         table::{Changes, ClassId, RulesetId},
     },
 };
@@ -36,19 +30,11 @@ pub(super) enum PeerKind {
     Itself,
 }
 
-/// What a ruleset holds that could not be made.
-#[derive(Debug)]
-pub(super) struct Closed {
-    pub reason: ClosedReason,
-    held: Vec<PredicateId>,
-    names: Vec<NameUse>,
-}
-
 /// The policies that select a pod.
-struct Selecting {
-    network: Vec<Arc<NetworkPolicy>>,
+pub(super) struct Selecting {
+    pub network: Vec<Arc<NetworkPolicy>>,
     /// In the order of their evaluation.
-    cluster: Vec<Arc<ClusterNetworkPolicy>>,
+    pub cluster: Vec<Arc<ClusterNetworkPolicy>>,
 }
 
 impl Planner {
@@ -66,9 +52,6 @@ impl Planner {
             profile.rulesets.is_some_and(|applied| applied.ids().iter().any(asks))
         });
         self.dirty.profiles.extend(applied.map(|(id, _)| id));
-        let closed = self.closed.iter();
-        let asking = closed.filter(|(_, closed)| closed.names.iter().any(|n| changed.contains(n)));
-        self.dirty.profiles.extend(asking.map(|((id, _), _)| *id));
     }
 
     /// Finds the rulesets of this node's pods of a profile.
@@ -78,9 +61,8 @@ impl Planner {
         };
         let (key, old) = (profile.key.clone(), profile.rulesets);
         let selecting = self.selecting(&key);
-        let old_closed = self.take_closed(id);
         let mut ruleset =
-            |direction, peer| self.ruleset(id, &key, &selecting, Variant { direction, peer });
+            |direction, peer| self.ruleset(&key, &selecting, Variant { direction, peer });
         let applied = Applied {
             egress: ruleset(Direction::Egress, PeerKind::Other),
             ingress: ruleset(Direction::Ingress, PeerKind::Other),
@@ -91,7 +73,6 @@ impl Planner {
         for ruleset in old.iter().flat_map(Applied::ids) {
             self.rulesets.release(ruleset);
         }
-        old_closed.into_iter().for_each(|closed| self.release(&closed.held, &closed.names));
         if let Some(profile) = self.profiles.get_mut(id)
             && old != Some(applied)
         {
@@ -100,27 +81,11 @@ impl Planner {
         }
     }
 
-    /// The node has no pod of the profile any more.
-    pub(super) fn give_up(&mut self, profile: ProfileId, applied: Option<Applied>) {
+    /// The node has no pod of a profile any more, to which this applied.
+    pub(super) fn give_up(&mut self, applied: Option<Applied>) {
         for ruleset in applied.iter().flat_map(Applied::ids) {
             self.rulesets.release(ruleset);
         }
-        let closed = self.take_closed(profile);
-        closed.into_iter().for_each(|closed| self.release(&closed.held, &closed.names));
-    }
-
-    /// Some room was made: what was closed for want of it is tried again with the next change.
-    pub(super) fn try_closed_again(&mut self) {
-        let lacking = self.closed.iter().filter(|(_, closed)| match closed.reason {
-            ClosedReason::TooManyPortClasses(_) => false,
-            ClosedReason::NoRoomForPorts { .. } | ClosedReason::NoRoomForRows { .. } => true,
-        });
-        self.dirty.profiles.extend(lacking.map(|((id, _), _)| *id));
-    }
-
-    fn take_closed(&mut self, profile: ProfileId) -> Vec<Closed> {
-        let own = self.closed.extract_if(.., |(id, _), _| *id == profile);
-        own.map(|(_, closed)| closed).collect()
     }
 
     fn selecting(&self, key: &ProfileKey) -> Selecting {
@@ -135,14 +100,8 @@ impl Planner {
         Selecting { network: network.map(|(_, policy)| policy.clone()).collect(), cluster }
     }
 
-    fn ruleset(
-        &mut self,
-        id: ProfileId,
-        key: &ProfileKey,
-        selecting: &Selecting,
-        variant: Variant,
-    ) -> RulesetId {
-        let mut builder = Builder { planner: self, held: Vec::new(), names: BTreeSet::new() };
+    fn ruleset(&mut self, key: &ProfileKey, selecting: &Selecting, variant: Variant) -> RulesetId {
+        let mut builder = Builder::new(self);
         let mut content = builder.content(key, selecting, variant);
         let Builder { held, names, .. } = builder;
         content.names = names.into_iter().collect();
@@ -155,17 +114,16 @@ impl Planner {
         let (held, rest): (Vec<_>, Vec<_>) = held.into_iter().partition(|id| needed.contains(id));
         self.release(&rest, &[]);
         let names = content.names.clone();
-        let budget = Budget { room: self.options.room, classes: self.classes.len() };
-        match self.rulesets.acquire(content, held, &self.predicates, budget) {
-            Acquired::New(id) => id,
-            Acquired::Shared(id, held) => {
-                self.release(&held, &names);
-                id
-            }
-            Acquired::Refused(reason, held) => {
-                self.closed.insert((id, variant), Closed { reason, held, names });
-                RulesetId::CLOSED
-            }
+        let (id, rest) = self.rulesets.acquire(content, held, &self.predicates);
+        rest.into_iter().for_each(|held| self.release(&held, &names));
+        id
+    }
+
+    /// Whether a policy decides on this node that says this of itself.
+    pub(super) fn enforcement(&self, own: Enforcement) -> Enforcement {
+        match (self.options.enforcement, own) {
+            (Enforcement::Enforced, own) => own,
+            (Enforcement::Audited, _) => Enforcement::Audited,
         }
     }
 
@@ -175,7 +133,7 @@ impl Planner {
     }
 
     /// Answers a new predicate for everything that is known.
-    fn answer(&mut self, id: PredicateId, predicate: &Predicate) {
+    pub(super) fn answer(&mut self, id: PredicateId, predicate: &Predicate) {
         self.dirty.questions = true;
         match predicate {
             Predicate::Pods(namespaces, pods) => {
@@ -216,37 +174,37 @@ impl Planner {
         }
     }
 
-    /// Makes the rows of new rulesets and of new classes; returns the former.
-    pub(super) fn update_rows(&mut self, changes: &mut Changes) -> BTreeSet<RulesetId> {
-        let fresh: BTreeSet<RulesetId> = self.rulesets.take_fresh().into_iter().collect();
-        let fresh_classes = self.classes.take_fresh();
-        let classes: Vec<ClassId> = match fresh.is_empty() {
-            true => Vec::new(),
-            false => self.classes.iter().map(|(id, _)| id).collect(),
-        };
-        for (id, ruleset) in self.rulesets.iter_mut() {
-            let is_new = fresh.contains(&id);
-            if is_new {
-                let ports = ruleset.ports.iter();
-                changes.ports.extend(ports.map(|(prefix, class)| ((id, *prefix), *class)));
-            }
-            for class in if is_new { &classes } else { &fresh_classes } {
-                let Some(signature) = self.classes.signature(*class) else { continue };
-                let row = ruleset.row(signature);
-                ruleset.rows.insert(*class, row);
-                changes.rows.push(((id, *class), row));
+    /// Makes the port classes and rows that are missing.
+    pub(super) fn update_rows(&mut self, changes: &mut Changes, admitted: &Admitted) {
+        let known = |class: &ClassId| Some((*class, &**self.classes.signature(*class)?));
+        for (ids, classes) in
+            [(&admitted.staying, &admitted.fresh), (&admitted.entering, &admitted.needed)]
+        {
+            let answers = Answers::new(classes.iter().filter_map(known));
+            for id in ids {
+                let Some(ruleset) = self.rulesets.get_mut(*id) else { continue };
+                if !std::mem::replace(&mut ruleset.has_ports, true) {
+                    let ports = ruleset.ports.iter();
+                    changes.ports.extend(ports.map(|(prefix, class)| ((*id, *prefix), *class)));
+                }
+                let missing =
+                    answers.rows(ruleset).filter(|(class, _)| !ruleset.rows.contains_key(class));
+                let rows: Vec<_> = missing.collect();
+                changes.rows.extend(rows.iter().map(|(class, row)| ((*id, *class), **row)));
+                match ruleset.rows.is_empty() {
+                    true => ruleset.rows = rows.into_iter().collect(),
+                    false => ruleset.rows.extend(rows),
+                }
             }
         }
-        fresh
     }
 
     /// Some ruleset that was there before allows less to an address that has another class now.
-    pub(super) fn narrows(
-        &self,
-        flips: &BTreeSet<(ClassId, ClassId)>,
-        fresh: &BTreeSet<RulesetId>,
-    ) -> bool {
-        self.rulesets.iter().filter(|(id, _)| !fresh.contains(id)).any(|(_, ruleset)| {
+    pub(super) fn narrows(&self, flips: &Flips, admitted: &Admitted) -> bool {
+        let known = self.rulesets.iter().filter(|(id, ruleset)| {
+            ruleset.standing == Standing::Whole && !admitted.entering.contains(id)
+        });
+        known.into_iter().any(|(_, ruleset)| {
             flips.iter().any(|(old, new)| match (ruleset.rows.get(old), ruleset.rows.get(new)) {
                 (Some(old), Some(new)) => old.is_narrowed_by(new),
                 // Never happens; if it did, looking again does no harm.
@@ -255,16 +213,26 @@ impl Planner {
         })
     }
 
-    pub(super) fn collect_rulesets(&mut self, gone: &mut Changes) {
-        for (id, ruleset) in self.rulesets.collect() {
-            gone.gone_rows.extend(ruleset.rows.keys().map(|class| (id, *class)));
-            gone.gone_ports.extend(ruleset.ports.iter().map(|(prefix, _)| (id, *prefix)));
+    pub(super) fn collect_rulesets(&mut self, unused: Vec<RulesetId>, gone: &mut Changes) {
+        for id in unused {
+            let Some(mut ruleset) = self.rulesets.forget(id) else { continue };
+            take_entries(id, &mut ruleset, gone);
             self.release(&ruleset.predicates, &ruleset.content.names);
         }
     }
 
-    pub(super) fn collect_classes(&mut self, gone: &mut Changes) {
-        let classes = self.classes.collect();
+    /// Takes the entries of rulesets away that nothing leads to since they were closed.
+    pub(super) fn collect_closed(&mut self, closed: Vec<RulesetId>, gone: &mut Changes) {
+        for id in closed {
+            let Some(ruleset) = self.rulesets.get_mut(id) else { continue };
+            if let Standing::Closed(_) = ruleset.standing {
+                take_entries(id, ruleset, gone);
+            }
+        }
+    }
+
+    pub(super) fn collect_classes(&mut self, unused: Vec<ClassId>, gone: &mut Changes) {
+        let classes = self.classes.forget(unused);
         for (id, ruleset) in self.rulesets.iter_mut() {
             let rows = classes.iter().filter(|class| ruleset.rows.remove(class).is_some());
             gone.gone_rows.extend(rows.map(|class| (id, *class)));
@@ -302,116 +270,10 @@ impl Planner {
     }
 }
 
-/// Gives peers and names their numbers, and remembers what was asked for.
-struct Builder<'a> {
-    planner: &'a mut Planner,
-    held: Vec<PredicateId>,
-    names: BTreeSet<NameUse>,
-}
-
-impl Builder<'_> {
-    fn content(&mut self, key: &ProfileKey, selecting: &Selecting, variant: Variant) -> Content {
-        let Variant { direction, peer } = variant;
-        let destination = match direction {
-            Direction::Ingress => Destination::Own(&key.ports),
-            Direction::Egress => Destination::Peer,
-        };
-        let isolates = |policy: &&Arc<NetworkPolicy>| match policy.isolation(direction) {
-            Isolation::None => false,
-            Isolation::Except(_) => true,
-        };
-        let isolating = selecting.network.iter().filter(isolates);
-        let isolating = isolating.map(|one| (one.name.clone(), self.enforcement(one.enforcement)));
-        Content {
-            direction,
-            isolating: isolating.collect(),
-            admin: self.cluster_rules(selecting, Tier::Admin, direction, destination),
-            namespace: match peer {
-                PeerKind::Other => {
-                    NamespaceRules::Union(self.network_rules(selecting, direction, destination))
-                }
-                PeerKind::Itself => NamespaceRules::Itself,
-            },
-            baseline: self.cluster_rules(selecting, Tier::Baseline, direction, destination),
-            names: Vec::new(),
-        }
-    }
-
-    fn network_rules(
-        &mut self,
-        selecting: &Selecting,
-        direction: Direction,
-        destination: Destination<'_>,
-    ) -> Vec<LoweredRule> {
-        let mut lowered = Vec::new();
-        for policy in &selecting.network {
-            let Isolation::Except(rules) = policy.isolation(direction) else { continue };
-            for (index, rule) in rules.iter().enumerate() {
-                let enforcement = self.enforcement(policy.enforcement);
-                let origin = Origin { policy: &policy.name, index, enforcement };
-                lowered.extend(network_rule(rule, &origin, destination, self));
-            }
-        }
-        lowered
-    }
-
-    fn cluster_rules(
-        &mut self,
-        selecting: &Selecting,
-        tier: Tier,
-        direction: Direction,
-        destination: Destination<'_>,
-    ) -> Vec<LoweredRule> {
-        let mut lowered = Vec::new();
-        for policy in selecting.cluster.iter().filter(|policy| policy.tier == tier) {
-            for (index, rule) in policy.rules(direction).iter().enumerate() {
-                let enforcement = self.enforcement(policy.enforcement);
-                let origin = Origin { policy: &policy.name, index, enforcement };
-                lowered.extend(cluster_rule(rule, &origin, destination, self));
-            }
-        }
-        lowered
-    }
-
-    fn enforcement(&self, own: Enforcement) -> Enforcement {
-        match (self.planner.options.enforcement, own) {
-            (Enforcement::Enforced, own) => own,
-            (Enforcement::Audited, _) => Enforcement::Audited,
-        }
-    }
-}
-
-impl Names for Builder<'_> {
-    fn predicate(&mut self, peer: &Peer) -> Option<PredicateId> {
-        let predicate = match peer {
-            Peer::Pods { namespaces, pods } => Predicate::Pods(namespaces.clone(), pods.clone()),
-            Peer::Nodes(selector) => Predicate::Nodes(selector.clone()),
-            Peer::Block(block) => Predicate::Block(block.clone()),
-            Peer::Unknown => return None,
-        };
-        let (id, is_new) = self.planner.predicates.acquire(predicate.clone());
-        if is_new {
-            self.planner.answer(id, &predicate);
-        }
-        self.held.push(id);
-        Some(id)
-    }
-
-    fn resolve(&mut self, mut key: NameUse) -> Vec<NamedPort> {
-        match key.of.and_then(|id| self.planner.predicates.get(id)) {
-            // Which pods have an address in a block is not a question of their profiles: ask all.
-            Some(Predicate::Block(_)) => key.of = None,
-            Some(Predicate::Nodes(_)) => return Vec::new(),
-            Some(Predicate::Pods(..)) | None => {}
-        }
-        if !self.names.contains(&key) {
-            let profiles = self.planner.profiles.iter().map(|(_, profile)| profile);
-            if self.planner.resolutions.acquire(&key, profiles) {
-                self.planner.dirty.questions = true;
-                self.planner.mark_named(&key.name);
-            }
-            self.names.insert(key.clone());
-        }
-        self.planner.resolutions.ports(&key).collect()
+fn take_entries(id: RulesetId, ruleset: &mut Ruleset, gone: &mut Changes) {
+    let rows = std::mem::take(&mut ruleset.rows);
+    gone.gone_rows.extend(rows.into_keys().map(|class| (id, class)));
+    if std::mem::take(&mut ruleset.has_ports) {
+        gone.gone_ports.extend(ruleset.ports.iter().map(|(prefix, _)| (id, *prefix)));
     }
 }

@@ -142,7 +142,7 @@ fn a_ruleset_with_too_many_kinds_of_ports_is_closed_and_says_so() {
 #[test]
 fn what_does_not_fit_in_is_closed_and_what_is_there_stays() {
     // Two classes, for no predicate tells anybody apart: addresses for pods, and all others.
-    let mut scene = Scene::with_room(Room { ports: usize::MAX, rows: 4 });
+    let mut scene = Scene::with_room(Room { rows: 4, ..UNLIMITED });
     scene.network("x/p", "podSelector: {matchLabels: {app: a}}");
     assert_ne!(ruleset(&scene, "x/a"), RulesetId::CLOSED);
     let (before, rows) = (ruleset(&scene, "x/a"), scene.tables.rows.clone());

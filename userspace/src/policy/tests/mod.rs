@@ -12,6 +12,8 @@ mod network_facts;
 mod peer_facts;
 pub(crate) mod programs;
 mod properties;
+mod room;
 mod scale;
 mod scene;
+mod verdict_facts;
 pub(crate) mod world;

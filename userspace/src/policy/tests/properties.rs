@@ -32,11 +32,11 @@ fn planner() -> Planner {
     })
 }
 
-fn pod_cidrs() -> Box<[Cidr]> {
+pub(super) fn pod_cidrs() -> Box<[Cidr]> {
     [Cidr::parse("10.0.2.0/25").unwrap()].into()
 }
 
-fn wanted() -> Vec<Wanted> {
+pub(super) fn wanted() -> Vec<Wanted> {
     let mut wanted = vec![Wanted::Portless];
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
         wanted.extend(PORT_NUMBERS.map(|port| Wanted::Port(protocol, port)));

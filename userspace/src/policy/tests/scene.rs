@@ -8,7 +8,7 @@ use std::{cell::RefCell, net::IpAddr};
 
 use super::{
     evaluator::{Evaluator, Wanted, Way},
-    programs::port_class,
+    programs::{Looked, port_class},
     world::{HERE, UNLIMITED, World},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
         name::{Kind, ObjectName, ObjectRef},
         policy::{Direction, Enforcement},
     },
-    policy::{Changes, Explanation, Options, Planner, Reading, Room, Tables},
+    policy::{Changes, Explanation, Judgement, Options, Planner, Reading, Room, RulesetId, Tables},
     source::convert::{Converter, DocumentKind},
 };
 
@@ -200,7 +200,34 @@ impl Scene {
         let cidrs: [Cidr; 0] = [];
         let expected = evaluator.is_allowed(&world.party(peer, &cidrs), wanted, way);
         assert_eq!(looked.is_allowed, expected, "{name} {direction:?} {peer} {wanted:?}");
+        self.assert_named(name, direction, peer, wanted, (looked, reading));
         Some(looked.is_allowed)
+    }
+
+    /// The planner, asked about the connection, says what the tables say.
+    fn assert_named(
+        &self,
+        pod: &ObjectName,
+        direction: Direction,
+        peer: IpAddr,
+        wanted: Wanted,
+        (looked, reading): (Looked, Reading),
+    ) {
+        let port = match wanted {
+            Wanted::Port(protocol, port) => Some((protocol, port)),
+            Wanted::Portless => None,
+        };
+        let verdict = self.planner.verdict(pod, direction, peer, port).unwrap();
+        assert_eq!(verdict.ruleset, looked.ruleset);
+        if looked.ruleset != RulesetId::OPEN && looked.ruleset != RulesetId::CLOSED {
+            assert_eq!((verdict.class, verdict.port_class), (looked.class, looked.port_class));
+        }
+        let is_allowed = match (verdict.judgement, reading) {
+            (Judgement::Explained { enforced, .. }, Reading::Enforced) => enforced.is_allowed,
+            (Judgement::Explained { staged, .. }, Reading::Staged) => staged.is_allowed,
+            (Judgement::Closed(_), _) => false,
+        };
+        assert_eq!(is_allowed, looked.is_allowed, "{pod} {direction:?} {peer} {wanted:?}");
     }
 
     /// A connection passes on both sides.

@@ -18,7 +18,8 @@ use crate::{
 pub const HERE: &str = "here";
 
 /// No table is ever full.
-pub const UNLIMITED: Room = Room { ports: usize::MAX, rows: usize::MAX };
+pub const UNLIMITED: Room =
+    Room { ports: usize::MAX, rows: usize::MAX, ranges: usize::MAX, peers: usize::MAX };
 
 /// All objects that exist.
 #[derive(Clone, Debug, Default)]

@@ -307,14 +307,18 @@ impl PolicyTables for FakeTables {
     fn put_ports(&mut self, entries: &[(PortKey, u8)]) -> Written {
         each(entries, |(key, class)| {
             self.assert_grace(key.0, None);
-            self.write(PolicyMap::Ports, |tables| drop(tables.ports.insert(*key, *class)))
+            self.write(PolicyMap::Ports, |tables| {
+                tables.ports.insert(*key, *class);
+            })
         })
     }
 
     fn remove_ports(&mut self, keys: &[PortKey]) -> Written {
         each(keys, |key| {
             self.assert_grace(key.0, None);
-            self.write(PolicyMap::Ports, |tables| drop(tables.ports.remove(key)))
+            self.write(PolicyMap::Ports, |tables| {
+                tables.ports.remove(key);
+            })
         })
     }
 

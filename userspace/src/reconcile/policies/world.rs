@@ -15,7 +15,7 @@ use super::{
     tables::{EndpointRecord, PolicyMap},
 };
 use crate::{
-    model::{cidr::Cidr, event::Event, name::ObjectName, policy::Enforcement},
+    model::{cidr::Cidr, event::Event, ip::Family, name::ObjectName, policy::Enforcement},
     node::IfIndex,
     policy::{
         Options, Planner, Room, Tables,
@@ -107,7 +107,13 @@ impl Node {
     /// A node whose agent has been told this much.
     pub fn new(events: Vec<Event>, tables: FakeTables) -> Self {
         let capacity = |map| tables.capacities.get(&map).copied().unwrap_or(usize::MAX);
-        let room = Room { ports: capacity(PolicyMap::Ports), rows: capacity(PolicyMap::Rows) };
+        let of_each = |map: fn(Family) -> PolicyMap| Family::ALL.map(map).map(capacity);
+        let room = Room {
+            ports: capacity(PolicyMap::Ports),
+            rows: capacity(PolicyMap::Rows),
+            ranges: of_each(PolicyMap::Ranges).into_iter().min().unwrap(),
+            peers: of_each(PolicyMap::Peers).into_iter().min().unwrap(),
+        };
         let mut cluster = World::default();
         events.iter().for_each(|event| cluster.take(event));
         let realized = tables.realized();
