@@ -13,7 +13,7 @@ use crate::{
         class::Signature,
         predicate::{Predicate, PredicateId},
         prefix::{PrefixMap, index, span},
-        range::{Region, hide, regions},
+        range::{hide, regions},
         table::{Changes, ClassId, Endpoint, RulesetId},
     },
 };
