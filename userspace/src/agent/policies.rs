@@ -18,11 +18,11 @@ use crate::{
         name::{Kind, ObjectName},
         object::Object,
     },
-    node::{IfIndex, Snapshot, Solicitor},
+    node::{Snapshot, Solicitor},
     policy::{Options, Planner, Problem, Room},
     reconcile::policies::{
         Failure, PolicyReconciler, Subject,
-        tables::{EndpointRecord, PolicyMap, PolicyTables as _},
+        tables::{PolicyMap, PolicyTables as _},
     },
 };
 
@@ -174,11 +174,6 @@ impl Policies {
     /// Whether the maps hold everything that is known.
     pub fn is_settled(&self) -> bool {
         self.switch == Switch::Off || self.reconciler.failures().next().is_none()
-    }
-
-    /// Which pod is behind an interface, and what the maps say of it.
-    pub fn endpoint_at(&self, index: IfIndex) -> Option<(&ObjectName, &EndpointRecord)> {
-        self.reconciler.endpoint_at(index)
     }
 
     /// What could not be written, and what is closed because it cannot be judged; in words.

@@ -170,6 +170,12 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         Some((name, self.endpoints.get(&index)?))
     }
 
+    /// Which pod is behind each interface, as far as that is known.
+    pub fn bound(&self) -> BTreeMap<IfIndex, &ObjectName> {
+        let records = self.pods.records().into_iter();
+        records.map(|(index, (name, ..))| (index, name)).collect()
+    }
+
     /// Pods that have less than their policies allow, because something could not be written.
     pub fn closed(&self) -> Vec<(&ObjectName, IfIndex)> {
         let records = self.pods.records().into_iter();
