@@ -12,12 +12,7 @@ use tracing::{info, warn};
 use super::{policy_start::Beginning, report::programming_histogram};
 use crate::{
     datapath::policy_tables::KernelPolicyTables,
-    model::{
-        event::Event,
-        ip::Family,
-        name::{Kind, ObjectName},
-        object::Object,
-    },
+    model::{event::Event, ip::Family, name::Kind, object::Object},
     node::{Snapshot, Solicitor},
     policy::{Options, Planner, Problem, Room},
     reconcile::policies::{
