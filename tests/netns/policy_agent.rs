@@ -225,7 +225,7 @@ fn where_rows_are_too_few_only_the_pod_is_closed_that_needs_them() {
     let status = |agent: &Agent| {
         String::from_utf8_lossy(&agent.cli(&["status"]).expect("status").stdout).into_owned()
     };
-    eventually("the status tells", || status(agent).contains("POLICY_ROWS is full"));
+    eventually("the status tells", || status(agent).contains("Pod shop/web-2"));
     assert!(!reaches(client, greedy), "its policies do not fit");
     assert!(reaches(client, server) && !reaches(free, server), "the other one's do");
     assert!(reaches(greedy, free), "and who has none is free");

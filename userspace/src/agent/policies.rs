@@ -24,6 +24,9 @@ use crate::{
 /// How long what nothing needs any more is kept: it often comes back.
 const COLLECT: Duration = Duration::from_secs(1);
 
+/// How many failures are told one by one: a map that is full fails for each address.
+const SHOWN: usize = 10;
+
 /// Whether policies hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switch {
@@ -173,9 +176,11 @@ impl Policies {
 
     /// What could not be written, and what is closed because it cannot be judged; in words.
     pub fn failures(&self) -> impl Iterator<Item = String> {
-        let failures =
-            self.reconciler.failures().map(|(subject, failure)| self.words(subject, failure));
-        failures.chain(self.told.problems.iter().map(ToString::to_string))
+        let more = self.reconciler.failures().count().saturating_sub(SHOWN);
+        let failures = self.reconciler.failures().take(SHOWN);
+        let shown = failures.map(|(subject, failure)| self.words(subject, failure));
+        let more = (more > 0).then(|| format!("policies: {more} more of these"));
+        shown.chain(more).chain(self.told.problems.iter().map(ToString::to_string))
     }
 
     fn words(&self, subject: &Subject, failure: &Failure) -> String {
@@ -199,13 +204,21 @@ impl Policies {
             .failures()
             .map(|(subject, failure)| (subject.clone(), failure.clone()))
             .collect();
-        for (subject, failure) in &failures {
-            if !self.told.failures.contains_key(subject) {
-                warn!(%subject, %failure, "not programmed; nothing is opened, and it is tried again");
-            }
+        let told = &self.told.failures;
+        let new = failures.iter().filter(|(subject, _)| !told.contains_key(subject));
+        for (subject, failure) in new.clone().take(SHOWN) {
+            warn!(%subject, %failure, "not programmed; nothing is opened, and it is tried again");
         }
-        for subject in self.told.failures.keys().filter(|known| !failures.contains_key(known)) {
+        let over = told.keys().filter(|subject| !failures.contains_key(subject));
+        for subject in over.clone().take(SHOWN) {
             info!(%subject, "programmed after all");
+        }
+        for (what, count) in
+            [("not programmed", new.count()), ("programmed after all", over.count())]
+        {
+            if count > SHOWN {
+                warn!(more = count - SHOWN, "policies: {what}");
+            }
         }
         self.told.failures = failures;
         let problems = self.planner.problems();
