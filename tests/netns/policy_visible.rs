@@ -221,6 +221,38 @@ fn metrics(scene: &Scene) -> String {
 }
 
 #[test]
+fn a_node_that_audits_or_judges_nothing_says_so() {
+    let _company = beside_others();
+    let mut scene = Scene::without_agent(Cni::Ptp, FastPath::Auto).expect("a scene");
+    scene.agent.extra_args = vec!["--policy-audit".into()];
+    scene.agent.start().expect("start");
+    prepare(&mut scene);
+    apply(&mut scene, "guard.yaml", GUARD);
+    assert!(connects(&scene, scene.vip(Family::V4, &HTTP)), "it only says so");
+    let row = only(&rows(&scene.agent, &["get", "drops"]), &[("verdict", "would-deny")]);
+    assert_eq!((&row["tier"], &row["rule"]), (&"Admin".into(), &"no-http".into()));
+    let policy = only(&rows(&scene.agent, &["get", "policies"]), &[("name", "guard")]);
+    assert_eq!(policy["mode"], "audited");
+    let status = scene.agent.text(&["status"]).expect("status");
+    assert!(status.contains("audited: none drops anything"), "{status}");
+
+    scene.agent.kill().expect("kill");
+    scene.agent.extra_args = vec!["--policy=off".into()];
+    scene.agent.start().expect("start");
+    assert!(connects(&scene, scene.vip(Family::V4, &HTTP)));
+    let out = scene.agent.cli(&["get", "policies"]).expect("run");
+    assert!(String::from_utf8_lossy(&out.stderr).contains("note: policies are off"), "{out:?}");
+    let status = scene.agent.text(&["status"]).expect("status");
+    assert!(status.contains("nothing is judged"), "{status}");
+    let to = format!("shop/{}:http", scene.web.name);
+    let trace = scene.agent.json(&["trace", "--from", "shop/client", "--to", &to]).expect("rows");
+    assert_eq!(
+        (&trace[0]["verdict"], &trace[0]["rule"]),
+        (&"allowed".into(), &"policies-off".into())
+    );
+}
+
+#[test]
 fn a_trace_says_what_happens_to_packets() {
     let _company = beside_others();
     let mut scene = labelled(Cni::Ptp, FastPath::Auto);

@@ -27,7 +27,7 @@ use serde_json::Value;
 /// How long a change may take to be programmed before the benchmark gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What the agent gives up later is gone after this time, so that each change meets the same maps.
-const PAUSE: Duration = Duration::from_secs(4);
+const PAUSE: Duration = Duration::from_secs(3);
 /// What a policy change may take, in microseconds.
 const POLICY: Option<f64> = Some(20_000.0);
 /// What a pod may take.
@@ -68,16 +68,27 @@ fn run(arguments: &Arguments) -> Result<()> {
             .map(|pod| world.nodes[0].wire_pod(&format!("pod-{pod}")))
             .collect();
         let _pods = pods?;
-        let count = if arguments.quick { 20 } else { 200 };
-        measure_typical(&world, typical, count, &mut table)?;
+        let counts = if arguments.quick {
+            Counts { pods: 20, policies: 2 }
+        } else {
+            Counts { pods: 200, policies: 5 }
+        };
+        measure_typical(&world, typical, counts, &mut table)?;
         let big = PolicedCluster::new(Shape::BigNamespaces, &name);
-        measure_big(&world, big, count, &mut table)?;
+        measure_big(&world, big, counts, &mut table)?;
     }
     for shape in Shape::ALL {
         progress(&format!("compiling: {}", shape.name()));
         compile(shape, &mut table);
     }
     table.print(arguments.json)
+}
+
+/// How many changes of a kind are made: cheap ones, and those that take a pause.
+#[derive(Clone, Copy)]
+struct Counts {
+    pods: u32,
+    policies: u32,
 }
 
 /// An agent with all of a cluster, and what is written to its directory.
@@ -190,11 +201,12 @@ impl<'a> Bench<'a> {
 fn measure_typical(
     world: &World,
     cluster: PolicedCluster,
-    count: u32,
+    counts: Counts,
     table: &mut Table,
 ) -> Result<()> {
     let mut bench = Bench::start(world, cluster.clone(), table)?;
-    let (first, few, at_once) = (Version::default(), count / 20, Duration::ZERO);
+    let (first, at_once) = (Version::default(), Duration::ZERO);
+    let Counts { pods: count, policies: few } = counts;
     bench.memory()?;
     // Pods of a node that is not there yet.
     let more = cluster.pods.next_multiple_of(cluster.pods_of_a_node);
@@ -223,9 +235,9 @@ fn measure_typical(
     });
     bench.change("NetworkPolicy changed", POLICY, at_once, changed)?;
     let new = |n: u32| 1_000 + cluster.namespace_of(n);
-    let added = (0..few * 5).map(|n| (format!("new-{n}"), Some(cluster.policy(new(n), first))));
+    let added = (0..count / 4).map(|n| (format!("new-{n}"), Some(cluster.policy(new(n), first))));
     bench.change("NetworkPolicy added", POLICY, at_once, added)?;
-    let gone = (0..few * 5).map(|n| (format!("new-{n}"), None));
+    let gone = (0..count / 4).map(|n| (format!("new-{n}"), None));
     bench.change("NetworkPolicy deleted", POLICY, at_once, gone)?;
     let halves = (0..few).map(|n| {
         let policy = cluster.halving_network_policy(cluster.namespace_of(0), Version(n));
@@ -253,11 +265,11 @@ fn measure_typical(
 fn measure_big(
     world: &World,
     cluster: PolicedCluster,
-    count: u32,
+    counts: Counts,
     table: &mut Table,
 ) -> Result<()> {
     let mut bench = Bench::start(world, cluster.clone(), table)?;
-    let few = count / 20;
+    let few = counts.policies;
     // All pods of the node are in the first namespace, and a quarter of all pods there are.
     let deny = |n: u32| n.is_multiple_of(2).then(|| cluster.default_deny(0));
     let denied = (0..few * 2).map(|n| ("deny".to_owned(), deny(n)));

@@ -19,7 +19,7 @@ use anyhow::Context as _;
 use prometheus_client::metrics::{counter::Counter, family::Family};
 use tracing::{info, warn};
 
-use super::{Shared, lock, policy_report};
+use super::{Shared, lock, node_agent::NodeAgent, policy_report};
 use crate::{
     datapath::{pins::Pins, policy_entry::DeniedEntry, policy_view::DeniedMap},
     model::policy::Direction,
@@ -117,14 +117,7 @@ fn round(map: &DeniedMap, watch: &mut Watch, agent: &Shared, denials: &Denials) 
     let unnamed: Vec<&DeniedEntry> =
         entries.iter().filter(|entry| denials.name(&entry.key).is_none()).collect();
     if !unnamed.is_empty() {
-        let agent = lock(agent);
-        let name = |entry: &&DeniedEntry| {
-            let denial = Denial { key: entry.key, peer: entry.peer };
-            policy_report::name(&agent, &denial).map(|named| (entry.key, named))
-        };
-        let named: Vec<_> = unnamed.iter().filter_map(name).collect();
-        drop(agent);
-        denials.remember(named);
+        denials.remember(names(&lock(agent), &unnamed));
     }
     denials.retain(&entries);
     for (entry, packets) in &seen.lines {
@@ -138,6 +131,16 @@ fn round(map: &DeniedMap, watch: &mut Watch, agent: &Shared, denials: &Denials) 
         );
     }
     Ok(())
+}
+
+/// The names of denials, as far as they are known now.
+fn names(agent: &NodeAgent, entries: &[&DeniedEntry]) -> Vec<(DenialKey, NamedDenial)> {
+    let pods = agent.policies.reconciler.bound();
+    let name = |entry: &&DeniedEntry| {
+        let denial = Denial { key: entry.key, peer: entry.peer };
+        Some((entry.key, policy_report::name(agent, &pods, &denial)?))
+    };
+    entries.iter().filter_map(name).collect()
 }
 
 fn tell(entry: &DeniedEntry, packets: u64, named: Option<NamedDenial>, peer: Option<String>) {

@@ -18,6 +18,7 @@ mod pods;
 mod policies;
 mod policy_metrics;
 mod policy_report;
+mod policy_start;
 mod profile;
 mod report;
 mod socket_lb;

@@ -9,20 +9,15 @@ use std::{
 use prometheus_client::metrics::histogram::Histogram;
 use tracing::{info, warn};
 
-use super::report::programming_histogram;
+use super::{policy_start::Beginning, report::programming_histogram};
 use crate::{
     datapath::policy_tables::KernelPolicyTables,
-    model::{
-        event::Event,
-        ip::Family,
-        name::{Kind, ObjectName},
-        object::Object,
-    },
-    node::{IfIndex, Snapshot, Solicitor},
+    model::{event::Event, ip::Family, name::Kind, object::Object},
+    node::{Snapshot, Solicitor},
     policy::{Options, Planner, Problem, Room},
     reconcile::policies::{
         Failure, PolicyReconciler, Subject,
-        tables::{EndpointRecord, PolicyMap, PolicyTables as _},
+        tables::{PolicyMap, PolicyTables as _},
     },
 };
 
@@ -44,6 +39,8 @@ pub struct Policies {
     pub(super) planner: Planner,
     pub(super) reconciler: PolicyReconciler<KernelPolicyTables>,
     solicitor: Solicitor,
+    /// They do not hold yet.
+    beginning: Option<Beginning>,
     is_synced: bool,
     /// When to give up what nothing needs.
     collect: Option<Instant>,
@@ -68,12 +65,14 @@ impl Policies {
         options: Options,
         reconciler: PolicyReconciler<KernelPolicyTables>,
         solicitor: Solicitor,
+        beginning: Option<Beginning>,
     ) -> Self {
         Self {
             switch,
             planner: Planner::new(options),
             reconciler,
             solicitor,
+            beginning,
             is_synced: false,
             collect: None,
             waits_until: None,
@@ -95,6 +94,7 @@ impl Policies {
             (_, false) => return,
             (false, true) => {
                 self.reconciler.complete(changes, network, now);
+                self.begin();
                 let sizes = self.planner.sizes();
                 let (plan_ms, program_ms) = ((now - start).as_millis(), now.elapsed().as_millis());
                 info!(plan_ms, program_ms, ?sizes, "policies programmed");
@@ -124,9 +124,27 @@ impl Policies {
     /// Tries again what failed, and asks again for pods that have not answered.
     pub fn retry(&mut self, network: &Snapshot) {
         if self.switch == Switch::On {
-            self.reconciler.retry(Instant::now());
+            let now = Instant::now();
+            self.reconciler.retry(now);
+            if self.is_synced || self.beginning.is_some_and(|beginning| beginning.is_overdue(now)) {
+                self.begin();
+            }
             self.solicitor.ask(network, self.reconciler.unresolved());
             self.tell();
+        }
+    }
+
+    /// Lets policies hold from now on, if they do not yet.
+    fn begin(&mut self) {
+        let Some(Beginning { mode, .. }) = self.beginning else { return };
+        match self.reconciler.tables_mut().put_mode(mode) {
+            Ok(()) => {
+                self.beginning = None;
+                info!(cluster_is_known = self.is_synced, "policies hold");
+            }
+            Err(error) => {
+                warn!(error = format!("{:#}", anyhow::Error::from(error)), "write the settings");
+            }
         }
     }
 
@@ -151,11 +169,6 @@ impl Policies {
     /// Whether the maps hold everything that is known.
     pub fn is_settled(&self) -> bool {
         self.switch == Switch::Off || self.reconciler.failures().next().is_none()
-    }
-
-    /// Which pod is behind an interface, and what the maps say of it.
-    pub fn endpoint_at(&self, index: IfIndex) -> Option<(&ObjectName, &EndpointRecord)> {
-        self.reconciler.endpoint_at(index)
     }
 
     /// What could not be written, and what is closed because it cannot be judged; in words.

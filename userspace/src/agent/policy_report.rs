@@ -29,11 +29,12 @@ impl PolicySource for Reporter {
     fn name_denials(&self, denials: &[Denial]) -> Vec<NamedDenial> {
         let known: Vec<_> = denials.iter().map(|denial| self.denials.name(&denial.key)).collect();
         let agent = lock(&self.agent);
+        let pods = agent.policies.reconciler.bound();
         let mut found = Vec::with_capacity(denials.len());
         let mut fresh = Vec::new();
         for (denial, known) in denials.iter().zip(known) {
             let named = known.or_else(|| {
-                let named = name(&agent, denial)?;
+                let named = name(&agent, &pods, denial)?;
                 fresh.push((denial.key, named.clone()));
                 Some(named)
             });
@@ -41,12 +42,13 @@ impl PolicySource for Reporter {
             found.push(NamedDenial {
                 peer: peer(&agent, denial.peer),
                 ..named.unwrap_or_else(|| NamedDenial {
-                    pod: pod_at(&agent, denial.key.ifindex),
+                    pod: pod_at(&pods, denial.key.ifindex),
                     peer: None,
                     cause: Cause::Changed,
                 })
             });
         }
+        drop(pods);
         drop(agent);
         self.denials.remember(fresh);
         found
@@ -77,10 +79,13 @@ pub(super) fn summary(agent: &NodeAgent) -> PolicySummary {
     }
 }
 
+/// Which pod is behind which interface.
+pub(super) type Bound<'a> = BTreeMap<IfIndex, &'a ObjectName>;
+
 /// The names of a denial; `None` if they are not known now.
-pub(super) fn name(agent: &NodeAgent, denial: &Denial) -> Option<NamedDenial> {
+pub(super) fn name(agent: &NodeAgent, pods: &Bound<'_>, denial: &Denial) -> Option<NamedDenial> {
     let key = &denial.key;
-    let pod = pod_at(agent, key.ifindex);
+    let pod = pod_at(pods, key.ifindex);
     let cause = match key.outcome {
         Outcome::Denied | Outcome::WouldDeny => {
             Cause::from(agent.policies.planner.explain_denial(key)?)
@@ -100,8 +105,8 @@ pub(super) fn peer(agent: &NodeAgent, ip: IpAddr) -> Option<String> {
     party_at(agent, ip).name
 }
 
-fn pod_at(agent: &NodeAgent, index: u32) -> Option<String> {
-    Some(agent.policies.endpoint_at(IfIndex(index))?.0.to_string())
+fn pod_at(pods: &Bound<'_>, index: u32) -> Option<String> {
+    pods.get(&IfIndex(index)).map(ToString::to_string)
 }
 
 /// Why a pod is closed in a direction: by the compiler, or because of a write that failed.
@@ -147,13 +152,11 @@ fn pods(agent: &NodeAgent, uses: &[policy::PolicyUse]) -> Vec<PolicyPod> {
     for pod in uses.iter().flat_map(|one| &one.pods) {
         *counts.entry(pod).or_default() += 1;
     }
-    let interfaces: BTreeMap<&ObjectName, Interface> = agent
-        .network
-        .interfaces
-        .values()
-        .filter_map(|interface| {
-            let (pod, _) = agent.policies.endpoint_at(interface.index)?;
-            Some((pod, Interface { index: interface.index.0, name: interface.name.clone() }))
+    let bound = agent.policies.reconciler.bound().into_iter();
+    let interfaces: BTreeMap<&ObjectName, Interface> = bound
+        .filter_map(|(index, pod)| {
+            let name = agent.network.interfaces.get(&index)?.name.clone();
+            Some((pod, Interface { index: index.0, name }))
         })
         .collect();
     let pod = |(name, endpoint): (&ObjectName, &policy::Endpoint)| {

@@ -16,6 +16,7 @@ use super::{
     fast_path::FastPath,
     node_agent::{NodeAgent, Parts},
     policies::{self, Policies, Switch},
+    policy_start::Beginning,
     profile::Profile,
     socket_lb::SocketLb,
     take_over::TakeOver,
@@ -139,7 +140,9 @@ fn take_policies(
     if switch == Switch::On && !was_on {
         reconciler.forget_endpoints(Instant::now());
     }
-    Ok(Policies::new(switch, options, reconciler, solicitor))
+    let begins = switch == Switch::On && !was_on;
+    let beginning = begins.then(|| Beginning::new(policy_mode(args), Instant::now()));
+    Ok(Policies::new(switch, options, reconciler, solicitor, beginning))
 }
 
 fn policy_mode(args: &AgentArgs) -> u32 {
@@ -161,7 +164,10 @@ fn write_settings(
         settings.hash_key = random().context("draw the hash key")?;
     }
     settings.fast_path = u32::from(fast_path.is_on());
-    settings.policy = policy_mode(args);
+    // Where nothing was judged, nothing is before we know the cluster.
+    if settings.policy != policy_mode::OFF {
+        settings.policy = policy_mode(args);
+    }
     let ports = match args.masquerade_ports {
         Some(ports) => Some(ports),
         None => MasqueradePorts::of_this_node().context("read the range of ephemeral ports")?,

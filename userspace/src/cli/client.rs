@@ -18,6 +18,9 @@ use crate::server::{
 /// Longer than any answer takes, even of a busy agent.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How many questions are asked at once: while it answers, the agent does nothing else.
+const AT_ONCE: usize = 1000;
+
 /// What the agent can be asked.
 pub trait Agent {
     /// The agent and its progress.
@@ -46,13 +49,25 @@ impl SocketAgent {
         self.exchange(&format!("GET {path} HTTP/1.0\r\n\r\n"))
     }
 
-    fn post<Q: Serialize, T: DeserializeOwned>(&self, path: &str, question: &[Q]) -> io::Result<T> {
-        let body = serde_json::to_string(question)?;
-        let length = body.len();
-        self.exchange(&format!(
-            "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n\r\n{body}"
-        ))
+    /// Answers to questions, in their order.
+    fn post<Q: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        questions: &[Q],
+    ) -> io::Result<Vec<T>> {
+        let mut answers = Vec::with_capacity(questions.len());
+        for part in questions.chunks(AT_ONCE) {
+            let body = serde_json::to_string(part)?;
+            let length = body.len();
+            answers.append(&mut self.exchange(&format!(
+                "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\n\
+                 Content-Length: {length}\r\n\r\n{body}"
+            ))?);
+        }
+        match answers.len() == questions.len() {
+            true => Ok(answers),
+            false => Err(io::Error::other("the agent has not answered every question")),
+        }
     }
 
     fn exchange<T: DeserializeOwned>(&self, question: &str) -> io::Result<T> {
@@ -145,13 +160,14 @@ mod tests {
         let agent = SocketAgent { path };
         let (done, answers) = tokio::sync::oneshot::channel();
         thread::spawn(move || {
-            let words = ["shop/web".to_owned(), "10.0.0.1".to_owned()];
+            // More than are asked at once.
+            let words: Vec<String> = (0..AT_ONCE + 2).map(|number| number.to_string()).collect();
             let found = agent.find(&words).unwrap();
             done.send((agent.status().unwrap(), agent.names().unwrap(), found)).unwrap();
         });
         let (status, names, found) = answers.await.unwrap();
         assert_eq!((status, names), (Fake.status(), Fake.names()));
         let found: Vec<_> = found.into_iter().filter_map(|party| party.name).collect();
-        assert_eq!(found, ["shop/web", "10.0.0.1"]);
+        assert_eq!((found.len(), &*found[AT_ONCE + 1]), (AT_ONCE + 2, "1001"));
     }
 }

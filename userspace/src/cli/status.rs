@@ -445,3 +445,24 @@ fn drops_detail(part: &DropsPart) -> String {
 fn of(part: u64, whole: u64) -> String {
     format!("{} of {}", human::number(part), human::number(whole))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_that_do_not_hold_as_usual_say_so() {
+        let part = |mode: &'static str, audited| PoliciesPart {
+            mode: Some(mode),
+            epoch: Some(4),
+            summary: PolicySummary { audited, ..PolicySummary::default() },
+        };
+        let usual = "0 pods policed, 0 rulesets, 0 rows, epoch 4";
+        assert_eq!(policies_detail(&part("closed", false)), usual);
+        assert_eq!(policies_detail(&part("off", false)), "nothing is judged");
+        let open = format!("{usual}, unknown pods pass");
+        assert_eq!(policies_detail(&part("open", false)), open);
+        let audited = format!("{usual}, audited: none drops anything");
+        assert_eq!(policies_detail(&part("closed", true)), audited);
+    }
+}

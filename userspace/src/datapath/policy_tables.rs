@@ -77,6 +77,14 @@ impl KernelPolicyTables {
         })
     }
 
+    /// Sets how policies hold: one of [`abi::policy_mode`].
+    pub fn put_mode(&mut self, mode: u32) -> Result<(), WriteError> {
+        persist(&map::SETTINGS, || {
+            let settings = self.settings.get(&0, 0)?;
+            self.settings.set(0, Settings { policy: mode, ..settings }, 0)
+        })
+    }
+
     /// Reads what the maps hold.
     pub fn realized(&self) -> io::Result<Realized> {
         let settings = self.settings.get(&0, 0).map_err(io::Error::other)?;

@@ -38,6 +38,11 @@ impl Cidr {
         Some(Self { address, prefix })
     }
 
+    /// The range of one address.
+    pub fn host(address: IpAddr) -> Self {
+        Self { address, prefix: width(Family::of(address)) }
+    }
+
     /// Every address of a family.
     pub fn all(family: Family) -> Self {
         let address = match family {

@@ -9,13 +9,13 @@ use crate::model::{cidr::Cidr, ip::Family};
 #[derive(Clone, Debug)]
 pub(super) struct PrefixMap<T> {
     entries: BTreeMap<Cidr, T>,
-    /// For each family, which lengths occur, the longest first.
-    lengths: [Vec<u8>; 2],
+    /// The ranges in order, each with the place of the range around it.
+    nesting: Vec<(Cidr, Option<usize>)>,
 }
 
 impl<T> Default for PrefixMap<T> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), lengths: Default::default() }
+        Self { entries: BTreeMap::new(), nesting: Vec::new() }
     }
 }
 
@@ -30,14 +30,14 @@ pub(super) fn index(family: Family) -> usize {
 impl<T> PrefixMap<T> {
     /// A map of ranges that are all known.
     pub fn new(entries: BTreeMap<Cidr, T>) -> Self {
-        let lengths = Family::ALL.map(|family| {
-            let own = entries.keys().filter(|cidr| cidr.family() == family);
-            let mut lengths: Vec<u8> = own.map(|cidr| cidr.prefix()).collect();
-            lengths.sort_unstable_by(|a, b| b.cmp(a));
-            lengths.dedup();
-            lengths
-        });
-        Self { entries, lengths }
+        let mut nesting: Vec<(Cidr, Option<usize>)> = Vec::with_capacity(entries.len());
+        // The order of ranges is that of their addresses and then lengths: what is around is before.
+        for cidr in entries.keys() {
+            let around = nesting.len().checked_sub(1);
+            let around = outward(&nesting, around, |outer| covers(outer, *cidr));
+            nesting.push((*cidr, around));
+        }
+        Self { entries, nesting }
     }
 
     /// The value of the longest range that has the address.
@@ -47,16 +47,18 @@ impl<T> PrefixMap<T> {
 
     /// The longest range that has the address.
     pub fn longest(&self, ip: IpAddr) -> Option<Cidr> {
-        let lengths = self.lengths[index(Family::of(ip))].iter();
-        let mut ranges = lengths.filter_map(|length| Cidr::new(ip, *length));
-        ranges.find(|cidr| self.entries.contains_key(cidr))
+        self.longest_of(Cidr::host(ip))
     }
 
     /// The value of the longest range that has all addresses of `cidr`.
     pub fn covering(&self, cidr: Cidr) -> Option<&T> {
-        let lengths = self.lengths[index(cidr.family())].iter();
-        let shorter = lengths.filter(|length| **length <= cidr.prefix());
-        shorter.into_iter().find_map(|len| self.entries.get(&Cidr::new(cidr.address(), *len)?))
+        self.entries.get(&self.longest_of(cidr)?)
+    }
+
+    fn longest_of(&self, cidr: Cidr) -> Option<Cidr> {
+        let before = self.nesting.partition_point(|(known, _)| *known <= cidr).checked_sub(1);
+        let found = outward(&self.nesting, before, |outer| covers(outer, cidr))?;
+        self.nesting.get(found).map(|(known, _)| *known)
     }
 
     /// The ranges themselves.
@@ -68,6 +70,16 @@ impl<T> PrefixMap<T> {
     pub fn into_entries(self) -> BTreeMap<Cidr, T> {
         self.entries
     }
+}
+
+/// From a place outwards, the first range of which something is true.
+fn outward(
+    nesting: &[(Cidr, Option<usize>)],
+    from: Option<usize>,
+    is_wanted: impl Fn(Cidr) -> bool,
+) -> Option<usize> {
+    let places = std::iter::successors(from, |place| nesting.get(*place)?.1);
+    places.into_iter().find(|place| nesting.get(*place).is_some_and(|(cidr, _)| is_wanted(*cidr)))
 }
 
 /// The lowest and the highest address of a range.
@@ -110,6 +122,9 @@ mod tests {
         assert_eq!(get("fe00::1"), None);
         assert_eq!(map.covering(cidr("10.1.0.0/16")), Some(&"10.1.0.0/16"));
         assert_eq!(map.covering(cidr("10.0.0.0/9")), Some(&"10.0.0.0/8"));
+        assert_eq!(map.covering(cidr("10.0.0.0/7")), Some(&"0.0.0.0/0"));
+        assert_eq!(map.longest("10.1.255.255".parse().unwrap()), Some(cidr("10.1.0.0/16")));
+        assert_eq!(map.longest("fd01::".parse().unwrap()), None);
     }
 
     #[test]

@@ -328,6 +328,11 @@ impl Rulesets {
         ids
     }
 
+    /// Some ruleset is closed.
+    pub fn has_closed(&self) -> bool {
+        self.known.values().any(|ruleset| matches!(ruleset.standing, Standing::Closed(_)))
+    }
+
     /// How many port classes and rows are in the tables.
     pub fn entries(&self) -> (usize, usize) {
         self.known.values().fold((0, 0), |(ports, rows), ruleset| {

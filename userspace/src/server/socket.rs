@@ -14,7 +14,7 @@ use std::{
 use anyhow::Context;
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     routing::{get, post},
 };
 use thiserror::Error;
@@ -136,8 +136,6 @@ fn routes(source: Arc<dyn Knowledge>) -> Router {
         .route("/policies/denials", post(denials))
         .route("/policies/parties", post(parties))
         .route("/policies/verdicts", post(verdicts))
-        // Only root can ask, and a question for each flow may be long.
-        .layer(DefaultBodyLimit::disable())
         .with_state(source)
 }
 

@@ -2,18 +2,18 @@
 //! Whose an address is and in which class, ranges included; and the endpoints of this node.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
 };
 
-use super::{Address, KnownNode, KnownPod, Order, Planner};
+use super::{Address, KnownNode, KnownPod, Order, Planner, ProfileId};
 use crate::{
-    model::{ip::Family, name::ObjectName, policy::NamedPort},
+    model::{cidr::Cidr, ip::Family, name::ObjectName, policy::NamedPort},
     policy::{
         class::Signature,
         predicate::{Predicate, PredicateId},
         prefix::{PrefixMap, index, span},
-        range::{Region, hide, regions},
+        range::{hide, regions},
         table::{Changes, ClassId, Endpoint, RulesetId},
     },
 };
@@ -97,13 +97,13 @@ impl Planner {
         before: &Option<PrefixMap<ClassId>>,
         flips: &mut Flips,
     ) {
+        let mut found = HashMap::new();
         for ip in std::mem::take(&mut self.dirty.addresses) {
             if self.unplaced.contains(&ip) {
                 continue;
             }
             let old = self.addresses.get(&ip).and_then(|address| address.class);
-            let signature = self.signature(ip);
-            let new = signature.map(|one| self.classes.acquire(one, &self.predicates));
+            let new = self.acquire_class(ip, &mut found);
             old.into_iter().for_each(|class| self.classes.release(class));
             match (self.addresses.get_mut(&ip), new) {
                 (Some(address), Some(_)) => address.class = new,
@@ -202,20 +202,43 @@ impl Planner {
         newest.map(Owner::Pod)
     }
 
-    /// What holds of an address; `None` if it is nobody's.
-    fn signature(&self, ip: IpAddr) -> Option<Signature> {
-        let empty = Region::default();
-        let blocks = &self.regions.get(ip).unwrap_or(&empty).blocks;
-        let (truth, ports) = match self.owner(self.addresses.get(&ip)?)? {
-            Owner::Node(known) => (&known.truth, Vec::new()),
+    /// The class of an address, for one more user; `None` if it is nobody's. Pods of a profile in one
+    /// range have the same.
+    fn acquire_class(
+        &mut self,
+        ip: IpAddr,
+        found: &mut HashMap<(ProfileId, Option<Cidr>), ClassId>,
+    ) -> Option<ClassId> {
+        let range = self.regions.longest(ip);
+        let (signature, place) = match self.owner(self.addresses.get(&ip)?)? {
+            Owner::Node(known) => (self.signature(&known.truth, Vec::new(), range), None),
             Owner::Pod(known) => {
+                let place = (known.profile, range);
+                if let Some(class) = found.get(&place) {
+                    self.classes.acquire_again(*class);
+                    return Some(*class);
+                }
                 let profile = self.profiles.get(known.profile)?;
                 let is_asked = |port: &&NamedPort| self.resolutions.is_in_use(&port.name);
-                (&profile.truth, profile.key.ports.iter().filter(is_asked).cloned().collect())
+                let ports = profile.key.ports.iter().filter(is_asked).cloned().collect();
+                (self.signature(&profile.truth, ports, range), Some(place))
             }
         };
+        let class = self.classes.acquire(signature, &self.predicates);
+        found.extend(place.map(|place| (place, class)));
+        Some(class)
+    }
+
+    fn signature(
+        &self,
+        truth: &[PredicateId],
+        ports: Vec<NamedPort>,
+        range: Option<Cidr>,
+    ) -> Signature {
+        let region = range.and_then(|range| self.regions.entries().get(&range));
+        let blocks = region.map(|region| &*region.blocks).unwrap_or_default();
         let mut holds: Vec<PredicateId> = truth.iter().chain(blocks).copied().collect();
         holds.sort_unstable();
-        Some(Signature { holds, ports, is_unknown_pod: false, hides_peers: false })
+        Signature { holds, ports, is_unknown_pod: false, hides_peers: false }
     }
 }

@@ -97,6 +97,10 @@ impl Planner {
 
     /// What is closed because it cannot be judged.
     pub fn problems(&self) -> Vec<Problem> {
+        // Asked after every change, and mostly there are none.
+        if !self.rulesets.has_closed() {
+            return Vec::new();
+        }
         let local = self.profiles.iter().filter(|(_, profile)| !profile.local.is_empty());
         let closed = local.flat_map(|(_, profile)| {
             Direction::ALL.into_iter().filter_map(move |direction| {

@@ -180,6 +180,9 @@ impl Planner {
         for (ids, classes) in
             [(&admitted.staying, &admitted.fresh), (&admitted.entering, &admitted.needed)]
         {
+            if ids.is_empty() {
+                continue;
+            }
             let answers = Answers::new(classes.iter().filter_map(known));
             for id in ids {
                 let Some(ruleset) = self.rulesets.get_mut(*id) else { continue };

@@ -8,10 +8,10 @@ use std::{
 };
 
 use super::{
-    evaluator::{Evaluator, Way},
+    evaluator::{Evaluator, Wanted, Way},
     generator::{OTHER_IPS, POD_IPS, Random},
     programs::port_class,
-    properties::{pod_cidrs, wanted},
+    properties::{self, pod_cidrs},
     scene::Scene,
     world::{HERE, UNLIMITED, World},
 };
@@ -28,6 +28,11 @@ use crate::{
 /// By pod, direction, way, peer and place in the list of what is wanted.
 type Passing = BTreeSet<(ObjectName, Direction, bool, IpAddr, usize)>;
 
+/// Some of what can be asked for: every write is looked at, and that many times.
+fn wanted() -> impl Iterator<Item = Wanted> {
+    properties::wanted().into_iter().step_by(3)
+}
+
 fn ips() -> impl Iterator<Item = IpAddr> {
     POD_IPS.iter().chain(&OTHER_IPS).map(|ip| ip.parse().unwrap())
 }
@@ -42,7 +47,7 @@ fn passing(tables: &Tables) -> Passing {
                 let way = if is_itself { Way::Hairpin } else { Way::Direct };
                 let ruleset = tables.ruleset(pod, direction, way);
                 let (ports, class) = (tables.port_classes(ruleset), tables.class(ip));
-                for (place, wanted) in wanted().into_iter().enumerate() {
+                for (place, wanted) in wanted().enumerate() {
                     let port = port_class(&ports, wanted);
                     if tables.look(ruleset, class, port, Reading::Enforced).is_allowed {
                         passing.insert((pod.clone(), direction, is_itself, ip, place));
@@ -59,7 +64,8 @@ fn is_allowed(world: &World, key: &(ObjectName, Direction, bool, IpAddr, usize))
     let Some(subject) = world.pods.get(pod) else { return false };
     let evaluator = Evaluator { world, subject, direction: *direction, reading: Reading::Enforced };
     let way = if *is_itself { Way::Hairpin } else { Way::Direct };
-    evaluator.is_allowed(&world.party(*ip, &pod_cidrs()), wanted()[*place], way)
+    let wanted = wanted().nth(*place).unwrap();
+    evaluator.is_allowed(&world.party(*ip, &pod_cidrs()), wanted, way)
 }
 
 fn assert_fits(tables: &Tables, room: Room, context: &str) {
@@ -135,7 +141,7 @@ fn run(seed: u64, room: Room, seen: &mut Seen) {
 #[test]
 fn tables_that_are_too_small_are_never_open_by_accident() {
     let mut seen = Seen::default();
-    for seed in 0..30 {
+    for seed in 0..12 {
         let mut random = Random(seed ^ 0xfeed);
         let mut most = |ample: usize| random.pick(&[usize::MAX / 2, ample, ample / 2, ample / 4]);
         let room = Room { ports: most(40), rows: most(80), ranges: most(20), peers: most(8) };

@@ -77,6 +77,8 @@ pub struct FakeTables {
     left_classes: BTreeMap<ClassId, Instant>,
     /// Interfaces that allow less, or other things, than at the last epoch.
     narrowed: bool,
+    /// The verdicts after the last write.
+    last: Option<Verdicts>,
 }
 
 impl FakeTables {
@@ -100,12 +102,15 @@ impl FakeTables {
             left_rulesets: BTreeMap::new(),
             left_classes: BTreeMap::new(),
             narrowed: false,
+            last: None,
         }
     }
 
     /// Lets time pass.
     pub fn sleep(&mut self, time: Duration) {
         self.now += time;
+        // A test may have written meanwhile.
+        self.last = None;
     }
 
     /// What an agent reads at its start.
@@ -175,9 +180,8 @@ impl FakeTables {
         if let Some(class) = self.peers.get(&ip) {
             return *class;
         }
-        let longest = if ip.is_ipv4() { 32 } else { 128 };
-        let mut ranges = (0..=longest).rev().filter_map(|length| Cidr::new(ip, length));
-        let found = ranges.find_map(|range| self.ranges.get(&range));
+        let ranges = self.ranges.iter().filter(|(range, _)| range.contains(ip));
+        let found = ranges.max_by_key(|(range, _)| range.prefix()).map(|(_, class)| class);
         found.copied().unwrap_or(ClassId::NOTHING)
     }
 
@@ -202,7 +206,7 @@ impl FakeTables {
         if self.fails(map.name()) {
             return Err(WriteError { map: map.name(), source: "injected".into() });
         }
-        let before = self.verdicts();
+        let before = self.last.take().unwrap_or_else(|| self.verdicts());
         write(self);
         assert!(self.used(map) <= self.capacity(map), "{} overflows", map.name());
         let now = self.verdicts();
@@ -211,6 +215,7 @@ impl FakeTables {
         }
         self.assert_whole();
         self.assert_promise(map, &now);
+        self.last = Some(now);
         Ok(())
     }
 

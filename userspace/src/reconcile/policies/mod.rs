@@ -15,6 +15,7 @@
 //! do more than it should, because the address's class is not what it should be. Everything else
 //! stays, and what failed is tried again.
 
+mod detours;
 mod endpoints;
 mod failure;
 #[cfg(test)]

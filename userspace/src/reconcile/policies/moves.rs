@@ -20,46 +20,13 @@ use super::{
 };
 use crate::{
     model::{cidr::Cidr, ip::Family},
-    policy::{ClassId, Row, RowKey, RulesetId},
+    policy::{ClassId, RulesetId},
 };
 
 /// The class that addresses have, and the one that they should have.
-type Move = (ClassId, ClassId);
+pub(super) type Move = (ClassId, ClassId);
 
 impl<T: PolicyTables> PolicyReconciler<T> {
-    /// Lets rulesets that only an earlier agent knew judge the classes that addresses are about to
-    /// have: each as strictly as all those that they come from.
-    pub(super) fn bridge(&mut self, now: Instant) {
-        let old: Vec<RulesetId> = self.old_rulesets().collect();
-        if old.is_empty() {
-            return;
-        }
-        let mut rows: BTreeMap<RowKey, Row> = BTreeMap::new();
-        for (from, to) in self.moves() {
-            for id in &old {
-                let key = (*id, to);
-                if !self.rows.is_new(&key) {
-                    continue;
-                }
-                let before = self.rows.real(&(*id, from)).copied().unwrap_or_default();
-                let row = rows.entry(key).or_insert(before);
-                *row = both(row, &before);
-            }
-        }
-        let rows: Vec<(RowKey, Row)> = rows.into_iter().collect();
-        if rows.len() <= self.room(PolicyMap::Rows, self.rows.entries().len()) {
-            self.put_rows(&rows);
-        }
-        let lacking = rows.into_iter().filter(|(key, _)| self.rows.is_new(key));
-        let lacking: Closed = lacking.map(|((id, _), _)| id).collect();
-        self.close(&lacking, now);
-    }
-
-    /// Rulesets in the maps that are no pod's any more.
-    fn old_rulesets(&self) -> impl Iterator<Item = RulesetId> {
-        self.rulesets.iter().filter(|id| has_rows(id) && !self.is_wanted(*id))
-    }
-
     /// Gives addresses and ranges their classes, as far as every ruleset in use can judge these.
     pub(super) fn move_addresses(&mut self, now: Instant) {
         let blocked = self.unjudged();
@@ -80,7 +47,12 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         for family in Family::ALL {
             self.refuse_peers_beyond_room(family, &mut entries);
         }
-        let (made, failed) = write_all(&entries, |rest| self.tables.put_peers(rest));
+        self.write_peers(&entries, now);
+    }
+
+    /// Writes classes of addresses.
+    pub(super) fn write_peers(&mut self, entries: &[(IpAddr, ClassId)], now: Instant) {
+        let (made, failed) = write_all(entries, |rest| self.tables.put_peers(rest));
         for (ip, class) in made {
             let old = self.peers.made(ip, Some(class));
             self.moved(old, Some(class), now);
@@ -89,7 +61,11 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         self.failures.extend(failed.map(|((ip, _), failure)| (Subject::Address(ip), failure)));
     }
 
-    fn refuse_peers_beyond_room(&mut self, family: Family, entries: &mut Vec<(IpAddr, ClassId)>) {
+    pub(super) fn refuse_peers_beyond_room(
+        &mut self,
+        family: Family,
+        entries: &mut Vec<(IpAddr, ClassId)>,
+    ) {
         let is_own = |ip: &IpAddr| Family::of(*ip) == family;
         let is_new = |ip: &IpAddr| is_own(ip) && self.peers.is_new(ip);
         let wanted = entries.iter().filter(|(ip, _)| is_new(ip)).count();
@@ -127,24 +103,33 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         puts.sort_by_key(|(range, _)| Reverse(range.prefix()));
         let mut gone: Vec<Cidr> = self.ranges.gone().filter(is_own).collect();
         gone.sort_by_key(|range| range.prefix());
-        let Some((first, _)) = puts.first().copied() else {
-            return self.remove_ranges(&gone, now);
-        };
-        let map = PolicyMap::Ranges(family);
-        let wanted = puts.iter().filter(|(range, _)| self.ranges.is_new(range)).count();
-        let used = self.ranges.entries().keys().filter(|range| is_own(range)).count();
-        let room = self.room(map, used);
-        if wanted > room {
-            let failure = Failure::Full { map, wanted, room };
-            self.failures.insert(Subject::Range(first), failure);
-            return false;
-        }
         let is_blocked = |(_, class): &(Cidr, ClassId)| blocked.contains(class);
         if let Some((range, _)) = puts.iter().find(|put| is_blocked(put)) {
             self.failures.insert(Subject::Range(*range), Failure::Waits);
             return false;
         }
-        let written = self.tables.put_ranges(&puts);
+        self.write_ranges(family, &puts, now) && self.remove_ranges(&gone, now)
+    }
+
+    /// Writes classes of ranges, if there is room for all of them, up to the first failure; whether
+    /// there was none.
+    pub(super) fn write_ranges(
+        &mut self,
+        family: Family,
+        puts: &[(Cidr, ClassId)],
+        now: Instant,
+    ) -> bool {
+        let Some((first, _)) = puts.first() else { return true };
+        let map = PolicyMap::Ranges(family);
+        let wanted = puts.iter().filter(|(range, _)| self.ranges.is_new(range)).count();
+        let known = self.ranges.entries().keys();
+        let room = self.room(map, known.filter(|range| range.family() == family).count());
+        if wanted > room {
+            let failure = Failure::Full { map, wanted, room };
+            self.failures.insert(Subject::Range(*first), failure);
+            return false;
+        }
+        let written = self.tables.put_ranges(puts);
         let made = written.as_ref().map_or_else(|stopped| stopped.made, |()| puts.len());
         for (range, class) in &puts[..made] {
             let old = self.ranges.made(*range, Some(*class));
@@ -154,7 +139,7 @@ impl<T: PolicyTables> PolicyReconciler<T> {
             self.failures.insert(Subject::Range(*range), Failure::from(&stopped.error));
             return false;
         }
-        self.remove_ranges(&gone, now)
+        true
     }
 
     fn remove_ranges(&mut self, gone: &[Cidr], now: Instant) -> bool {
@@ -253,7 +238,7 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         found
     }
 
-    fn wanted_rulesets(&self) -> BTreeSet<RulesetId> {
+    pub(super) fn wanted_rulesets(&self) -> BTreeSet<RulesetId> {
         self.pods.rulesets().filter(has_rows).collect()
     }
 
@@ -267,35 +252,47 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         }
     }
 
-    /// What is not in the class that it should be in.
-    fn moves(&self) -> BTreeSet<Move> {
-        let mut found = BTreeSet::new();
-        if self.peers.pending().is_empty() && self.ranges.pending().is_empty() {
+    /// From which class to which addresses should go that are not in theirs.
+    pub(super) fn moves(&self) -> BTreeSet<Move> {
+        let peers = self.peer_moves().into_values();
+        peers.chain(self.range_moves().into_values()).collect()
+    }
+
+    /// Addresses of which something is to be written and which have another class after that.
+    pub(super) fn peer_moves(&self) -> BTreeMap<IpAddr, Move> {
+        let mut found = BTreeMap::new();
+        if self.peers.pending().is_empty() {
             return found;
         }
         let ranges = Ranges::new(&self.ranges);
         for (ip, class) in self.peers.pending() {
             let is = self.peers.real(ip).copied().unwrap_or_else(|| ranges.real(*ip));
-            found.insert((is, class.unwrap_or_else(|| ranges.wanted(*ip))));
+            found.insert(*ip, (is, class.unwrap_or_else(|| ranges.wanted(*ip))));
         }
-        // The longer of the ranges that an address is in and should be in is one of these.
+        found.retain(|_, (is, class)| is != class);
+        found
+    }
+
+    /// The same of ranges. Of the range that an address is in and that in which it should be, the
+    /// longer one is among them.
+    pub(super) fn range_moves(&self) -> BTreeMap<Cidr, Move> {
+        let mut found = BTreeMap::new();
+        if self.ranges.pending().is_empty() {
+            return found;
+        }
+        let ranges = Ranges::new(&self.ranges);
         for range in self.ranges.pending().keys() {
-            found.insert((ranges.real_covering(*range), ranges.wanted_covering(*range)));
+            let (is, class) = (ranges.real_covering(*range), ranges.wanted_covering(*range));
+            found.insert(*range, (is, class));
         }
-        found.retain(|(is, class)| is != class);
+        found.retain(|_, (is, class)| is != class);
         found
     }
 }
 
 /// It is neither open nor closed.
-fn has_rows(id: &RulesetId) -> bool {
+pub(super) fn has_rows(id: &RulesetId) -> bool {
     *id != RulesetId::OPEN && *id != RulesetId::CLOSED
-}
-
-/// What both allow.
-fn both(one: &Row, other: &Row) -> Row {
-    let bits = |one: &[u64; 4], other: &[u64; 4]| std::array::from_fn(|at| one[at] & other[at]);
-    Row { allow: bits(&one.allow, &other.allow), staged: bits(&one.staged, &other.staged) }
 }
 
 /// Longest matches among ranges.

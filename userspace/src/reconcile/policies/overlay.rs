@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A map twice: what it holds, and what it should hold where that differs.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+};
 
 /// A map.
 #[derive(Debug)]
 pub(super) struct Overlay<K, V> {
-    real: BTreeMap<K, V>,
+    /// Large, and looked into for every change.
+    real: HashMap<K, V>,
     /// `None` for what should not be there.
     pending: BTreeMap<K, Option<V>>,
 }
 
-impl<K: Ord + Copy, V: Copy + PartialEq> Overlay<K, V> {
+impl<K: Ord + Hash + Copy, V: Copy + PartialEq> Overlay<K, V> {
     /// A map that holds this, and should.
     pub fn new(real: impl IntoIterator<Item = (K, V)>) -> Self {
         Self { real: real.into_iter().collect(), pending: BTreeMap::new() }
@@ -33,12 +37,15 @@ impl<K: Ord + Copy, V: Copy + PartialEq> Overlay<K, V> {
 
     /// It was written, or removed. That does not change what should be there.
     pub fn made(&mut self, key: K, value: Option<V>) -> Option<V> {
-        let wanted = self.wanted(&key).copied();
+        let pending = self.pending.remove(&key);
         let old = match value {
             Some(value) => self.real.insert(key, value),
             None => self.real.remove(&key),
         };
-        self.want(key, wanted);
+        let wanted = pending.unwrap_or(old);
+        if wanted != value {
+            self.pending.insert(key, wanted);
+        }
         old
     }
 
@@ -56,7 +63,7 @@ impl<K: Ord + Copy, V: Copy + PartialEq> Overlay<K, V> {
     }
 
     /// Everything that is there.
-    pub fn entries(&self) -> &BTreeMap<K, V> {
+    pub fn entries(&self) -> &HashMap<K, V> {
         &self.real
     }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How many clusters each property is looked at in.
-const CLUSTERS: u64 = 12;
+const CLUSTERS: u64 = 5;
 
 const MAPS: [PolicyMap; 7] = [
     PolicyMap::Ports,

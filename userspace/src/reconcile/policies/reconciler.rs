@@ -39,6 +39,8 @@ pub struct PolicyReconciler<T> {
     pub(super) rulesets: Uses<RulesetId>,
     /// Classes that addresses and ranges in the maps have.
     pub(super) classes: Uses<ClassId>,
+    /// Classes by which addresses go to theirs.
+    pub(super) detours: BTreeSet<ClassId>,
     pub(super) pods: Pods,
     pub(super) failures: BTreeMap<Subject, Failure>,
     /// The whole desired state is known.
@@ -74,6 +76,7 @@ impl<T: PolicyTables> PolicyReconciler<T> {
             ranges: Overlay::new(ranges),
             peers: Overlay::new(peers),
             endpoints: endpoints.into_iter().collect(),
+            detours: BTreeSet::new(),
             pods: Pods::default(),
             failures: BTreeMap::new(),
             is_complete: false,
@@ -84,6 +87,11 @@ impl<T: PolicyTables> PolicyReconciler<T> {
     /// The maps.
     pub fn tables(&self) -> &T {
         &self.tables
+    }
+
+    /// The maps, for what is not the reconciler's.
+    pub fn tables_mut(&mut self) -> &mut T {
+        &mut self.tables
     }
 
     /// Forgets all interfaces, because policies did not hold until now: what the maps say of them is
@@ -162,6 +170,12 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         Some((name, self.endpoints.get(&index)?))
     }
 
+    /// Which pod is behind each interface, as far as that is known.
+    pub fn bound(&self) -> BTreeMap<IfIndex, &ObjectName> {
+        let records = self.pods.records().into_iter();
+        records.map(|(index, (name, ..))| (index, name)).collect()
+    }
+
     /// Pods that have less than their policies allow, because something could not be written.
     pub fn closed(&self) -> Vec<(&ObjectName, IfIndex)> {
         let records = self.pods.records().into_iter();
@@ -227,11 +241,11 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         let mut closed = self.incomplete(now);
         closed.extend(self.blind_rulesets());
         self.write_endpoints(Timing::Early, &closed, now);
-        self.bridge(now);
-        self.move_addresses(now);
+        self.set_out(now);
         let mut closed = self.incomplete(now);
         closed.extend(self.unsafe_rulesets());
         self.write_endpoints(Timing::Late, &closed, now);
+        self.arrive(now);
         self.move_epoch();
         self.remove_idle(now);
         self.rulesets.forget(now);
