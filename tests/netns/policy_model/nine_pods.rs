@@ -47,16 +47,16 @@ pub struct Cell {
 }
 
 impl Cell {
-    pub fn client_ns(&self) -> &'static str {
+    pub fn src_ns(&self) -> &'static str {
         &self.from[..1]
     }
-    pub fn server_ns(&self) -> &'static str {
+    pub fn dst_ns(&self) -> &'static str {
         &self.to[..1]
     }
-    pub fn client_pod(&self) -> &'static str {
+    pub fn src_pod(&self) -> &'static str {
         &self.from[2..]
     }
-    pub fn server_pod(&self) -> &'static str {
+    pub fn dst_pod(&self) -> &'static str {
         &self.to[2..]
     }
     pub fn is(&self, protocol: Protocol, port: u16) -> bool {

@@ -22,7 +22,7 @@ const FROM_Y: &str = "ingress: [{from: [{namespaceSelector: {matchLabels: {ns: y
 const HTTP: u16 = 8080;
 
 fn from_y(cell: &Cell) -> bool {
-    cell.server_ns() != "x" || cell.client_ns() == "y"
+    cell.dst_ns() != "x" || cell.src_ns() == "y"
 }
 
 fn policies_hold_without_an_agent(nine: &mut NinePods) {
@@ -47,7 +47,7 @@ fn changes_while_no_agent_runs_are_caught_up_with(nine: &mut NinePods) {
         nine.expect("the last state holds", from_y);
         nine.agents.iter_mut().for_each(|agent| agent.start().expect("start"));
         nine.expect(&format!("the new state holds, round {round}"), |cell| {
-            (cell.server_ns() != "x" || cell.client_ns() == "z") && cell.client_ns() != "y"
+            (cell.dst_ns() != "x" || cell.src_ns() == "z") && cell.src_ns() != "y"
         });
         nine.check("from y again", &[policy("x/p", FROM_Y)], from_y);
     }

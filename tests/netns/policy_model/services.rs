@@ -34,15 +34,15 @@ fn sockets_that_are_translated_are_judged_alike() {
         nine.check("none", &[], |_| true);
         let to_y = format!("policyTypes: [Egress], egress: [{{to: {y}, ports: [{{port: 80}}]}}]");
         nine.check("egress", &[policy("x/p", &to_y)], |cell| {
-            cell.client_ns() != "x" || cell.server_ns() == "y" && cell.is(Protocol::Tcp, 80)
+            cell.src_ns() != "x" || cell.dst_ns() == "y" && cell.is(Protocol::Tcp, 80)
         });
         let from_y = format!("ingress: [{{from: {y}, ports: [{{port: 81, protocol: UDP}}]}}]");
         nine.check("ingress", &[policy("x/p", &from_y)], |cell| {
-            cell.server_ns() != "x" || cell.client_ns() == "y" && cell.is(Protocol::Udp, 81)
+            cell.dst_ns() != "x" || cell.src_ns() == "y" && cell.is(Protocol::Udp, 81)
         });
         let services = "policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 10.96.0.0/16}}, \
                         {ipBlock: {cidr: \"fd00:10:96::/64\"}}]}]";
-        nine.check("services", &[policy("x/p", services)], |cell| cell.client_ns() != "x");
+        nine.check("services", &[policy("x/p", services)], |cell| cell.src_ns() != "x");
     });
     let connects = nine.agents[0].counter_at(CONNECT, "new flows").expect("a counter");
     assert!(connects > 0, "sockets are translated");
