@@ -516,8 +516,15 @@ fn nothing_is_taken_over_for_a_source_without_services() {
     let target = scene.vip(Family::V4, &HTTP);
     let manifests = scene.agent.manifests.path().to_owned();
     let aside = manifests.with_extension("aside");
-    std::fs::rename(&manifests, &aside).expect("move the files away");
-    std::fs::create_dir(&manifests).expect("an empty directory");
+    std::fs::create_dir(&aside).expect("another directory");
+    // Pods stay: the source is one that has no services yet.
+    for file in std::fs::read_dir(&manifests).expect("read") {
+        let file = file.expect("a file");
+        let name = file.file_name().to_string_lossy().into_owned();
+        if name.ends_with("-service.yaml") || name.ends_with("-endpoints.yaml") {
+            std::fs::rename(file.path(), aside.join(name)).expect("move it away");
+        }
+    }
     scene.agent.start().expect("start");
     assert!(node.run(|| takeover::leftovers().expect("look")).are_live());
     scene.client.run(|| http_get(target)).expect("an answer through kube-proxy's rules");

@@ -12,12 +12,12 @@ in_both_layouts!(blocks_match_pods_by_their_addresses, holes_are_of_their_own_bl
 /// The addresses that may dial `x`, and the ports at which.
 fn from(nine: &mut NinePods, peers: &str, is_peer: impl Fn(&Cell) -> bool) {
     let spec = format!("ingress: [{{from: [{peers}]}}]");
-    nine.check(peers, &[policy("x/p", &spec)], |cell| cell.to_ns() != "x" || is_peer(cell));
+    nine.check(peers, &[policy("x/p", &spec)], |cell| cell.dst_ns() != "x" || is_peer(cell));
 }
 
 fn to(nine: &mut NinePods, peers: &str, is_peer: impl Fn(&Cell) -> bool) {
     let spec = format!("policyTypes: [Egress], egress: [{{to: [{peers}]}}]");
-    nine.check(peers, &[policy("x/p", &spec)], |cell| cell.from_ns() != "x" || is_peer(cell));
+    nine.check(peers, &[policy("x/p", &spec)], |cell| cell.src_ns() != "x" || is_peer(cell));
 }
 
 fn is_v4(cell: &Cell) -> bool {
@@ -43,12 +43,12 @@ fn blocks_match_pods_by_their_addresses(nine: &mut NinePods) {
     from(nine, "{ipBlock: {cidr: 0.0.0.0/0}}", is_v4);
     from(nine, "{ipBlock: {cidr: \"::/0\"}}", |cell| !is_v4(cell));
     from(nine, &format!("{{ipBlock: {{cidr: {NODE_1_V4}}}}}"), |cell| {
-        is_v4(cell) && cell.from_pod() != "b"
+        is_v4(cell) && cell.src_pod() != "b"
     });
     from(nine, &format!("{{ipBlock: {{cidr: {NODE_1_V6}}}}}"), |cell| {
-        !is_v4(cell) && cell.from_pod() != "b"
+        !is_v4(cell) && cell.src_pod() != "b"
     });
-    from(nine, "{ipBlock: {cidr: 10.244.1.77/24}}", |cell| is_v4(cell) && cell.from_pod() != "b");
+    from(nine, "{ipBlock: {cidr: 10.244.1.77/24}}", |cell| is_v4(cell) && cell.src_pod() != "b");
     from(nine, "{ipBlock: {cidr: 192.0.2.0/24}}", |_| false);
     from(nine, &format!("{v4}, {{podSelector: {{matchLabels: {{pod: c}}}}}}"), |cell| {
         cell.from == "y/a" && is_v4(cell) || cell.from == "x/c"
@@ -57,7 +57,7 @@ fn blocks_match_pods_by_their_addresses(nine: &mut NinePods) {
     to(nine, &[v4, v6].join(", "), |cell| cell.to == "y/a");
     to(nine, "{ipBlock: {cidr: 0.0.0.0/0}}", is_v4);
     to(nine, &format!("{{ipBlock: {{cidr: {NODE_1_V4}}}}}"), |cell| {
-        is_v4(cell) && cell.to_pod() != "b"
+        is_v4(cell) && cell.dst_pod() != "b"
     });
     // A service's address is nobody's: what is judged is where its packets go.
     to(nine, "{ipBlock: {cidr: 10.96.0.0/16}}, {ipBlock: {cidr: \"fd00:10:96::/64\"}}", |_| false);
@@ -69,12 +69,12 @@ fn holes_are_of_their_own_block_only(nine: &mut NinePods) {
     from(nine, &hole, |cell| is_v4(cell) && cell.from != "y/a");
     to(nine, &hole, |cell| is_v4(cell) && cell.to != "y/a");
     let holes = format!("{{ipBlock: {{cidr: 10.244.0.0/16, except: [{own}/32, 10.244.2.0/24]}}}}");
-    from(nine, &holes, |cell| is_v4(cell) && cell.from != "y/a" && cell.from_pod() != "b");
+    from(nine, &holes, |cell| is_v4(cell) && cell.from != "y/a" && cell.src_pod() != "b");
     // What another item allows is allowed.
     from(nine, &format!("{hole}, {{ipBlock: {{cidr: {own}/32}}}}"), is_v4);
     from(nine, &format!("{hole}, {{ipBlock: {{cidr: 0.0.0.0/0, except: [{other}/32]}}}}"), is_v4);
     from(nine, &format!("{hole}, {{namespaceSelector: {{matchLabels: {{ns: y}}}}}}"), |cell| {
-        is_v4(cell) || cell.from_ns() == "y"
+        is_v4(cell) || cell.src_ns() == "y"
     });
     let nested = format!(
         "ingress: [{{from: [{{ipBlock: {{cidr: 10.0.0.0/8}}}}], ports: [{{port: 80}}]}}, \
@@ -83,15 +83,15 @@ fn holes_are_of_their_own_block_only(nine: &mut NinePods) {
     );
     nine.check("every block around an address counts", &[policy("x/p", &nested)], |cell| {
         let allowed = cell.is(Tcp, 80)
-            || cell.from_pod() != "b" && cell.is(Tcp, 81)
+            || cell.src_pod() != "b" && cell.is(Tcp, 81)
             || cell.from == "y/a" && (cell.is(Udp, 80) || cell.is(Udp, 81));
-        cell.to_ns() != "x" || is_v4(cell) && allowed
+        cell.dst_ns() != "x" || is_v4(cell) && allowed
     });
     let apart = [
         policy("x/wide", &format!("ingress: [{{from: [{hole}], ports: [{{port: 80}}]}}]")),
         policy("x/narrow", &format!("ingress: [{{from: [{{ipBlock: {{cidr: {own}/32}}}}]}}]")),
     ];
     nine.check("a hole denies nothing that another policy allows", &apart, |cell| {
-        cell.to_ns() != "x" || is_v4(cell) && (cell.from == "y/a" || cell.is(Tcp, 80))
+        cell.dst_ns() != "x" || is_v4(cell) && (cell.from == "y/a" || cell.is(Tcp, 80))
     });
 }

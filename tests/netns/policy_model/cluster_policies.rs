@@ -50,47 +50,47 @@ fn check(nine: &mut NinePods, what: &str, policies: &[String], expected: impl Fn
 }
 
 fn the_first_decisive_rule_wins(nine: &mut NinePods) {
-    let is_y = |cell: &Cell| cell.from_ns() == "y";
+    let is_y = |cell: &Cell| cell.src_ns() == "y";
     let deny_y = rule("ingress", "Deny", &[Y], "");
     let accept_a = rule("ingress", "Accept", &[A], "");
     let pass_a = rule("ingress", "Pass", &[A], "");
     let deny_all = rule("ingress", "Deny", &[ANY], "");
     for tier in ["Admin 10", "Baseline 10"] {
         check(nine, tier, &[of_x("p", tier, &ingress(std::slice::from_ref(&deny_y)))], |cell| {
-            cell.to_ns() != "x" || !is_y(cell)
+            cell.dst_ns() != "x" || !is_y(cell)
         });
         let rules = ingress(&[accept_a.clone(), deny_y.clone()]);
         check(nine, "Accept before Deny", &[of_x("p", tier, &rules)], |cell| {
-            cell.to_ns() != "x" || !is_y(cell) || cell.from == "y/a"
+            cell.dst_ns() != "x" || !is_y(cell) || cell.from == "y/a"
         });
         let rules = ingress(&[deny_y.clone(), accept_a.clone()]);
         check(nine, "Deny before Accept", &[of_x("p", tier, &rules)], |cell| {
-            cell.to_ns() != "x" || !is_y(cell)
+            cell.dst_ns() != "x" || !is_y(cell)
         });
         let rules = ingress(&[pass_a.clone(), deny_all.clone()]);
         check(nine, "Pass before Deny", &[of_x("p", tier, &rules)], |cell| {
-            cell.to_ns() != "x" || cell.from_pod() == "a"
+            cell.dst_ns() != "x" || cell.src_pod() == "a"
         });
         let out = egress(&[rule("egress", "Accept", &[A], ""), rule("egress", "Deny", &[ANY], "")]);
         check(nine, "egress", &[of_x("p", tier, &out)], |cell| {
-            cell.from_ns() != "x" || cell.to_pod() == "a"
+            cell.src_ns() != "x" || cell.dst_pod() == "a"
         });
     }
     let weaker = of_x("a-weaker", "Admin 60", &ingress(std::slice::from_ref(&accept_a)));
     let stronger = of_x("stronger", "Admin 50", &ingress(std::slice::from_ref(&deny_all)));
     check(nine, "the smaller number is stronger", &[weaker.clone(), stronger.clone()], |cell| {
-        cell.to_ns() != "x"
+        cell.dst_ns() != "x"
     });
     let now = weaker.replace("priority: 60", "priority: 40");
     check(nine, "until it is not", &[now, stronger], |cell| {
-        cell.to_ns() != "x" || cell.from_pod() == "a"
+        cell.dst_ns() != "x" || cell.src_pod() == "a"
     });
     let pair = [
         of_x("a", "Admin 7", &ingress(std::slice::from_ref(&accept_a))),
         of_x("b", "Admin 7", &ingress(&[deny_all])),
     ];
     check(nine, "of equals the first by name", &pair, |cell| {
-        cell.to_ns() != "x" || cell.from_pod() == "a"
+        cell.dst_ns() != "x" || cell.src_pod() == "a"
     });
 }
 
@@ -103,12 +103,12 @@ fn tiers_come_one_after_the_other(nine: &mut NinePods) {
     let accept_y = of_x("admin", "Admin 1", &ingress(&[rule("ingress", "Accept", &[Y], "")]));
     check(nine, "an Accept is final", &[accept_y, only_c.clone()], |cell| {
         let is_own = cell.from == cell.to;
-        cell.to_ns() != "x" || is_own || cell.from_ns() == "y" || cell.from_pod() == "c"
+        cell.dst_ns() != "x" || is_own || cell.src_ns() == "y" || cell.src_pod() == "c"
     });
     let deny_y = of_x("admin", "Admin 1", &ingress(&[rule("ingress", "Deny", &[Y], "")]));
     check(nine, "a Deny is final", &[deny_y, only_c.clone()], |cell| {
         let is_own = cell.from == cell.to;
-        cell.to_ns() != "x" || is_own || cell.from_ns() != "y" && cell.from_pod() == "c"
+        cell.dst_ns() != "x" || is_own || cell.src_ns() != "y" && cell.src_pod() == "c"
     });
     let admin = of_x(
         "admin",
@@ -118,10 +118,10 @@ fn tiers_come_one_after_the_other(nine: &mut NinePods) {
     let baseline = of_x("base", "Baseline 1", &ingress(&[rule("ingress", "Deny", &[A], "")]));
     let all = [admin.clone(), only_c.clone(), baseline.clone()];
     check(nine, "a Pass leads to NetworkPolicies", &all, |cell| {
-        cell.to_ns() != "x" || cell.from == "y/c"
+        cell.dst_ns() != "x" || cell.from == "y/c"
     });
     check(nine, "without them to the Baseline", &[admin, baseline.clone()], |cell| {
-        cell.to_ns() != "x" || cell.from_ns() == "y" && cell.from_pod() != "a"
+        cell.dst_ns() != "x" || cell.src_ns() == "y" && cell.src_pod() != "a"
     });
     // Isolation is of a direction, and so is what it keeps from the Baseline.
     let both = of_x(
@@ -135,17 +135,17 @@ fn tiers_come_one_after_the_other(nine: &mut NinePods) {
     );
     check(nine, "per direction", &[only_c, both], |cell| {
         let is_own = cell.from == cell.to;
-        let is_in = cell.to_ns() != "x" || is_own || cell.from_pod() == "c";
-        let out = cell.from_ns() != "x" || cell.to_pod() != "a";
+        let is_in = cell.dst_ns() != "x" || is_own || cell.src_pod() == "c";
+        let out = cell.src_ns() != "x" || cell.dst_pod() != "a";
         is_in && out
     });
     // Who reaches itself through a service is subject to these, other than to NetworkPolicies (P8).
     let deny = of_x("base", "Baseline 1", &ingress(&[rule("ingress", "Deny", &[ANY], TCP_80)]));
     nine.set_policies(&[deny]);
-    nine.expect_also_of_hairpins("hairpin", |cell| cell.to_ns() != "x" || !cell.is(Tcp, 80));
+    nine.expect_also_of_hairpins("hairpin", |cell| cell.dst_ns() != "x" || !cell.is(Tcp, 80));
     nine.set_policies(&[policy("x/np", "policyTypes: [Ingress, Egress]")]);
     nine.expect_also_of_hairpins("hairpin and NetworkPolicies", |cell| {
-        cell.from == cell.to || cell.to_ns() != "x" && cell.from_ns() != "x"
+        cell.from == cell.to || cell.dst_ns() != "x" && cell.src_ns() != "x"
     });
 }
 
@@ -156,7 +156,7 @@ fn peers_and_ports_are_what_they_say(nine: &mut NinePods) {
     };
     let mut at = |ports: &str, is_port: fn(&Cell) -> bool| {
         check(nine, ports, &[accept(&format!("protocols: [{ports}]"))], |cell| {
-            cell.to_ns() != "x" || is_port(cell)
+            cell.dst_ns() != "x" || is_port(cell)
         });
     };
     at("{tcp: {destinationPort: {number: 80}}}", |cell| cell.is(Tcp, 80));
@@ -168,7 +168,7 @@ fn peers_and_ports_are_what_they_say(nine: &mut NinePods) {
     at("{tcp: {}}, {udp: {}}", |_| true);
     // A name alone means the ports of this name over every protocol.
     at("{destinationNamedPort: serve-81-udp}", |cell| cell.is(Udp, 81));
-    at("{destinationNamedPort: web}", |cell| match cell.to_pod() {
+    at("{destinationNamedPort: web}", |cell| match cell.dst_pod() {
         "a" => cell.is(Tcp, 80) || cell.is(Udp, 81),
         "b" => cell.is(Tcp, 81),
         _ => cell.is(Udp, 80),
@@ -186,20 +186,20 @@ fn peers_and_ports_are_what_they_say(nine: &mut NinePods) {
         rule("egress", "Deny", &["networks: [0.0.0.0/0]"], ""),
     ]);
     check(nine, "networks are pods, too", &[of_x("p", "Admin 3", &out)], |cell| {
-        let is_node_1 = cell.to_pod() != "b";
-        cell.from_ns() != "x" || cell.family == Family::V6 || is_node_1 && cell.is(Tcp, 80)
+        let is_node_1 = cell.dst_pod() != "b";
+        cell.src_ns() != "x" || cell.family == Family::V6 || is_node_1 && cell.is(Tcp, 80)
     });
     let out = egress(&[
         rule("egress", "Accept", &[ANY], "protocols: [{destinationNamedPort: web}]"),
         rule("egress", "Deny", &[ANY], ""),
     ]);
     check(nine, "names are the destination's", &[of_x("p", "Admin 3", &out)], |cell| {
-        let is_web = match cell.to_pod() {
+        let is_web = match cell.dst_pod() {
             "a" => cell.is(Tcp, 80) || cell.is(Udp, 81),
             "b" => cell.is(Tcp, 81),
             _ => cell.is(Udp, 80),
         };
-        cell.from_ns() != "x" || is_web
+        cell.src_ns() != "x" || is_web
     });
 }
 
@@ -207,22 +207,22 @@ fn unknown_parts_fail_closed(nine: &mut NinePods) {
     let future = "signedBy: {issuer: somebody}";
     let deny = rule("ingress", "Deny", &[ANY], "");
     let accept = ingress(&[rule("ingress", "Accept", &[future], ""), deny.clone()]);
-    check(nine, "Accept of nobody", &[of_x("p", "Admin 3", &accept)], |cell| cell.to_ns() != "x");
+    check(nine, "Accept of nobody", &[of_x("p", "Admin 3", &accept)], |cell| cell.dst_ns() != "x");
     let rules = ingress(&[rule("ingress", "Deny", &[future], TCP_80)]);
     check(nine, "Deny of everybody", &[of_x("p", "Admin 3", &rules)], |cell| {
-        cell.to_ns() != "x" || !cell.is(Tcp, 80)
+        cell.dst_ns() != "x" || !cell.is(Tcp, 80)
     });
     let rules = ingress(&[rule("ingress", "Pass", &[future], TCP_80)]);
     check(nine, "Pass is Deny", &[of_x("p", "Admin 3", &rules)], |cell| {
-        cell.to_ns() != "x" || !cell.is(Tcp, 80)
+        cell.dst_ns() != "x" || !cell.is(Tcp, 80)
     });
     let quic = "protocols: [{quic: {destinationPort: {number: 80}}}]";
     let rules = ingress(&[rule("ingress", "Deny", &[Y], quic)]);
     check(nine, "every port of these peers", &[of_x("p", "Admin 3", &rules)], |cell| {
-        cell.to_ns() != "x" || cell.from_ns() != "y"
+        cell.dst_ns() != "x" || cell.src_ns() != "y"
     });
     let rules = ingress(&[rule("ingress", "Accept", &[Y], quic), deny]);
-    check(nine, "Accept of no port", &[of_x("p", "Admin 3", &rules)], |cell| cell.to_ns() != "x");
+    check(nine, "Accept of no port", &[of_x("p", "Admin 3", &rules)], |cell| cell.dst_ns() != "x");
 }
 
 fn audited_policies_deny_nothing(nine: &mut NinePods) {
@@ -239,7 +239,7 @@ fn audited_policies_deny_nothing(nine: &mut NinePods) {
     let mut off = audited;
     off[0] = off[0].replace("true", "false");
     nine.check("until the annotation says otherwise", &off, |cell| {
-        (cell.to_ns() != "x" || cell.to == "x/b" && cell.is(Tcp, 80)) && cell.from_ns() != "x"
+        (cell.dst_ns() != "x" || cell.to == "x/b" && cell.is(Tcp, 80)) && cell.src_ns() != "x"
     });
 }
 

@@ -132,9 +132,9 @@ fn datagrams_of_a_flow_fall_silent_with_the_change(nine: &mut NinePods) {
 
 fn replies_need_no_rule(nine: &mut NinePods) {
     let only_out = policy("x/p", "policyTypes: [Ingress, Egress], egress: [{}]");
-    nine.check("x dials and is not dialled", &[only_out], |cell| cell.to_ns() != "x");
+    nine.check("x dials and is not dialled", &[only_out], |cell| cell.dst_ns() != "x");
     let only_in = policy("x/p", "policyTypes: [Ingress, Egress], ingress: [{}]");
-    nine.check("x is dialled and does not dial", &[only_in], |cell| cell.from_ns() != "x");
+    nine.check("x is dialled and does not dial", &[only_in], |cell| cell.src_ns() != "x");
 }
 
 fn errors_about_what_is_allowed_need_no_rule(nine: &mut NinePods) {

@@ -24,8 +24,8 @@ fn of_x(spec: &str) -> [String; 1] {
 
 fn what_is_absent_is_as_the_api_says(nine: &mut NinePods) {
     nine.check("no policy", &[], |_| true);
-    let ingress_is_closed = |cell: &Cell| cell.to_ns() != "x";
-    let egress_is_closed = |cell: &Cell| cell.from_ns() != "x";
+    let ingress_is_closed = |cell: &Cell| cell.dst_ns() != "x";
+    let egress_is_closed = |cell: &Cell| cell.src_ns() != "x";
     for spec in [
         "podSelector: {}",
         "policyTypes: [Ingress]",
@@ -62,17 +62,17 @@ fn rules_are_unions_of_peers_and_ports(nine: &mut NinePods) {
     };
     let spec = format!("ingress: [{}]", from("a", "{port: 80}"));
     nine.check("peers and ports", &of_x(&spec), |cell| {
-        cell.to_ns() != "x" || cell.from == "x/a" && cell.is(Tcp, 80)
+        cell.dst_ns() != "x" || cell.from == "x/a" && cell.is(Tcp, 80)
     });
     let spec = format!("ingress: [{}, {}]", from("a", "{port: 80}"), from("b", "{port: 81}"));
     nine.check("rules are not multiplied with each other", &of_x(&spec), |cell| {
-        cell.to_ns() != "x"
+        cell.dst_ns() != "x"
             || cell.from == "x/a" && cell.is(Tcp, 80)
             || cell.from == "x/b" && cell.is(Tcp, 81)
     });
     let spec = format!("ingress: [{}]", from("a", "{port: 80}, {protocol: UDP}"));
     nine.check("a list of ports", &of_x(&spec), |cell| {
-        cell.to_ns() != "x" || cell.from == "x/a" && (cell.is(Tcp, 80) || !cell.tcp())
+        cell.dst_ns() != "x" || cell.from == "x/a" && (cell.is(Tcp, 80) || !cell.tcp())
     });
     let stacked = [
         policy("x/default-deny", "policyTypes: [Ingress, Egress]"),
@@ -85,8 +85,8 @@ fn rules_are_unions_of_peers_and_ports(nine: &mut NinePods) {
         policy("y/of-another-namespace", "podSelector: {}, ingress: [{}]"),
     ];
     nine.check("policies add up, and an egress needs its own", &stacked, |cell| {
-        let is_allowed = cell.is(Tcp, 80) || cell.from_ns() == "y" && cell.is(Udp, 81);
-        cell.from_ns() != "x" && (cell.to_ns() != "x" || cell.to == "x/a" && is_allowed)
+        let is_allowed = cell.is(Tcp, 80) || cell.src_ns() == "y" && cell.is(Udp, 81);
+        cell.src_ns() != "x" && (cell.dst_ns() != "x" || cell.to == "x/a" && is_allowed)
     });
     let selected = "podSelector: {matchLabels: {pod: b}}, policyTypes: [Ingress, Egress]";
     nine.check("who is not selected is not isolated", &of_x(selected), |cell| {
@@ -97,8 +97,8 @@ fn rules_are_unions_of_peers_and_ports(nine: &mut NinePods) {
         policy("y/in", "ingress: [{ports: [{port: 80}, {port: 80, protocol: UDP}]}]"),
     ];
     nine.check("both ends have to allow", &both_ends, |cell| {
-        let out = cell.from_ns() != "x" || cell.is(Tcp, 80);
-        let is_in = cell.to_ns() != "y" || cell.port == 80;
+        let out = cell.src_ns() != "x" || cell.is(Tcp, 80);
+        let is_in = cell.dst_ns() != "y" || cell.port == 80;
         out && is_in
     });
 }

@@ -25,13 +25,13 @@ const FRIENDS: &str = "ingress: [{from: [{namespaceSelector: {matchLabels: {team
                        podSelector: {matchLabels: {role: client}}}]}]";
 
 fn labels_are_followed_under_traffic(nine: &mut NinePods) {
-    nine.check("nobody is a friend yet", &[policy("x/p", FRIENDS)], |cell| cell.to_ns() != "x");
+    nine.check("nobody is a friend yet", &[policy("x/p", FRIENDS)], |cell| cell.dst_ns() != "x");
     nine.label("y/a", &[("pod", "a"), ("role", "client")]);
-    nine.expect("only the pod's label", |cell| cell.to_ns() != "x");
+    nine.expect("only the pod's label", |cell| cell.dst_ns() != "x");
     nine.world.objects().put_namespace("y", &[("ns", "y"), ("team", "red")]).expect("write");
     nine.settle();
     let is_allowed = |friends: &'static [&str]| {
-        move |cell: &super::nine_pods::Cell| cell.to_ns() != "x" || friends.contains(&cell.from)
+        move |cell: &super::nine_pods::Cell| cell.dst_ns() != "x" || friends.contains(&cell.from)
     };
     nine.expect("both labels", is_allowed(&["y/a"]));
     // What stays allowed is not touched by changes of others.
@@ -68,14 +68,14 @@ fn policies_that_go_leave_nothing(nine: &mut NinePods) {
     let some = policy("x/some", "ingress: [{ports: [{port: 80}]}]");
     for _ in 0..2 {
         nine.check("both", &[all.clone(), some.clone()], |cell| {
-            (cell.to_ns() != "x" || cell.port == 80 && cell.tcp()) && cell.from_ns() != "x"
+            (cell.dst_ns() != "x" || cell.port == 80 && cell.tcp()) && cell.src_ns() != "x"
         });
         nine.check("one", std::slice::from_ref(&some), |cell| {
-            cell.to_ns() != "x" || cell.port == 80 && cell.tcp()
+            cell.dst_ns() != "x" || cell.port == 80 && cell.tcp()
         });
         nine.check("none", &[], |_| true);
         nine.check("the other", std::slice::from_ref(&all), |cell| {
-            cell.to_ns() != "x" && cell.from_ns() != "x"
+            cell.dst_ns() != "x" && cell.src_ns() != "x"
         });
         nine.world.objects().remove("policies.yaml").expect("remove");
         nine.settle();
@@ -91,7 +91,7 @@ fn ips(nine: &NinePods, name: &str) -> Vec<std::net::IpAddr> {
 fn the_address_of_a_pod_that_has_ended_is_no_peer(nine: &mut NinePods) {
     let from_y = "ingress: [{from: [{namespaceSelector: {matchLabels: {ns: y}}}]}]";
     nine.check("from y", &[policy("x/p", from_y)], |cell| {
-        cell.to_ns() != "x" || cell.from_ns() == "y"
+        cell.dst_ns() != "x" || cell.src_ns() == "y"
     });
     for phase in ["Succeeded", "Failed"] {
         // Its network is still there, as that of a pod whose address has been given to another.
@@ -104,12 +104,12 @@ fn the_address_of_a_pod_that_has_ended_is_no_peer(nine: &mut NinePods) {
             let is_own = cell.from == cell.to;
             cell.from != "y/b"
                 && cell.to != "y/b"
-                && (is_own || cell.to_ns() != "x" || cell.from_ns() == "y")
+                && (is_own || cell.dst_ns() != "x" || cell.src_ns() == "y")
         });
         object.phase = "Running";
         nine.world.objects().put_pod(&object).expect("write the pod");
         nine.settle();
-        nine.expect("running", |cell| cell.to_ns() != "x" || cell.from_ns() == "y");
+        nine.expect("running", |cell| cell.dst_ns() != "x" || cell.src_ns() == "y");
     }
     let terminating = nine.pod("y/b").object.clone().expect("an object");
     let text = terminating.yaml().replace(
@@ -119,7 +119,7 @@ fn the_address_of_a_pod_that_has_ended_is_no_peer(nine: &mut NinePods) {
     nine.world.objects().put(&terminating.file(), &text).expect("write the pod");
     nine.settle();
     nine.expect("who is ending is still there", |cell| {
-        cell.to_ns() != "x" || cell.from_ns() == "y"
+        cell.dst_ns() != "x" || cell.src_ns() == "y"
     });
     nine.world.objects().remove(&terminating.file()).expect("remove the pod");
     nine.settle();

@@ -47,16 +47,16 @@ pub struct Cell {
 }
 
 impl Cell {
-    pub fn from_ns(&self) -> &'static str {
+    pub fn src_ns(&self) -> &'static str {
         &self.from[..1]
     }
-    pub fn to_ns(&self) -> &'static str {
+    pub fn dst_ns(&self) -> &'static str {
         &self.to[..1]
     }
-    pub fn from_pod(&self) -> &'static str {
+    pub fn src_pod(&self) -> &'static str {
         &self.from[2..]
     }
-    pub fn to_pod(&self) -> &'static str {
+    pub fn dst_pod(&self) -> &'static str {
         &self.to[2..]
     }
     pub fn is(&self, protocol: Protocol, port: u16) -> bool {
@@ -81,6 +81,7 @@ pub struct NinePods {
     pub pods: Vec<Pod>,
     pub services: Vec<Service>,
     pub world: World,
+    pub fast_path: FastPath,
     /// Probes of services so far.
     dialled: AtomicU16,
 }
@@ -113,7 +114,8 @@ impl NinePods {
         }
         let agents = world.nodes.iter().map(|node| Agent::new(node, fast_path));
         let agents = agents.collect::<Result<Vec<_>>>()?;
-        Ok(NinePods { agents, servers, pods, services, world, dialled: AtomicU16::new(0) })
+        let dialled = AtomicU16::new(0);
+        Ok(NinePods { agents, servers, pods, services, world, fast_path, dialled })
     }
 
     pub fn pod(&self, name: &str) -> &Pod {

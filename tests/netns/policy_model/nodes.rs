@@ -99,7 +99,7 @@ fn a_service_leads_the_own_node_to_its_pods(cni: Cni, fast_path: FastPath) {
         }
     }
     // Another pod of the node is no node.
-    nine.expect("isolated from pods", |cell| cell.to_ns() != "x" && cell.from_ns() != "x");
+    nine.expect("isolated from pods", |cell| cell.dst_ns() != "x" && cell.src_ns() != "x");
 }
 
 fn pods_of_the_hosts_network_are_their_node(nine: &mut NinePods) {
@@ -133,7 +133,7 @@ fn pods_of_the_hosts_network_are_their_node(nine: &mut NinePods) {
     assert!(!to_node(nine, "y/a", 0) && !to_node(nine, "y/a", 1) && !to_node(nine, "y/b", 0));
     assert!(to_node(nine, "z/a", 1));
     nine.expect("the pods of these labels are still meant", |cell| {
-        (cell.to_ns() != "y" || cell.from == "x/a") && (cell.from_ns() != "y" || cell.to == "x/a")
+        (cell.dst_ns() != "y" || cell.from == "x/a") && (cell.src_ns() != "y" || cell.to == "x/a")
     });
 }
 

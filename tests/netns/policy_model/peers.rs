@@ -10,46 +10,46 @@ in_both_layouts!(peers_are_found_by_selectors, expressions_are_all_to_hold);
 /// Who may dial `x`, by the peers of the only rule; everybody else may be dialled by all.
 fn from(nine: &mut NinePods, peers: &str, is_peer: impl Fn(&Cell) -> bool) {
     let spec = format!("ingress: [{{from: [{peers}]}}]");
-    nine.check(peers, &[policy("x/p", &spec)], |cell| cell.to_ns() != "x" || is_peer(cell));
+    nine.check(peers, &[policy("x/p", &spec)], |cell| cell.dst_ns() != "x" || is_peer(cell));
 }
 
 /// Whom `x` may dial.
 fn to(nine: &mut NinePods, peers: &str, is_peer: impl Fn(&Cell) -> bool) {
     let spec = format!("policyTypes: [Egress], egress: [{{to: [{peers}]}}]");
-    nine.check(peers, &[policy("x/p", &spec)], |cell| cell.from_ns() != "x" || is_peer(cell));
+    nine.check(peers, &[policy("x/p", &spec)], |cell| cell.src_ns() != "x" || is_peer(cell));
 }
 
 const POD_A: &str = "podSelector: {matchLabels: {pod: a}}";
 const NS_Y: &str = "namespaceSelector: {matchLabels: {ns: y}}";
 
 fn peers_are_found_by_selectors(nine: &mut NinePods) {
-    from(nine, "{podSelector: {}}", |cell| cell.from_ns() == "x");
+    from(nine, "{podSelector: {}}", |cell| cell.src_ns() == "x");
     from(nine, &format!("{{{POD_A}}}"), |cell| cell.from == "x/a");
     from(nine, "{namespaceSelector: {}}", |_| true);
     from(nine, "{namespaceSelector: {}, podSelector: {}}", |_| true);
-    from(nine, &format!("{{{NS_Y}}}"), |cell| cell.from_ns() == "y");
+    from(nine, &format!("{{{NS_Y}}}"), |cell| cell.src_ns() == "y");
     from(nine, &format!("{{{NS_Y}, {POD_A}}}"), |cell| cell.from == "y/a");
     from(nine, &format!("{{{NS_Y}}}, {{{POD_A}}}"), |cell| {
-        cell.from_ns() == "y" || cell.from == "x/a"
+        cell.src_ns() == "y" || cell.from == "x/a"
     });
-    from(nine, &format!("{{namespaceSelector: {{}}, {POD_A}}}"), |cell| cell.from_pod() == "a");
+    from(nine, &format!("{{namespaceSelector: {{}}, {POD_A}}}"), |cell| cell.src_pod() == "a");
     let by_name = "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: z}}}";
-    from(nine, by_name, |cell| cell.from_ns() == "z");
+    from(nine, by_name, |cell| cell.src_ns() == "z");
     from(nine, "{podSelector: {matchLabels: {pod: nobody}}}", |_| false);
 
-    to(nine, "{podSelector: {}}", |cell| cell.to_ns() == "x");
+    to(nine, "{podSelector: {}}", |cell| cell.dst_ns() == "x");
     to(nine, "{namespaceSelector: {}}", |_| true);
     to(nine, &format!("{{{NS_Y}, {POD_A}}}"), |cell| cell.to == "y/a");
-    to(nine, &format!("{{{NS_Y}}}, {{{POD_A}}}"), |cell| cell.to_ns() == "y" || cell.to == "x/a");
-    to(nine, &format!("{{namespaceSelector: {{}}, {POD_A}}}"), |cell| cell.to_pod() == "a");
+    to(nine, &format!("{{{NS_Y}}}, {{{POD_A}}}"), |cell| cell.dst_ns() == "y" || cell.to == "x/a");
+    to(nine, &format!("{{namespaceSelector: {{}}, {POD_A}}}"), |cell| cell.dst_pod() == "a");
 
     let of_namespaces = [
         policy("x/p", &format!("ingress: [{{from: [{{{NS_Y}}}], ports: [{{port: 80}}]}}]")),
         policy("y/p", &format!("policyTypes: [Egress], egress: [{{to: [{{{POD_A}}}]}}]")),
     ];
     nine.check("policies of two namespaces meet", &of_namespaces, |cell| {
-        let out = cell.from_ns() != "y" || cell.to == "y/a";
-        let is_in = cell.to_ns() != "x" || cell.from_ns() == "y" && cell.is(Tcp, 80);
+        let out = cell.src_ns() != "y" || cell.to == "y/a";
+        let is_in = cell.dst_ns() != "x" || cell.src_ns() == "y" && cell.is(Tcp, 80);
         out && is_in
     });
 }
@@ -67,12 +67,12 @@ fn expressions_are_all_to_hold(nine: &mut NinePods) {
     let namespaces =
         |expressions: &str| format!("{{namespaceSelector: {{matchExpressions: [{expressions}]}}}}");
 
-    from(nine, &namespaces(&expression("ns", "In", "[y, z]")), |cell| cell.from_ns() != "x");
-    from(nine, &namespaces(&expression("ns", "NotIn", "[y]")), |cell| cell.from_ns() != "y");
+    from(nine, &namespaces(&expression("ns", "In", "[y, z]")), |cell| cell.src_ns() != "x");
+    from(nine, &namespaces(&expression("ns", "NotIn", "[y]")), |cell| cell.src_ns() != "y");
     from(nine, &namespaces(&expression("ns", "Exists", "")), |_| true);
     from(nine, &namespaces(&expression("ns", "DoesNotExist", "")), |_| false);
     from(nine, &namespaces(&expression("team", "NotIn", "[red]")), |_| true);
-    from(nine, &pods(&expression("pod", "In", "[a, c]")), |cell| cell.from_pod() != "b");
+    from(nine, &pods(&expression("pod", "In", "[a, c]")), |cell| cell.src_pod() != "b");
     from(nine, &pods(&expression("team", "NotIn", "[red]")), |cell| cell.from != "y/b");
     from(nine, &pods(&expression("team", "Exists", "")), |cell| {
         ["y/b", "z/b"].contains(&cell.from)
@@ -87,7 +87,7 @@ fn expressions_are_all_to_hold(nine: &mut NinePods) {
                        matchExpressions: [{key: team, operator: In, values: [red, blue]}]}}";
     from(nine, with_labels, |cell| cell.from == "y/b");
     to(nine, &pods(&both), |cell| ["x/b", "z/b"].contains(&cell.to));
-    to(nine, &namespaces(&expression("ns", "NotIn", "[x, y]")), |cell| cell.to_ns() == "z");
+    to(nine, &namespaces(&expression("ns", "NotIn", "[x, y]")), |cell| cell.dst_ns() == "z");
 
     let subject = "podSelector: {matchExpressions: [{key: pod, operator: NotIn, values: [a, b]}]}";
     nine.check("a subject by expressions", &[policy("x/p", subject)], |cell| cell.to != "x/c");

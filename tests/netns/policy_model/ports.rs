@@ -18,13 +18,13 @@ in_both_layouts!(
 /// The ports at which `x` may be dialled, by all.
 fn at(nine: &mut NinePods, ports: &str, is_port: impl Fn(&Cell) -> bool) {
     let spec = format!("ingress: [{{ports: [{ports}]}}]");
-    nine.check(ports, &[policy("x/p", &spec)], |cell| cell.to_ns() != "x" || is_port(cell));
+    nine.check(ports, &[policy("x/p", &spec)], |cell| cell.dst_ns() != "x" || is_port(cell));
 }
 
 /// The ports that `x` may dial, of all.
 fn towards(nine: &mut NinePods, rule: &str, is_port: impl Fn(&Cell) -> bool) {
     let spec = format!("policyTypes: [Egress], egress: [{{{rule}}}]");
-    nine.check(rule, &[policy("x/p", &spec)], |cell| cell.from_ns() != "x" || is_port(cell));
+    nine.check(rule, &[policy("x/p", &spec)], |cell| cell.src_ns() != "x" || is_port(cell));
 }
 
 fn ports_are_those_of_the_pod(nine: &mut NinePods) {
@@ -43,7 +43,7 @@ fn ports_are_those_of_the_pod(nine: &mut NinePods) {
     towards(nine, "ports: [{port: 80}]", |cell| cell.is(Tcp, 80));
     towards(nine, "ports: [{protocol: UDP}]", |cell| !cell.tcp());
     towards(nine, "to: [{podSelector: {}}], ports: [{port: 81}]", |cell| {
-        cell.to_ns() == "x" && cell.is(Tcp, 81)
+        cell.dst_ns() == "x" && cell.is(Tcp, 81)
     });
 
     at(nine, "{port: 80, endPort: 81}", |cell| cell.tcp());
@@ -71,22 +71,22 @@ fn named_ports_are_those_of_the_destination(nine: &mut NinePods) {
     at(nine, "{port: serve-80-udp, protocol: UDP}", |cell| cell.is(Udp, 80));
     at(nine, "{port: serve-80-tcp, protocol: UDP}", |_| false);
     at(nine, "{port: nowhere}", |_| false);
-    at(nine, "{port: web}", |cell| cell.tcp() && is_web(cell.to_pod(), cell));
-    at(nine, "{port: web}, {port: web, protocol: UDP}", |cell| is_web(cell.to_pod(), cell));
+    at(nine, "{port: web}", |cell| cell.tcp() && is_web(cell.dst_pod(), cell));
+    at(nine, "{port: web}, {port: web, protocol: UDP}", |cell| is_web(cell.dst_pod(), cell));
 
-    towards(nine, "ports: [{port: web}]", |cell| cell.tcp() && is_web(cell.to_pod(), cell));
+    towards(nine, "ports: [{port: web}]", |cell| cell.tcp() && is_web(cell.dst_pod(), cell));
     towards(nine, "ports: [{port: web, protocol: UDP}]", |cell| {
-        !cell.tcp() && is_web(cell.to_pod(), cell)
+        !cell.tcp() && is_web(cell.dst_pod(), cell)
     });
     towards(
         nine,
         "to: [{namespaceSelector: {matchLabels: {ns: y}}}], ports: [{port: web}, {port: 81}]",
         |cell| {
-            cell.to_ns() == "y" && cell.tcp() && (cell.port == 81 || is_web(cell.to_pod(), cell))
+            cell.dst_ns() == "y" && cell.tcp() && (cell.port == 81 || is_web(cell.dst_pod(), cell))
         },
     );
     towards(nine, "to: [{ipBlock: {cidr: 10.244.0.0/16}}], ports: [{port: web}]", |cell| {
-        cell.family == Family::V4 && cell.tcp() && is_web(cell.to_pod(), cell)
+        cell.family == Family::V4 && cell.tcp() && is_web(cell.dst_pod(), cell)
     });
 
     // A pod that gives the name to another port is another destination.
@@ -101,7 +101,7 @@ fn named_ports_are_those_of_the_destination(nine: &mut NinePods) {
     nine.settle();
     towards(nine, "ports: [{port: web}]", |cell| match cell.to {
         "y/b" => cell.is(Tcp, 80),
-        _ => cell.tcp() && is_web(cell.to_pod(), cell),
+        _ => cell.tcp() && is_web(cell.dst_pod(), cell),
     });
 }
 

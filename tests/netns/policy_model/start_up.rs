@@ -205,7 +205,7 @@ fn unknown_pods_are_open_where_that_is_asked_for() {
         assert!(reaches_both(&pod, |family| nine.pod("x/a").ip(family), &PORTS), "{flag}");
         assert!(reaches_both(nine.pod("x/a"), |family| pod.ip(family), &PORTS), "{flag}");
         nine.check(flag, &[policy("x/p", "podSelector: {}")], |cell| {
-            !is_judged || cell.to_ns() != "x"
+            !is_judged || cell.dst_ns() != "x"
         });
     }
 }
