@@ -264,17 +264,16 @@ fn an_interface_with_a_known_number_and_another_name_is_not_the_pod_s() {
 }
 
 #[test]
-fn an_interface_is_the_pod_s_to_which_the_way_leads_now() {
+fn an_interface_that_a_pod_has_is_not_given_to_another_that_seems_to_be_there() {
     let mut node = node();
     let (a, b) = (index_of(&name("x/a")), index_of(&name("x/b")));
-    let before = node.tables().endpoints[&b];
-    // Nobody knows the way to the old owner, and its interface is somebody else's.
-    node.network.forget_ways();
+    let before = node.tables().endpoints.clone();
     node.network.lead("10.0.1.2", a);
     let now = node.now();
     node.reconciler.follow(&node.network, now);
-    assert_eq!(node.tables().endpoints[&a], before);
-    assert_eq!(node.reconciler.endpoint_at(a).unwrap().0, &name("x/b"));
+    assert_eq!(node.tables().endpoints, before);
+    assert_eq!(node.reconciler.endpoint_at(a).unwrap().0, &name("x/a"));
+    assert_eq!(node.reconciler.endpoint_at(b).unwrap().0, &name("x/b"));
 }
 
 #[test]
