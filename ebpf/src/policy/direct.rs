@@ -148,9 +148,11 @@ fn begin<E: Entrance, F: Family, P: Packet>(
     place: Place,
 ) -> Result<(), DropReason> {
     let guess = sender(headers);
+    // Before the maps are read: what changes meanwhile is judged again.
+    let epoch = epoch();
     if is_from_node::<E>(packet) {
         if guess == Sender::Client && place == Place::Free {
-            track::<E, F, P>(packet, headers, transport, (End::Client, flow_flags::HOST));
+            track::<E, F, P>(packet, headers, transport, (End::Client, flow_flags::HOST, epoch));
         }
         return Ok(());
     }
@@ -174,20 +176,19 @@ fn begin<E: Entrance, F: Family, P: Packet>(
         }
     };
     if place == Place::Free {
-        track::<E, F, P>(packet, headers, transport, (sender, 0));
+        track::<E, F, P>(packet, headers, transport, (sender, 0, epoch));
     }
     Ok(())
 }
 
-/// Writes the entry of a connection whose first packet this end sends.
+/// Writes the entry of a connection whose first packet this end sends, allowed at an epoch.
 #[inline(always)]
 fn track<E: Entrance, F: Family, P: Packet>(
     packet: &P,
     headers: &Headers<F>,
     transport: Transport,
-    (sender, flags): (End, u16),
+    (sender, flags, epoch): (End, u16, u32),
 ) {
-    let epoch = epoch();
     let (key, source_first) = headers.tuple.canonical();
     let (other, client_first) = match sender {
         End::Client => (headers.tuple, source_first),
