@@ -82,7 +82,7 @@ impl Planner {
         let is_short = |(_, ruleset): (RulesetId, &Ruleset)| {
             matches!(ruleset.standing, Standing::Closed(ClosedReason::NoRoomForRanges { .. }))
         };
-        let gone = !changes.gone_ranges.is_empty();
+        let gone = !changes.gone_ranges.is_empty() || !changes.gone_rows.is_empty();
         let retry = gone && (self.has_lost_ranges || self.rulesets.iter().any(is_short));
         self.dirty.ranges |= retry || hidden.len() > self.unplaced.len();
     }
@@ -106,16 +106,19 @@ impl Planner {
         self.has_lost_ranges = !lost.is_empty();
         let mut blocks = BTreeSet::new();
         let mut standings = BTreeMap::new();
+        let mut admitted = 0;
         for id in self.rulesets.by_standing() {
             let Some(ruleset) = self.rulesets.get(id) else { continue };
             let (asked, boundaries) = self.blocks_of(ruleset);
+            let room = self.room_for_ranges(ruleset.standing, admitted);
             let is_short = match ruleset.standing {
                 Standing::Closed(ClosedReason::TooManyPortClasses(_)) => continue,
                 Standing::Closed(ClosedReason::NoRoomForRanges { .. }) => true,
                 Standing::Closed(_) | Standing::Waiting | Standing::Whole => false,
             };
-            match taken.add(boundaries) {
+            match taken.add_within(boundaries, room) {
                 Ok(()) => {
+                    admitted += 1;
                     blocks.extend(asked);
                     if is_short {
                         // Its blocks are new to the classes.
@@ -124,7 +127,6 @@ impl Planner {
                     }
                 }
                 Err(needed) => {
-                    let room = self.options.room.ranges;
                     let reason = ClosedReason::NoRoomForRanges { needed, room };
                     standings.insert(id, Standing::Closed(reason));
                 }
@@ -132,6 +134,17 @@ impl Planner {
         }
         self.set_standings(standings);
         Fitting { blocks, pods, lost }
+    }
+
+    /// How many ranges there may be with a ruleset, behind so many others. One that is not in the tables
+    /// yet brings no more than there will be rows for: almost every range is a class of its own, of
+    /// which every ruleset needs a row, and the rulesets that are there need them first.
+    fn room_for_ranges(&self, standing: Standing, others: usize) -> usize {
+        let room = self.options.room;
+        match standing {
+            Standing::Whole => room.ranges,
+            Standing::Waiting | Standing::Closed(_) => room.ranges.min(room.rows / (others + 1)),
+        }
     }
 
     /// The blocks that a ruleset asks for, and their boundaries.
@@ -280,13 +293,18 @@ impl Taken {
 
     /// Takes all of them, or says how many there would be.
     fn add(&mut self, cidrs: BTreeSet<Cidr>) -> Result<(), usize> {
+        self.add_within(cidrs, self.room)
+    }
+
+    /// The same with this much room, if that is less.
+    fn add_within(&mut self, cidrs: BTreeSet<Cidr>, room: usize) -> Result<(), usize> {
         let mut counts = self.counts;
         for cidr in cidrs.difference(&self.cidrs) {
             counts[index(cidr.family())] += 1;
         }
         let needed = counts.into_iter().max().unwrap_or_default();
         let is_new = counts != self.counts;
-        if is_new && needed > self.room {
+        if is_new && needed > room.min(self.room) {
             return Err(needed);
         }
         cidrs.into_iter().for_each(|cidr| self.insert(cidr));
