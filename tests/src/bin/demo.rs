@@ -138,7 +138,7 @@ fn show_spread(screen: &mut Screen, stage: &Stage, family: Family) {
 fn show_tables(screen: &mut Screen, stage: &Stage) -> Result<()> {
     let facts = [
         (&["get", "services"][..], "10.96.0.10"),
-        (&["get", "flows"], "10.244.1.10"),
+        (&["get", "flows"], "demo/client"),
         (&["counters"], ""),
     ];
     for (args, fact) in facts {
