@@ -114,7 +114,7 @@ fn a_peer_that_must_not_be_one_any_more_is_none_even_if_its_class_cannot_be_writ
     node.settle();
     assert_ne!(ingress(&node, "x/a"), Some(RulesetId::CLOSED));
     node.collect();
-    node.assert_exact("recovered");
+    node.assert_exact();
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn an_address_that_cannot_have_its_class_falls_back_to_its_range() {
     node.settle();
     assert!(reaches(&node, "10.0.1.2", "x/c"));
     node.collect();
-    node.assert_exact("recovered");
+    node.assert_exact();
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn holes_that_cannot_be_written_close_who_would_let_them_in() {
     node.settle();
     assert!(!reaches(&node, "10.0.2.99", "x/c") && reaches(&node, "10.0.1.99", "x/c"));
     node.collect();
-    node.assert_exact("recovered");
+    node.assert_exact();
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_ruleset_that_does_not_fit_closes_its_pods_and_no_others() {
     node.apply(gone(Kind::NetworkPolicy, "x/q"), never_open);
     assert_eq!(ingress(&node, "x/c"), Some(RulesetId::OPEN));
     node.collect();
-    node.assert_exact("recovered");
+    node.assert_exact();
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_pod_without_room_stays_unknown_until_there_is() {
     node.settle();
     assert_eq!(ingress(&node, "x/d"), Some(RulesetId::OPEN));
     node.collect();
-    node.assert_exact("recovered");
+    node.assert_exact();
 }
 
 #[test]
@@ -303,6 +303,6 @@ fn churn_leaves_nothing_behind() {
         node.apply(gone(Kind::NetworkPolicy, "x/q"), never_open);
     }
     node.collect();
-    node.assert_exact("after churn");
+    node.assert_exact();
     assert_eq!(node.tables().used(PolicyMap::Endpoints), 3);
 }
