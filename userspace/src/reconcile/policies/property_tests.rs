@@ -74,7 +74,7 @@ fn an_object_that_changes_while_the_agent_is_away_opens_nothing_and_leaves_no_ga
 #[test]
 fn an_agent_that_dies_in_the_middle_of_a_change_is_followed_by_one_that_goes_on() {
     for_each_change(500, 10, |node, random, event| {
-        node.tables().dies_after = Some(random.below(40));
+        node.tables().faults.dies_after = Some(random.below(40));
         node.apply(event, either_or);
         node.restart(&[], either_or);
         node.collect();
@@ -85,15 +85,15 @@ fn an_agent_that_dies_in_the_middle_of_a_change_is_followed_by_one_that_goes_on(
 #[test]
 fn with_failing_writes_nothing_passes_that_neither_before_nor_after_allow() {
     for_each_change(200, 10, |node, random, event| {
-        node.tables().failures = random.pick(&[10, 30, 60]);
+        node.tables().faults.percent = random.pick(&[10, 30, 60]);
         if random.one_in(3) {
             let name = random.pick(&MAPS).name();
-            node.tables().broken.push(name);
+            node.tables().faults.broken.push(name);
         }
         node.apply(event, never_open);
         node.settle();
-        node.tables().broken.clear();
-        node.tables().failures = 0;
+        node.tables().faults.broken.clear();
+        node.tables().faults.percent = 0;
         node.settle();
         node.collect();
         node.assert_exact();
@@ -103,9 +103,9 @@ fn with_failing_writes_nothing_passes_that_neither_before_nor_after_allow() {
 #[test]
 fn whatever_happens_no_row_is_missing_and_the_maps_end_as_they_should() {
     for_each_step(300, 20, |node, random| {
-        node.tables().failures = random.pick(&[0, 0, 20, 50]);
+        node.tables().faults.percent = random.pick(&[0, 0, 20, 50]);
         if random.one_in(5) {
-            node.tables().dies_after = Some(random.below(30));
+            node.tables().faults.dies_after = Some(random.below(30));
         }
         for _ in 0..random.below(4) {
             node.apply(random.event(), whole);
@@ -117,8 +117,8 @@ fn whatever_happens_no_row_is_missing_and_the_maps_end_as_they_should() {
             _ => {}
         }
         if random.one_in(4) {
-            node.tables().failures = 0;
-            node.tables().dies_after = None;
+            node.tables().faults.percent = 0;
+            node.tables().faults.dies_after = None;
             node.settle();
             node.collect();
             node.assert_exact();

@@ -148,7 +148,7 @@ impl Node {
         self.planner = planner(self.room);
         let realized = tables.realized();
         self.reconciler = PolicyReconciler::new(tables, realized);
-        self.tables().dies_after = None;
+        self.tables().faults.dies_after = None;
         let changes = self.planner.apply(self.cluster.events());
         self.network.follow(&self.planner.tables());
         self.tables().promise = promise(&before, &self.wanted());
