@@ -18,7 +18,7 @@ fn a_policy_engine_in_nftables_switches_the_fast_path_off() {
 
 #[test]
 fn a_policy_engine_in_legacy_iptables_switches_the_fast_path_off() {
-    check("iptables-legacy", &[&["-t", "filter", "-N", "KUBE-ROUTER-FORWARD"]]);
+    check("iptables-legacy", &[&["--wait", "-t", "filter", "-N", "KUBE-ROUTER-FORWARD"]]);
 }
 
 #[test]

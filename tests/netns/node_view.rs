@@ -9,7 +9,10 @@ use std::{
 };
 
 use pintle::node::{Ineligible, NodeView, Probes, Selection, Snapshot, Solicitor};
+use pintle_tests::netns::NetNs;
 use tokio::{sync::watch, time::timeout};
+
+use crate::scene::alone;
 
 /// A pod's network namespace: that of a process that does nothing.
 struct Pod(Child);
@@ -68,19 +71,21 @@ async fn until(
 
 #[test]
 fn pods_are_found_resolved_and_forgotten() {
-    // SAFETY: affects this thread only, which the test harness uses for nothing else.
-    let rc = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-    assert_eq!(rc, 0, "run as root: cargo xtask test netns");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let (first, mut receiver) = NodeView::start(Selection::default(), Probes::NONE).unwrap();
-        assert!(first.interfaces.is_empty());
-        uplink(&mut receiver).await;
-        ptp(&mut receiver).await;
-        bridge(&mut receiver).await;
-        solicited(&mut receiver).await;
-        overflow(&mut receiver).await;
+    let _company = alone();
+    NetNs::new().expect("run as root: cargo xtask test netns").run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(in_an_empty_namespace());
     });
+}
+
+async fn in_an_empty_namespace() {
+    let (first, mut receiver) = NodeView::start(Selection::default(), Probes::NONE).unwrap();
+    assert!(first.interfaces.is_empty());
+    uplink(&mut receiver).await;
+    ptp(&mut receiver).await;
+    bridge(&mut receiver).await;
+    solicited(&mut receiver).await;
+    overflow(&mut receiver).await;
 }
 
 async fn uplink(receiver: &mut watch::Receiver<Snapshot>) {

@@ -76,7 +76,7 @@ fn a_thousand_services_go_from_iptables_nft_and_nothing_else_does() {
 }
 
 fn remove_from_iptables(iptables: Iptables) {
-    let _company = beside_others();
+    let _company = alone();
     let ns = NetNs::new().expect("a namespace");
     let save = || Family::BOTH.map(|family| iptables.save(&ns, family).expect("save"));
     for family in Family::BOTH {

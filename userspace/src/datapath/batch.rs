@@ -37,20 +37,33 @@ struct BatchAttr {
 /// seen or not; every other entry is seen once.
 pub(super) fn for_each<K: Plain + Default, V: Plain + Default>(
     fd: BorrowedFd<'_>,
+    visit: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    for_each_below(fd, usize::MAX, visit)
+}
+
+/// Calls `visit` with the first `end` entries that the kernel gives: with an array, which it reads in
+/// the order of its indexes, with those below.
+///
+/// The map must be as [`for_each`] needs it.
+pub(super) fn for_each_below<K: Plain + Default, V: Plain + Default>(
+    fd: BorrowedFd<'_>,
+    end: usize,
     mut visit: impl FnMut(&K, &V),
 ) -> io::Result<()> {
+    let mut left = end;
     let mut keys = vec![K::default(); BATCH];
     let mut values = vec![V::default(); BATCH];
     let mut position = [0u64; 1];
     let mut next = [0u64; 1];
     let mut started = false;
-    loop {
+    while left > 0 {
         let mut attr = BatchAttr {
             in_batch: if started { position.as_ptr() as u64 } else { 0 },
             out_batch: next.as_mut_ptr() as u64,
             keys: keys.as_mut_ptr() as u64,
             values: values.as_mut_ptr() as u64,
-            count: keys.len() as u32,
+            count: keys.len().min(left) as u32,
             map_fd: fd.as_raw_fd() as u32,
             elem_flags: 0,
             flags: 0,
@@ -74,6 +87,7 @@ pub(super) fn for_each<K: Plain + Default, V: Plain + Default>(
                 if code.is_some() {
                     return Ok(());
                 }
+                left -= count;
                 position = next;
                 started = true;
             }
@@ -85,6 +99,7 @@ pub(super) fn for_each<K: Plain + Default, V: Plain + Default>(
             Some(_) => return error.map_or(Ok(()), Err),
         }
     }
+    Ok(())
 }
 
 /// Writes entries of an array map; on failure some may be written.
