@@ -12,7 +12,7 @@ use pintle::node::{Ineligible, NodeView, Probes, Selection, Snapshot, Solicitor}
 use pintle_tests::netns::NetNs;
 use tokio::{sync::watch, time::timeout};
 
-use crate::scene::alone;
+use crate::company::alone;
 
 /// A pod's network namespace: that of a process that does nothing.
 struct Pod(Child);

@@ -12,7 +12,8 @@ use pintle_tests::client::http_get;
 use pintle_tests::netns::NetNs;
 use pintle_tests::topology::{Cni, Family, Outsider};
 
-use crate::scene::{HTTP, alone, beside_others};
+use crate::company::{alone, beside_others};
+use crate::scene::HTTP;
 use crate::three_nodes::{NODE_PORT, ThreeNodes};
 
 const CONNECTIONS: usize = 20_000;

@@ -24,7 +24,8 @@ use pintle_tests::topology::{Cni, Family};
 
 use socket2::SockRef;
 
-use crate::scene::{DNS, HTTP, Scene, alone, beside_others, endpoints, eventually};
+use crate::company::{alone, beside_others};
+use crate::scene::{DNS, HTTP, Scene, endpoints, eventually};
 
 /// Rules of the kubelet, of a plugin for host ports and of the node's owner, with counters.
 const FOREIGN: &str = "\
