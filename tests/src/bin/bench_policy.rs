@@ -118,6 +118,8 @@ impl<'a> Bench<'a> {
         let total = since(&self.agent, spawned, "synced")?;
         let what = format!("{what}, {}", self.cluster.shape.name());
         self.table.add(what, Unit::Milliseconds, total, Some(2_000.0));
+        let attaching =
+            since(&self.agent, spawned, "started")? - since(&self.agent, spawned, "loaded")?;
         let mut part = |name: &str, message: &str, field: &str| -> Result<f64> {
             let value = figure(&self.agent, message, field)?;
             self.table.add(format!("  of which {name}"), Unit::Milliseconds, value, None);
@@ -126,6 +128,8 @@ impl<'a> Bench<'a> {
         part("loading the programs", "loaded", "load_ms")?;
         part("compiling policies", "policies programmed", "plan_ms")?;
         part("writing them", "policies programmed", "program_ms")?;
+        let what = "  of which attaching to 110 pods".to_owned();
+        self.table.add(what, Unit::Milliseconds, attaching, None);
         for (name, field) in [("agent, peak", "VmHWM:"), ("agent", "VmRSS:")] {
             let memory = process_memory(&self.agent, field)?;
             self.table.add(format!("  {name}"), Unit::MiB, memory, None);
