@@ -106,8 +106,9 @@ pub trait Maps: PolicyMaps {
     fn devices(&self) -> Result<Vec<DeviceEntry>, ReadError>;
     /// Every counter of every hook.
     fn counters(&self) -> Result<Vec<CounterEntry>, ReadError>;
-    /// Fill level of every map, in the order of their definition.
-    fn fill(&self) -> Result<Vec<MapFill>, ReadError>;
+    /// Fill level of the maps with wanted names, in the order of their definition. What is not wanted
+    /// is not counted: a large array costs as much as everything else that a command reads.
+    fn fill(&self, is_wanted: fn(&str) -> bool) -> Result<Vec<MapFill>, ReadError>;
     /// Attached programs, sorted by interface.
     fn links(&self) -> Result<Vec<(IfIndex, Hook)>, ReadError>;
 }
@@ -181,9 +182,10 @@ impl View {
         })?;
         // Read after the frontends: the slots of a frontend are written before it is.
         let mut ids = Vec::new();
-        if !found.is_empty() {
-            self.for_each(slots, |_: &u32, id: &u32| ids.push(*id))?;
-        }
+        let end = found.iter().map(|(_, range)| range.end).max().unwrap_or(0);
+        let name = slots.name;
+        batch::for_each_below(self.fd(slots)?, end, |_: &u32, id: &u32| ids.push(*id))
+            .map_err(|source| ReadError { name, source })?;
         into.extend(found.into_iter().map(|(mut frontend, range)| {
             frontend.backends = ids.get(range).unwrap_or_default().to_vec();
             frontend
@@ -307,7 +309,7 @@ impl Maps for View {
         Ok(found)
     }
 
-    fn fill(&self) -> Result<Vec<MapFill>, ReadError> {
+    fn fill(&self, is_wanted: fn(&str) -> bool) -> Result<Vec<MapFill>, ReadError> {
         let fill = |map: &Opened| {
             Ok(MapFill {
                 name: map.spec.name,
@@ -317,7 +319,8 @@ impl Maps for View {
             })
         };
         // Socket storage is as large as there are sockets.
-        self.maps.iter().filter(|map| map.capacity > 0).map(fill).collect()
+        let counted = |map: &&Opened| map.capacity > 0 && is_wanted(map.spec.name);
+        self.maps.iter().filter(counted).map(fill).collect()
     }
 
     fn links(&self) -> Result<Vec<(IfIndex, Hook)>, ReadError> {
