@@ -10,7 +10,7 @@ use std::{
 };
 
 use pintle_tests::{
-    sctp::{connect_within, echo, greeting},
+    sctp::{connect, connect_within, echo, greeting},
     topology::{Family, Pod},
 };
 
@@ -115,7 +115,7 @@ fn an_open_association_is_silent_while_it_is_denied(scene: &mut Scene) {
     let mut open: Vec<_> = targets(scene)
         .into_iter()
         .map(|to| {
-            let socket = scene.clients[0].run(|| connect_within(to, PATIENCE));
+            let socket = scene.clients[0].run(|| connect(to));
             let mut socket = socket.unwrap_or_else(|error| panic!("{to}: {error}"));
             greeting(&mut socket).expect("a greeting");
             echo(&mut socket, b"before").expect("an answer");

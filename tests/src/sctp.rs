@@ -21,7 +21,9 @@ use crate::topology::{Family, Pod};
 /// How often a waiting server looks at its stop flag.
 const POLL: Duration = Duration::from_millis(100);
 /// How long a client waits for anything.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a server waits for a client that says nothing: an interpreted machine takes its time.
+const IDLE: Duration = Duration::from_secs(120);
 
 /// A server in a pod: it greets every client with the pod's name and the client's address as it sees
 /// it, then sends back what it receives.
@@ -72,7 +74,7 @@ impl Drop for SctpServer {
 }
 
 fn serve(mut client: Socket, name: &str, peer: Option<SocketAddr>) -> io::Result<()> {
-    client.set_read_timeout(Some(DEADLINE))?;
+    client.set_read_timeout(Some(IDLE))?;
     let peer = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
     client.write_all(format!("{name} {peer}\n").as_bytes())?;
     let mut buffer = vec![0; 1 << 16];
