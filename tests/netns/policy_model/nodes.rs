@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Nodes and what shares their network: the own node reaches its pods whatever policies say (P4),
-//! other nodes are addresses, and pods of the host's network are their node (P7).
+//! other nodes are addresses, pods of the host's network are their node, and a host port is its pod's
+//! (P7).
 
 use std::net::{IpAddr, SocketAddr};
 
 use pintle_tests::agent::FastPath;
+use pintle_tests::kube_proxy::nft;
 use pintle_tests::netns::NetNs;
 use pintle_tests::objects::PodObject;
 use pintle_tests::topology::{Cni, Family, Node};
@@ -19,6 +21,7 @@ in_both_layouts!(
     the_own_node_reaches_its_pods_and_others_need_a_rule,
     pods_of_the_hosts_network_are_their_node,
     what_a_pod_sends_to_nodes_is_judged_by_their_addresses,
+    who_dials_a_host_port_is_judged_by_the_pod_behind_it,
 );
 
 #[test]
@@ -61,17 +64,9 @@ fn the_own_node_reaches_its_pods_and_others_need_a_rule(nine: &mut NinePods) {
                      {podSelector: {}}]}]";
     nine.set_policies(&[policy("x/p", every_pod)]);
     assert_eq!(reached(nine, &nine.world.nodes[0]), all_but(&["x/b"]));
-    let by_address = |ips: &[IpAddr]| {
-        let block = |ip: &IpAddr| {
-            let bits = if ip.is_ipv4() { 32 } else { 128 };
-            format!("{{ipBlock: {{cidr: \"{ip}/{bits}\"}}}}")
-        };
-        let blocks: Vec<String> = ips.iter().map(block).collect();
-        policy("x/p", &format!("ingress: [{{from: [{}]}}]", blocks.join(", ")))
-    };
     // Over a route without a tunnel the node is seen at its address of the underlay.
     let node_1 = Family::BOTH.map(|family| nine.world.nodes[0].ip_of(family));
-    nine.set_policies(&[by_address(&node_1)]);
+    nine.set_policies(&[policy("x/p", &from_addresses(&node_1))]);
     assert_eq!(reached(nine, &nine.world.nodes[0]), NAMES);
     assert_eq!(reached(nine, &nine.world.nodes[1]), all_but(&["x/a", "x/c"]));
     nine.set_policies(&[policy("x/p", "ingress: [{}]")]);
@@ -83,6 +78,16 @@ fn the_own_node_reaches_its_pods_and_others_need_a_rule(nine: &mut NinePods) {
         policy("x/p", ISOLATED),
     ]);
     assert_eq!(reached(nine, &nine.world.nodes[0]), all_but(&["x/b"]));
+}
+
+/// Ingress from these and nobody else.
+fn from_addresses(ips: &[IpAddr]) -> String {
+    let block = |ip: &IpAddr| {
+        let bits = if ip.is_ipv4() { 32 } else { 128 };
+        format!("{{ipBlock: {{cidr: \"{ip}/{bits}\"}}}}")
+    };
+    let blocks: Vec<String> = ips.iter().map(block).collect();
+    format!("ingress: [{{from: [{}]}}]", blocks.join(", "))
 }
 
 fn a_service_leads_the_own_node_to_its_pods(cni: Cni, fast_path: FastPath) {
@@ -177,4 +182,41 @@ fn what_a_pod_sends_to_nodes_is_judged_by_their_addresses(nine: &mut NinePods) {
     nine.world.nodes[0].label(&[("zone", "west")]).expect("labels");
     nine.settle();
     assert_eq!(towards(nine), [true; 2], "a node with other labels");
+}
+
+/// A port of a node that netfilter leads to a pod, as the portmap plugin does for `hostPort`.
+const HOST_PORT: u16 = 8080;
+
+fn who_dials_a_host_port_is_judged_by_the_pod_behind_it(nine: &mut NinePods) {
+    let outsider = nine.world.add_outsider().expect("a client outside");
+    let (node, pod) = (&nine.world.nodes[0], nine.pod("x/a"));
+    let [v4, v6] = Family::BOTH.map(|family| (node.ip_of(family), pod.ip(family)));
+    let rules = format!(
+        "table inet portmap {{ chain hostports {{ type nat hook prerouting priority dstnat;\n\
+         ip daddr {} meta l4proto {{ tcp, udp }} th dport {HOST_PORT} dnat ip to {}:{port}\n\
+         ip6 daddr {} meta l4proto {{ tcp, udp }} th dport {HOST_PORT} dnat ip6 to [{}]:{port}\n\
+         }}\n}}",
+        v4.0,
+        v4.1,
+        v6.0,
+        v6.1,
+        port = PORTS[0],
+    );
+    nft(node, &rules).expect("a host port");
+    let is_reached =
+        |nine: &NinePods| reaches_both(&outsider, node_ips(&nine.world.nodes[0]), &[HOST_PORT]);
+    assert!(is_reached(nine), "nobody is isolated");
+    nine.set_policies(&[policy("x/p", ISOLATED)]);
+    assert!(!is_reached(nine));
+    // The node that leads there is not who dials.
+    let node = Family::BOTH.map(|family| nine.world.nodes[0].ip_of(family));
+    nine.set_policies(&[policy("x/p", &from_addresses(&node))]);
+    assert!(!is_reached(nine));
+    // Answers need no rule, although nothing else may leave the pod.
+    let client = Family::BOTH.map(|family| outsider.ip(family));
+    let answers = format!("{}, policyTypes: [Ingress, Egress]", from_addresses(&client));
+    nine.set_policies(&[policy("x/p", &answers)]);
+    assert!(is_reached(nine));
+    nine.set_policies(&[policy("y/p", ISOLATED)]);
+    assert!(is_reached(nine), "another pod's policy");
 }

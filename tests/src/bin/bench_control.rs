@@ -5,7 +5,6 @@
 //! the end of the last map write, on the agent's own clock. End to end is seen from here: from
 //! renaming the file to the map's new value.
 
-use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
@@ -38,14 +37,8 @@ struct Options {
     quick: bool,
 }
 
-fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> Result<()> {
+    run(&Options::parse())
 }
 
 fn run(options: &Options) -> Result<()> {

@@ -5,7 +5,6 @@
 //! what it does with clusters of other shapes. The time of a change runs from the moment the agent's
 //! source learns of a file's new content to the end of the last map write, on the agent's own clock.
 
-use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -47,14 +46,8 @@ struct Arguments {
     compiler: bool,
 }
 
-fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> Result<()> {
+    run(&Arguments::parse())
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -7,7 +7,6 @@
 use std::{
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd as _, AsRawFd as _},
-    process::ExitCode,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -156,14 +155,8 @@ struct Case {
     samples: Vec<i64>,
 }
 
-fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> Result<()> {
+    run(&Arguments::parse())
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

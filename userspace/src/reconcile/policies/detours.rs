@@ -28,9 +28,8 @@ type Detours = BTreeMap<Move, ClassId>;
 impl<T: PolicyTables> PolicyReconciler<T> {
     /// Gives addresses their classes. Where an old ruleset is in the way, they go by others first;
     /// where there is no room for these, the pods that have it are closed.
-    pub(super) fn set_out(&mut self, now: Instant) {
+    pub(super) fn set_out(&mut self, moves: BTreeSet<Move>, now: Instant) {
         let old: Vec<RulesetId> = self.old_rulesets().collect();
-        let moves = self.moves();
         if old.is_empty() || moves.is_empty() {
             return self.move_addresses(now);
         }

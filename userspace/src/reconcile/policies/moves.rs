@@ -174,7 +174,7 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         if self.peers.is_settled() {
             return;
         }
-        let rulesets = self.wanted_rulesets();
+        let rulesets: BTreeSet<RulesetId> = self.wanted_rulesets().collect();
         let ranges = Ranges::new(&self.ranges);
         let may_be =
             |is: ClassId, class: ClassId| rulesets.iter().all(|id| self.is_safe(*id, is, class));
@@ -213,10 +213,10 @@ impl<T: PolicyTables> PolicyReconciler<T> {
 
     /// Rulesets that pods should have and that cannot judge some address as long as it is not in its
     /// class.
-    pub(super) fn blind_rulesets(&self) -> Closed {
-        let is: BTreeSet<ClassId> = self.moves().into_iter().map(|(is, _)| is).collect();
+    pub(super) fn blind_rulesets(&self, moves: &BTreeSet<Move>) -> Closed {
+        let is: BTreeSet<ClassId> = moves.iter().map(|(is, _)| *is).collect();
         let is_blind = |id: &RulesetId| is.iter().any(|class| self.rows.is_new(&(*id, *class)));
-        self.wanted_rulesets().into_iter().filter(is_blind).collect()
+        self.wanted_rulesets().filter(is_blind).collect()
     }
 
     fn moved(&mut self, old: Option<ClassId>, new: Option<ClassId>, now: Instant) {
@@ -233,15 +233,15 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         }
         let is_unsafe =
             |id: &RulesetId| moves.iter().any(|(is, class)| !self.is_safe(*id, *is, *class));
-        let found: Closed = self.wanted_rulesets().into_iter().filter(is_unsafe).collect();
+        let found: Closed = self.wanted_rulesets().filter(is_unsafe).collect();
         for id in &found {
             self.failures.entry(Subject::Ruleset(*id)).or_insert(Failure::Waits);
         }
         found
     }
 
-    pub(super) fn wanted_rulesets(&self) -> BTreeSet<RulesetId> {
-        self.pods.rulesets().filter(has_rows).collect()
+    pub(super) fn wanted_rulesets(&self) -> impl Iterator<Item = RulesetId> {
+        self.pods.rulesets().filter(has_rows)
     }
 
     /// The ruleset lets addresses that are in one class do no more than they should as of the other.
@@ -297,6 +297,9 @@ pub(super) fn has_rows(id: &RulesetId) -> bool {
     *id != RulesetId::OPEN && *id != RulesetId::CLOSED
 }
 
+/// How many lengths a prefix of IPv6 can have.
+const LENGTHS: usize = 129;
+
 /// Longest matches among ranges.
 struct Ranges<'a> {
     ranges: &'a Overlay<Cidr, ClassId>,
@@ -306,14 +309,16 @@ struct Ranges<'a> {
 
 impl<'a> Ranges<'a> {
     fn new(ranges: &'a Overlay<Cidr, ClassId>) -> Self {
-        let pending = || ranges.pending().map(|(range, _)| range);
-        let known = || ranges.entries().keys().copied().chain(pending());
-        let lengths = Family::ALL.map(|family| {
-            let own = known().filter(|range| range.family() == family);
-            let lengths: BTreeSet<u8> = own.map(|range| range.prefix()).collect();
-            lengths.into_iter().rev().collect()
-        });
-        Self { ranges, lengths }
+        // There may be thousands of ranges, and this is asked for every change of an address.
+        let mut occurs = [[false; LENGTHS]; 2];
+        let pending = ranges.pending().map(|(range, _)| range);
+        for range in ranges.entries().keys().copied().chain(pending) {
+            occurs[range.family() as usize][usize::from(range.prefix())] = true;
+        }
+        let longest_first = |occurs: [bool; LENGTHS]| {
+            (0..=128).rev().filter(|length| occurs[usize::from(*length)]).collect()
+        };
+        Self { ranges, lengths: occurs.map(longest_first) }
     }
 
     fn longest(

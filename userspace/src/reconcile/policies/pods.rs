@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which interface is which pod's.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    net::IpAddr,
+};
 
 use super::tables::EndpointRecord;
 use crate::{
@@ -71,12 +74,17 @@ struct LocalPod {
 #[derive(Debug, Default)]
 pub(super) struct Pods {
     known: BTreeMap<ObjectName, LocalPod>,
+    /// How often each ruleset is one of theirs.
+    rulesets: BTreeMap<RulesetId, usize>,
 }
 
 impl Pods {
     /// A pod is new, or something of it is.
     pub fn put(&mut self, name: ObjectName, endpoint: Endpoint, timing: Timing) {
-        let old = self.known.remove(&name);
+        for id in endpoint.rulesets() {
+            *self.rulesets.entry(id).or_default() += 1;
+        }
+        let old = self.take(&name);
         let is_same = |old: &LocalPod| old.endpoint.ips.iter().any(|ip| endpoint.ips.contains(ip));
         let binding = old.filter(is_same).and_then(|old| old.binding);
         self.known.insert(name, LocalPod { endpoint, timing, binding });
@@ -84,7 +92,20 @@ impl Pods {
 
     /// A pod is gone.
     pub fn remove(&mut self, name: &ObjectName) {
-        self.known.remove(name);
+        self.take(name);
+    }
+
+    fn take(&mut self, name: &ObjectName) -> Option<LocalPod> {
+        let pod = self.known.remove(name)?;
+        for id in pod.endpoint.rulesets() {
+            if let Entry::Occupied(mut count) = self.rulesets.entry(id) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+        Some(pod)
     }
 
     /// Looks for the interface of a pod. Where the way to it is not known just now, it is the one that
@@ -179,9 +200,9 @@ impl Pods {
         found
     }
 
-    /// The rulesets that its pods should have.
+    /// The rulesets that its pods should have, each once.
     pub fn rulesets(&self) -> impl Iterator<Item = RulesetId> {
-        self.known.values().flat_map(|pod| pod.endpoint.rulesets())
+        self.rulesets.keys().copied()
     }
 
     /// Pods of which no interface is known, with what they should have.

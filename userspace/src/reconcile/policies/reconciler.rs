@@ -239,9 +239,10 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         self.failures.clear();
         self.write_rules(now);
         let mut closed = self.incomplete(now);
-        closed.extend(self.blind_rulesets());
+        let moves = self.moves();
+        closed.extend(self.blind_rulesets(&moves));
         self.write_endpoints(Timing::Early, &closed, now);
-        self.set_out(now);
+        self.set_out(moves, now);
         let mut closed = self.incomplete(now);
         closed.extend(self.unsafe_rulesets());
         self.write_endpoints(Timing::Late, &closed, now);
