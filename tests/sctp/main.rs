@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+mod policies;
+
 use anyhow::Result;
 use pintle_tests::{
     agent::{Agent, FastPath},
@@ -63,6 +65,11 @@ impl Scene {
         Ok(Self { agents, service, clients, backends, _servers, world })
     }
 
+    /// Lets every agent take in what has changed.
+    fn settle(&mut self) {
+        self.agents.iter_mut().for_each(|agent| agent.settle().expect("settle"));
+    }
+
     fn target(&self, family: Family) -> SocketAddr {
         SocketAddr::new(self.service.ip(family), PORT.port)
     }
@@ -88,18 +95,18 @@ fn set<const N: usize>(seen: [(&str, std::net::IpAddr); N]) -> BTreeSet<(String,
 
 #[test]
 fn associations_by_redirects() {
-    every_client_reaches_backends_on_both_nodes(FastPath::Auto);
+    associations_reach_both_nodes_and_policies_hold(FastPath::Auto);
 }
 
 #[test]
 fn associations_through_the_stack() {
-    every_client_reaches_backends_on_both_nodes(FastPath::Off);
+    associations_reach_both_nodes_and_policies_hold(FastPath::Off);
 }
 
 /// With checksums and cuts left to devices, which is what veths do, and with complete packets. In one
 /// test, because an interpreter takes long to load programs.
-fn every_client_reaches_backends_on_both_nodes(fast_path: FastPath) {
-    let scene = Scene::new(fast_path).expect("two nodes");
+fn associations_reach_both_nodes_and_policies_hold(fast_path: FastPath) {
+    let mut scene = Scene::new(fast_path).expect("two nodes");
     let outside = scene.world.add_outsider().expect("a client outside");
     for offloads in ["on", "off"] {
         if offloads == "off" {
@@ -114,6 +121,7 @@ fn every_client_reaches_backends_on_both_nodes(fast_path: FastPath) {
         }
     }
     unanswered_services_refuse(&scene);
+    policies::hold(&mut scene);
     let redirected = scene.agents[1].counter("redirected").expect("counters");
     assert_eq!(redirected > 0, fast_path == FastPath::Auto, "{redirected} redirected");
     let flows = scene.agents[0].json(&["get", "flows", "--proto", "sctp"]).expect("flows");

@@ -21,7 +21,9 @@ use crate::topology::{Family, Pod};
 /// How often a waiting server looks at its stop flag.
 const POLL: Duration = Duration::from_millis(100);
 /// How long a client waits for anything.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a server waits for a client that says nothing: an interpreted machine takes its time.
+const IDLE: Duration = Duration::from_secs(120);
 
 /// A server in a pod: it greets every client with the pod's name and the client's address as it sees
 /// it, then sends back what it receives.
@@ -72,7 +74,7 @@ impl Drop for SctpServer {
 }
 
 fn serve(mut client: Socket, name: &str, peer: Option<SocketAddr>) -> io::Result<()> {
-    client.set_read_timeout(Some(DEADLINE))?;
+    client.set_read_timeout(Some(IDLE))?;
     let peer = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
     client.write_all(format!("{name} {peer}\n").as_bytes())?;
     let mut buffer = vec![0; 1 << 16];
@@ -95,10 +97,15 @@ pub struct Greeting {
 
 /// Asks for an association with an address.
 pub fn connect(target: SocketAddr) -> io::Result<Socket> {
+    connect_within(target, DEADLINE)
+}
+
+/// The same with a patience of its own, also for what is read later.
+pub fn connect_within(target: SocketAddr, patience: Duration) -> io::Result<Socket> {
     let socket = socket(target)?;
-    socket.connect_timeout(&target.into(), DEADLINE)?;
-    socket.set_read_timeout(Some(DEADLINE))?;
-    socket.set_write_timeout(Some(DEADLINE))?;
+    socket.connect_timeout(&target.into(), patience)?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.set_write_timeout(Some(patience))?;
     Ok(socket)
 }
 
@@ -108,18 +115,25 @@ pub fn exchange(target: SocketAddr, lengths: &[usize]) -> io::Result<Greeting> {
     let greeting = greeting(&mut socket)?;
     for (number, len) in lengths.iter().enumerate() {
         let message: Vec<u8> = (0..*len).map(|at| (at * 7 + number) as u8).collect();
-        socket.write_all(&message)?;
-        let mut back = vec![0; *len];
-        socket.read_exact(&mut back)?;
-        if back != message {
-            return Err(io::Error::other(format!("a message of {len} bytes came back changed")));
-        }
+        echo(&mut socket, &message)?;
     }
     socket.shutdown(Shutdown::Both)?;
     Ok(greeting)
 }
 
-fn greeting(socket: &mut Socket) -> io::Result<Greeting> {
+/// Sends a message on an association and compares what comes back.
+pub fn echo(socket: &mut Socket, message: &[u8]) -> io::Result<()> {
+    socket.write_all(message)?;
+    let mut back = vec![0; message.len()];
+    socket.read_exact(&mut back)?;
+    match back == message {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("{} bytes came back changed", message.len()))),
+    }
+}
+
+/// What a server says first.
+pub fn greeting(socket: &mut Socket) -> io::Result<Greeting> {
     let mut line = Vec::new();
     while line.last() != Some(&b'\n') {
         let mut byte = [0];

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A guest that has not powered off by then hangs.
-const TIME_OUT: Duration = Duration::from_secs(600);
+const TIME_OUT: Duration = Duration::from_secs(1200);
 
 /// How much of a console is shown when something failed.
 const TAIL: usize = 60;
