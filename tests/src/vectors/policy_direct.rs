@@ -204,6 +204,34 @@ pub fn unknown_connections_are_judged_by_their_ports(world: &mut dyn World, ip: 
     );
 }
 
+/// A packet that is asked about both ways counts once, under the question that decides.
+pub fn unclear_packets_are_noted_once(world: &mut dyn World, ip: Ip) {
+    let (own, peer) = (ip.client(80), ip.remote_pod(81));
+    world.police(1);
+    world.at_pod(Endpoint { egress: EGRESS, ingress: INGRESS, ..pod(own.ip()) });
+    world.ruleset(EGRESS, &[], &[]);
+    world.ruleset(INGRESS, &[WEB], &[]);
+    // Both ports may be a server's; a datagram that looks like an answer may be none.
+    world.denies(FROM_POD, &data(proto::TCP, own, peer));
+    world.denies(FROM_POD, &data(proto::UDP, own, ip.remote_pod(40000)));
+    let noted = |world: &dyn World| {
+        let sides = world.denied().into_iter().map(|(key, value)| (key.ingress, value.packets));
+        sides.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    assert_eq!(noted(world), [(0, 1), (1, 1)].into());
+    // What passes was not denied.
+    world.put_peer(peer.ip(), FRIEND);
+    world.lets(FROM_POD, &data(proto::TCP, own, peer));
+    assert_eq!(noted(world), [(0, 1), (1, 1)].into());
+    // The server of a connection that it never let in begins one of its own.
+    let client = ip.backend(5, 5000);
+    world.at_pod(Endpoint { ingress: INGRESS, ..pod(client.ip()) });
+    world.lets(FROM_POD, &udp(client, own));
+    world.at_pod(Endpoint { egress: EGRESS, ingress: INGRESS, ..pod(own.ip()) });
+    world.denies(FROM_POD, &udp(own, client));
+    assert_eq!(noted(world), [(0, 2), (1, 1)].into());
+}
+
 /// The tuple of a connection that is over may be used in the other direction.
 pub fn finished_connection_does_not_bind_its_successor(world: &mut dyn World, ip: Ip) {
     let (client, server) = (ip.client(40000), ip.remote_pod(80));
