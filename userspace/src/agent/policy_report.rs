@@ -96,6 +96,7 @@ pub(super) fn name(agent: &NodeAgent, pods: &Bound<'_>, denial: &Denial) -> Opti
         }
         Outcome::RowMissing => Cause::RowMissing,
         Outcome::NotProgrammed => Cause::NotProgrammed,
+        Outcome::Spoofed => Cause::Spoofed,
     };
     Some(NamedDenial { pod, peer: peer(agent, denial.peer), cause })
 }

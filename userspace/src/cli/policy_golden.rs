@@ -53,12 +53,18 @@ impl PolicyMaps for FakeMaps {
             hook: Some(Hook::ToPod),
         };
         let closed = entry(ruleset::CLOSED, 0, 0, "10.244.1.8", Outcome::Closed, 9, 53);
+        let spoofed = entry(ruleset::OPEN, 0, 0, "172.17.0.2", Outcome::Spoofed, 12, 443);
         Ok(vec![
             entry(WEB_INGRESS, CLUSTER, 0, "10.244.1.9", Outcome::Denied, 1204, 22),
             entry(WEB_INGRESS, SHOP, 3, "fd00:1::9", Outcome::WouldDeny, 3, 8080),
             entry(WEB_INGRESS, 0, 0, "192.0.2.1", Outcome::Denied, 2, 0),
             DeniedEntry { key: DenialKey { ifindex: 9, ..closed.key }, ..closed },
             entry(0x0bad_cafe, 5, 1, "192.0.2.7", Outcome::Denied, 1, 443),
+            entry(ruleset::OPEN, 0, 0, "10.244.1.9", Outcome::NotProgrammed, 7, 80),
+            DeniedEntry {
+                key: DenialKey { direction: Direction::Egress, ..spoofed.key },
+                ..spoofed
+            },
         ])
     }
 
@@ -165,6 +171,8 @@ fn isolation() -> Cause {
 pub(super) fn named(denial: &Denial) -> NamedDenial {
     let cause = match (denial.key.outcome, denial.key.ruleset, denial.key.class) {
         (Outcome::Closed, ..) => Cause::Closed { reason: None },
+        (Outcome::NotProgrammed, ..) => Cause::NotProgrammed,
+        (Outcome::Spoofed, ..) => Cause::Spoofed,
         (Outcome::WouldDeny, ..) => isolation(),
         (_, WEB_INGRESS, CLUSTER) => guard(),
         (_, WEB_INGRESS, _) => isolation(),

@@ -27,7 +27,7 @@ pub struct DeniedEntry {
     pub packets: u64,
     /// When the last one was judged, `CLOCK_MONOTONIC` in ns.
     pub last_seen_ns: u64,
-    /// The peer of the last one.
+    /// The peer of the last one; the source that it used if that was not the pod's.
     pub peer: IpAddr,
     /// Its IP protocol number.
     pub proto: u8,
@@ -128,6 +128,7 @@ fn outcome_of(number: u8) -> Option<Outcome> {
         DropReason::PolicyCapacity => Some(Outcome::Closed),
         DropReason::RowMissing => Some(Outcome::RowMissing),
         DropReason::NotProgrammed => Some(Outcome::NotProgrammed),
+        DropReason::Spoofed => Some(Outcome::Spoofed),
         _ => None,
     }
 }
@@ -190,6 +191,7 @@ mod tests {
         assert_eq!(word(DropReason::PolicyCapacity as u8), "closed");
         assert_eq!(word(DropReason::RowMissing as u8), "row-missing");
         assert_eq!(word(DropReason::NotProgrammed as u8), "not-programmed");
+        assert_eq!(word(DropReason::Spoofed as u8), "spoofed");
         assert_eq!(of(200), None);
         assert_eq!(of(DropReason::Malformed as u8), None);
     }

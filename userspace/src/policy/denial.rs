@@ -44,12 +44,20 @@ pub enum Outcome {
     RowMissing,
     /// Dropped: nothing is known of the pod.
     NotProgrammed,
+    /// Dropped: the pod used a source that is not its own.
+    Spoofed,
 }
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Denied, Self::WouldDeny, Self::Closed, Self::RowMissing, Self::NotProgrammed];
+    pub const ALL: [Self; 6] = [
+        Self::Denied,
+        Self::WouldDeny,
+        Self::Closed,
+        Self::RowMissing,
+        Self::NotProgrammed,
+        Self::Spoofed,
+    ];
 
     /// The word shown to people and used as a label.
     pub fn as_str(self) -> &'static str {
@@ -59,6 +67,15 @@ impl Outcome {
             Self::Closed => "closed",
             Self::RowMissing => "row-missing",
             Self::NotProgrammed => "not-programmed",
+            Self::Spoofed => "spoofed",
+        }
+    }
+
+    /// Whether some ruleset was asked.
+    pub fn has_ruleset(self) -> bool {
+        match self {
+            Self::Denied | Self::WouldDeny | Self::Closed | Self::RowMissing => true,
+            Self::NotProgrammed | Self::Spoofed => false,
         }
     }
 }
@@ -70,7 +87,9 @@ impl Planner {
         let reading = match key.outcome {
             Outcome::Denied => Reading::Enforced,
             Outcome::WouldDeny => Reading::Staged,
-            Outcome::Closed | Outcome::RowMissing | Outcome::NotProgrammed => return None,
+            Outcome::Closed | Outcome::RowMissing | Outcome::NotProgrammed | Outcome::Spoofed => {
+                return None;
+            }
         };
         let (ruleset, class) = (RulesetId(key.ruleset), ClassId(key.class));
         let explanation = self.explain(ruleset, class, key.port_class, reading)?;

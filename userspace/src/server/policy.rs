@@ -214,6 +214,8 @@ pub enum Cause {
     RowMissing,
     /// Nothing is known of the pod.
     NotProgrammed,
+    /// The pod used a source that is not its own.
+    Spoofed,
     /// Policies that have changed since.
     Changed,
 }
@@ -270,6 +272,7 @@ impl Cause {
             Self::Closed { .. } => "closed".to_owned(),
             Self::RowMissing => "row-missing".to_owned(),
             Self::NotProgrammed => "not-programmed".to_owned(),
+            Self::Spoofed => "own-source".to_owned(),
             Self::Changed => "changed-since".to_owned(),
         }
     }
