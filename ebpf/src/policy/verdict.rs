@@ -8,8 +8,8 @@ use pintle_abi::{
     addr::{V4, V6, proto},
     drop_reason::DropReason,
     policy::{
-        Denied, DeniedKey, Endpoint, PORT_CLASSES, PolicyPort, RowKey, outcome, policy_mode,
-        ruleset,
+        Allowed, AllowedKey, Denied, DeniedKey, Endpoint, PORT_CLASSES, PolicyPort, RowKey,
+        outcome, policy_mode, ruleset,
     },
     socket::family,
 };
@@ -171,8 +171,11 @@ pub fn v6(high: u64, low: u64) -> V6 {
 /// decides is counted here; a denied guess decides nothing.
 #[inline(always)]
 fn judge<F: Family>(question: Question, peer: F) -> u32 {
-    let mut found = Found { ruleset: ruleset::OPEN, class: 0, port_class: 0 };
+    let mut found = AllowedKey { ruleset: ruleset::OPEN, class: 0, port_class: 0 };
     let code = find(question, peer, &mut found);
+    if code < DENIED && found.ruleset != ruleset::OPEN && !question.is(Occasion::Again) {
+        admit(&found);
+    }
     if code == ALLOWED || code >= DENIED && question.is(Occasion::Guess) {
         return code;
     }
@@ -184,15 +187,8 @@ fn judge<F: Family>(question: Question, peer: F) -> u32 {
     code
 }
 
-/// What a question led to.
-struct Found {
-    ruleset: u32,
-    class: u32,
-    port_class: u32,
-}
-
 #[inline(always)]
-fn find<F: Family>(question: Question, peer: F, found: &mut Found) -> u32 {
+fn find<F: Family>(question: Question, peer: F, found: &mut AllowedKey) -> u32 {
     let Some(endpoint) = endpoint(question.ifindex()) else {
         let open = maps::settings().is_some_and(|settings| settings.policy == policy_mode::OPEN);
         return if open { ALLOWED } else { denied(DropReason::NotProgrammed) };
@@ -242,7 +238,7 @@ fn port_class(ruleset: u32, question: Question) -> u32 {
 }
 
 #[inline(always)]
-fn look_up(found: &Found, question: Question) -> u32 {
+fn look_up(found: &AllowedKey, question: Question) -> u32 {
     let key = RowKey { ruleset: found.ruleset, class: found.class };
     let Some(row) = maps::POLICY_ROWS.get(&key) else { return denied(DropReason::RowMissing) };
     // SAFETY: as above.
@@ -257,9 +253,25 @@ fn look_up(found: &Found, question: Question) -> u32 {
     if row.staged[word] >> bit & 1 == 0 { WOULD_DROP } else { ALLOWED }
 }
 
+/// Counts a connection where user space can name the policy that allows it.
+#[inline(always)]
+fn admit(found: &AllowedKey) {
+    let add = || {
+        let _ = maps::ALLOWED.insert(found, &NOT_YET, IfPresent::Refuse);
+        maps::ALLOWED.get(found)
+    };
+    if let Some(allowed) = maps::ALLOWED.get(found).or_else(add) {
+        // SAFETY: an element stays readable and writable while the program runs (RCU).
+        increment(unsafe { &mut (*allowed).connections });
+    }
+}
+
+/// What a new element of `ALLOWED` begins with.
+static NOT_YET: Allowed = Allowed { connections: 0 };
+
 /// Counts a denial where user space can name its policy.
 #[inline(always)]
-fn note<F: Family>(question: Question, peer: F, found: &Found, code: u32) {
+fn note<F: Family>(question: Question, peer: F, found: &AllowedKey, code: u32) {
     let outcome = if code == WOULD_DROP { outcome::WOULD_DROP } else { (code - DENIED) as u8 };
     let key = DeniedKey {
         ifindex: question.ifindex(),

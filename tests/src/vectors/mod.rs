@@ -170,6 +170,7 @@ macro_rules! for_each_vector {
         }
         $run! { policy_services:
             egress_is_judged_behind_the_service, fast_path_asks_both_ends,
+            connections_to_services_are_counted_at_each_end,
             ends_behind_the_stack_judge_for_themselves,
             clients_outside_are_judged_by_their_addresses,
             masqueraded_pods_are_judged_by_their_addresses,
@@ -202,6 +203,7 @@ macro_rules! for_each_vector {
             both_ends_must_allow, change_ends_established_connections,
             change_ends_connections_of_the_client,
             unknown_connections_are_judged_by_their_ports, unclear_packets_are_noted_once,
+            allowed_connections_are_counted_once,
             finished_connection_does_not_bind_its_successor,
             unanswered_datagrams_do_not_bind_the_other_end,
             pods_without_policy_are_not_tracked, longest_prefix_gives_the_class,

@@ -248,6 +248,33 @@ pub fn finished_connection_does_not_bind_its_successor(world: &mut dyn World, ip
     assert_eq!(world.dropped(TO_POD, DropReason::DeniedIngress), 1);
 }
 
+/// A connection counts when its pod allows it for the first time: neither with its later packets, nor
+/// after a change, nor if it is denied.
+pub fn allowed_connections_are_counted_once(world: &mut dyn World, ip: Ip) {
+    let (own, server) = (ip.client(40000), ip.remote_pod(80));
+    world.at_pod(Endpoint { egress: EGRESS, ingress: INGRESS, ..pod(own.ip()) });
+    world.put_peer(server.ip(), FRIEND);
+    world.ruleset(EGRESS, &[WEB], &[]);
+    world.ruleset(INGRESS, &[], &[PORTS]);
+    for (epoch, proto) in [1, 3, 5].into_iter().zip(PROTOCOLS) {
+        world.police(epoch);
+        world.lets(FROM_POD, &first(proto, own, server));
+        world.lets(FROM_POD, &first(proto, own, server));
+        world.lets(TO_POD, &data(proto, server, own));
+        world.lets(TO_POD, &first(proto, ip.outside(7, 50000), ip.client(81)));
+        world.denies(FROM_POD, &first(proto, own, ip.outside(7, 80)));
+        world.police(epoch + 1);
+        world.lets(FROM_POD, &data(proto, own, server));
+        world.lets(TO_POD, &data(proto, server, own));
+    }
+    let counted: std::collections::BTreeMap<_, _> = world
+        .allowed()
+        .into_iter()
+        .map(|(key, value)| ((key.ruleset, key.class, key.port_class), value.connections))
+        .collect();
+    assert_eq!(counted, [((EGRESS, FRIEND, WEB), 3), ((INGRESS, 0, PORTS), 3)].into());
+}
+
 /// A client that was let out but not in answers nothing; its peer may still dial it.
 pub fn unanswered_datagrams_do_not_bind_the_other_end(world: &mut dyn World, ip: Ip) {
     let (client, server) = (ip.client(5000), ip.backend(5, 5000));

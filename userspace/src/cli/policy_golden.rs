@@ -8,13 +8,13 @@ use pintle_abi::{counter::Hook, policy::ruleset};
 use super::golden::{FakeMaps, check};
 use crate::{
     datapath::{
-        policy_entry::{DeniedEntry, EndpointEntry},
+        policy_entry::{AllowedEntry, DeniedEntry, EndpointEntry},
         policy_view::{PolicyMaps, PolicyMode},
         view::ReadError,
     },
     model::policy::Direction,
     node::IfIndex,
-    policy::{DenialKey, Outcome},
+    policy::{AllowedKey, DenialKey, Outcome},
     server::policy::{
         Answer, Cause, Denial, Interface, NamedDenial, Party, PartyKind, Policies, Policy,
         PolicyPod, PolicySummary, Question,
@@ -65,6 +65,19 @@ impl PolicyMaps for FakeMaps {
                 key: DenialKey { direction: Direction::Egress, ..spoofed.key },
                 ..spoofed
             },
+        ])
+    }
+
+    fn allowed(&self) -> Result<Vec<AllowedEntry>, ReadError> {
+        let entry = |ruleset, class, port_class, connections| AllowedEntry {
+            key: AllowedKey { ruleset, class, port_class },
+            connections,
+        };
+        Ok(vec![
+            entry(CART_EGRESS, SHOP, 0, 5_301),
+            entry(CART_EGRESS, CLUSTER, 0, 11),
+            entry(WEB_INGRESS, SHOP, 3, 4),
+            entry(0x0bad_cafe, 5, 1, 70),
         ])
     }
 
@@ -184,6 +197,16 @@ pub(super) fn named(denial: &Denial) -> NamedDenial {
     };
     let peer = party(&denial.peer.to_string()).name;
     NamedDenial { pod: Some(pod.into()), peer, cause }
+}
+
+/// What allowed the connections that the programs count.
+pub(super) fn allowed_by(key: &AllowedKey) -> Cause {
+    match (key.ruleset, key.class) {
+        (CART_EGRESS, SHOP) => guard(),
+        (CART_EGRESS, _) => Cause::NoPolicy,
+        (WEB_INGRESS, _) => rule("shop/web", Direction::Ingress),
+        _ => Cause::Changed,
+    }
 }
 
 /// Who answers to a name or an address.

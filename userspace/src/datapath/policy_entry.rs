@@ -7,7 +7,7 @@ use pintle_abi::{
     addr::{V4, V6, proto},
     counter::Hook,
     drop_reason::DropReason,
-    policy::{Denied, DeniedKey, Endpoint, Row, outcome},
+    policy::{self as abi, Denied, DeniedKey, Endpoint, Row, outcome},
     socket::family,
 };
 
@@ -15,7 +15,7 @@ use super::entry::AbiAddr as _;
 use crate::{
     model::policy::Direction,
     node::IfIndex,
-    policy::{DenialKey, Outcome, Reading},
+    policy::{AllowedKey, DenialKey, Outcome, Reading},
 };
 
 /// Packets that policies denied, or would deny, counted together.
@@ -49,6 +49,15 @@ impl DeniedEntry {
             number => number.to_string(),
         }
     }
+}
+
+/// Connections that policies allowed, counted together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedEntry {
+    /// What allowed them.
+    pub key: AllowedKey,
+    /// How many.
+    pub connections: u64,
 }
 
 /// A pod of this node as the programs know it.
@@ -117,6 +126,13 @@ pub(super) fn denied(key: &DeniedKey, value: &Denied) -> Option<DeniedEntry> {
         port: u16::from_be(value.port),
         hook,
     })
+}
+
+/// Allowed connections; `None` of what is no port class.
+pub(super) fn allowed(key: &abi::AllowedKey, value: &abi::Allowed) -> Option<AllowedEntry> {
+    let port_class = u8::try_from(key.port_class).ok()?;
+    let key = AllowedKey { ruleset: key.ruleset, class: key.class, port_class };
+    Some(AllowedEntry { key, connections: value.connections })
 }
 
 fn outcome_of(number: u8) -> Option<Outcome> {

@@ -21,7 +21,10 @@ use pintle_abi::{
     flow::Flow,
     fragment::{Fragment, FragmentKey},
     map::{self, MapSpec},
-    policy::{Denied, DeniedKey, Endpoint, OtherFlow, OtherKey, PolicyPort, Row, RowKey},
+    policy::{
+        Allowed, AllowedKey, Denied, DeniedKey, Endpoint, OtherFlow, OtherKey, PolicyPort, Row,
+        RowKey,
+    },
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
     socket::{Datagram, DatagramKey, UdpSocket},
@@ -312,6 +315,8 @@ impl View {
             self.entries::<OtherKey<V6>, OtherFlow>(spec)
         } else if is(m::DENIED) {
             self.entries::<DeniedKey, Denied>(spec)
+        } else if is(m::ALLOWED) {
+            self.entries::<AllowedKey, Allowed>(spec)
         } else {
             Ok(None)
         }

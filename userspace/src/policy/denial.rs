@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Denials as the programs count them: by what gave the verdict, not by connection.
+//! Verdicts as the programs count them: by what gave them, not by connection.
 //!
 //! The numbers are made of content, so they mean the same to an agent that starts again. What the
 //! compiler does not know any more has no name.
@@ -80,7 +80,25 @@ impl Outcome {
     }
 }
 
+/// What allowed connections that are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AllowedKey {
+    /// The ruleset.
+    pub ruleset: u32,
+    /// The peer's class.
+    pub class: u32,
+    /// The port class.
+    pub port_class: u8,
+}
+
 impl Planner {
+    /// Names the rule that allowed connections; `None` if the compiler does not know the numbers any more.
+    pub fn explain_allowed(&self, key: &AllowedKey) -> Option<Explanation> {
+        let (ruleset, class) = (RulesetId(key.ruleset), ClassId(key.class));
+        let explanation = self.explain(ruleset, class, key.port_class, Reading::Enforced)?;
+        explanation.is_allowed.then_some(explanation)
+    }
+
     /// Names the rule, or the isolating policies, behind denials; `None` if no policy is behind
     /// them, or the compiler does not know their numbers any more.
     pub fn explain_denial(&self, key: &DenialKey) -> Option<Explanation> {
