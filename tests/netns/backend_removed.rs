@@ -10,7 +10,8 @@ use pintle_tests::load::{Kind, Load};
 use pintle_tests::manifest::{Condition, Endpoint};
 use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::{DNS, HTTP, Scene, beside_others, endpoints, eventually, in_every_layout};
+use crate::company::beside_others;
+use crate::scene::{DNS, HTTP, Scene, endpoints, eventually, in_every_layout};
 
 const PAUSE: Duration = Duration::from_millis(20);
 

@@ -8,7 +8,8 @@ use pintle_tests::agent::FastPath;
 use pintle_tests::load::{Kind, Load, repeat, short_http};
 use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::{HTTP, Scene, beside_others, endpoints, eventually};
+use crate::company::beside_others;
+use crate::scene::{HTTP, Scene, endpoints, eventually};
 
 #[test]
 fn a_pod_with_a_limit_is_reached_through_the_stack_until_it_is_lifted() {

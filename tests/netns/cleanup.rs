@@ -9,7 +9,8 @@ use pintle_tests::load::{repeat, short_http};
 use pintle_tests::topology::{Cni, Family};
 
 use crate::clsact::set_mode;
-use crate::scene::{HTTP, Scene, beside_others};
+use crate::company::beside_others;
+use crate::scene::{HTTP, Scene};
 
 #[test]
 fn cleanup_leaves_nothing_behind() {

@@ -11,7 +11,8 @@ use pintle_tests::load::{Kind, Load, repeat, short_http, short_udp};
 use pintle_tests::manifest::Endpoint;
 use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::{DNS, HTTP, Scene, alone, beside_others, eventually, web};
+use crate::company::{alone, beside_others};
+use crate::scene::{DNS, HTTP, Scene, eventually, web};
 
 #[test]
 fn services_work_through_clsact_past_the_stack() {

@@ -11,7 +11,8 @@ use pintle_tests::kernel_state::NodeState;
 use pintle_tests::load::{repeat, short_http};
 use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::{HTTP, Scene, beside_others};
+use crate::company::beside_others;
+use crate::scene::{HTTP, Scene};
 
 const NOBODY: u32 = 65534;
 

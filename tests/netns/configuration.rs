@@ -10,7 +10,8 @@ use pintle_tests::agent::FastPath;
 use pintle_tests::topology::Cni;
 use tempfile::TempDir;
 
-use crate::scene::{Scene, beside_others};
+use crate::company::beside_others;
+use crate::scene::Scene;
 
 const CLOSE_WAIT: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait";
 const HEAD: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";

@@ -62,7 +62,7 @@ fn clients_on_both_nodes_reach_backends_on_both(cni: Cni, fast_path: FastPath) {
 
 #[test]
 fn packets_to_and_from_another_node_are_never_redirected() {
-    let _company = crate::scene::beside_others();
+    let _company = crate::company::beside_others();
     for cni in [Cni::Ptp, Cni::Bridge] {
         let scene = TwoNodes::new(cni, FastPath::Auto, &[1]).expect("two nodes");
         let http = std::net::SocketAddr::new(scene.web.ip(Family::V4), HTTP.port);

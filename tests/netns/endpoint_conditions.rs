@@ -20,8 +20,9 @@ use pintle_tests::{
 };
 
 use crate::{
+    company::beside_others,
     exposed::{Exposed, From},
-    scene::{HTTP, beside_others, eventually},
+    scene::{HTTP, eventually},
 };
 
 const SHORT: Kind = Kind::Short { per_second: 40 };

@@ -7,7 +7,8 @@ use pintle_tests::agent::FastPath;
 use pintle_tests::client::http_get;
 use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::{HTTP, Scene, beside_others};
+use crate::company::beside_others;
+use crate::scene::{HTTP, Scene};
 
 /// Closed flows are kept for 5 s, and the maps are swept every second.
 const DEADLINE: Duration = Duration::from_secs(12);

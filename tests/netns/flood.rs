@@ -16,7 +16,8 @@ use pintle_tests::manifest::Endpoint;
 use pintle_tests::server::Server;
 use pintle_tests::topology::{Cni, Family, Pod};
 
-use crate::scene::{DNS, ECHO, HTTP, Scene, alone, eventually, web};
+use crate::company::alone;
+use crate::scene::{DNS, ECHO, HTTP, Scene, eventually, web};
 
 const ENTRIES: u32 = 1024;
 const PAUSE: Duration = Duration::from_millis(50);

@@ -8,7 +8,8 @@ use pintle_tests::load::{repeat, short_http};
 use pintle_tests::topology::{Cni, Family};
 
 use crate::clsact::set_mode;
-use crate::scene::{HTTP, Scene, beside_others, eventually};
+use crate::company::beside_others;
+use crate::scene::{HTTP, Scene, eventually};
 
 /// Why the agent does not redirect to the client's device, as `pintle status` tells it.
 fn slow(scene: &Scene) -> Option<String> {

@@ -8,7 +8,8 @@ use std::net::TcpStream;
 use pintle_tests::agent::FastPath;
 use pintle_tests::topology::{Cni, Node};
 
-use crate::scene::{Scene, beside_others};
+use crate::company::beside_others;
+use crate::scene::Scene;
 
 const SERVICE: &str = "apiVersion: v1
 kind: Service

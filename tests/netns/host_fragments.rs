@@ -9,7 +9,8 @@ use pintle_tests::{
     topology::{Cni, Family},
 };
 
-use crate::scene::{Scene, beside_others};
+use crate::company::beside_others;
+use crate::scene::Scene;
 
 /// Answers whatever is sent with the same, until it is one byte.
 fn serve(socket: UdpSocket) {

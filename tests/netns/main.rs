@@ -11,6 +11,7 @@ mod cleanup;
 mod clsact;
 mod clusterip;
 mod command_line;
+mod company;
 mod configuration;
 mod cross_node;
 mod endpoint_conditions;

@@ -10,7 +10,8 @@ use pintle_tests::load::{repeat, short_http};
 use pintle_tests::manifest::{Endpoint, Service};
 use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::{HTTP, Scene, beside_others, web};
+use crate::company::beside_others;
+use crate::scene::{HTTP, Scene, web};
 
 #[test]
 fn every_mistake_is_named_and_everything_else_works() {

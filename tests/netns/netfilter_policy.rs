@@ -6,7 +6,8 @@ use pintle_tests::agent::FastPath;
 use pintle_tests::client::http_get;
 use pintle_tests::topology::{Cni, Family, Node};
 
-use crate::scene::{HTTP, Scene, beside_others};
+use crate::company::beside_others;
+use crate::scene::{HTTP, Scene};
 
 #[test]
 fn a_policy_engine_in_nftables_switches_the_fast_path_off() {
@@ -18,7 +19,7 @@ fn a_policy_engine_in_nftables_switches_the_fast_path_off() {
 
 #[test]
 fn a_policy_engine_in_legacy_iptables_switches_the_fast_path_off() {
-    check("iptables-legacy", &[&["-t", "filter", "-N", "KUBE-ROUTER-FORWARD"]]);
+    check("iptables-legacy", &[&["--wait", "-t", "filter", "-N", "KUBE-ROUTER-FORWARD"]]);
 }
 
 #[test]

@@ -8,7 +8,8 @@ use pintle_tests::agent::FastPath;
 use pintle_tests::client::{http_get_from, udp_get_within};
 use pintle_tests::topology::Cni;
 
-use crate::scene::{beside_others, eventually};
+use crate::company::beside_others;
+use crate::scene::eventually;
 use crate::three_nodes::{NODE_PORT, ThreeNodes};
 
 const PATIENCE: Duration = Duration::from_millis(300);

@@ -5,11 +5,14 @@ use std::{
     io::Write,
     net::IpAddr,
     process::{Child, Command},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pintle::node::{Ineligible, NodeView, Probes, Selection, Snapshot, Solicitor};
+use pintle_tests::netns::NetNs;
 use tokio::{sync::watch, time::timeout};
+
+use crate::company::alone;
 
 /// A pod's network namespace: that of a process that does nothing.
 struct Pod(Child);
@@ -68,19 +71,21 @@ async fn until(
 
 #[test]
 fn pods_are_found_resolved_and_forgotten() {
-    // SAFETY: affects this thread only, which the test harness uses for nothing else.
-    let rc = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-    assert_eq!(rc, 0, "run as root: cargo xtask test netns");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let (first, mut receiver) = NodeView::start(Selection::default(), Probes::NONE).unwrap();
-        assert!(first.interfaces.is_empty());
-        uplink(&mut receiver).await;
-        ptp(&mut receiver).await;
-        bridge(&mut receiver).await;
-        solicited(&mut receiver).await;
-        overflow(&mut receiver).await;
+    let _company = alone();
+    NetNs::new().expect("run as root: cargo xtask test netns").run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(in_an_empty_namespace());
     });
+}
+
+async fn in_an_empty_namespace() {
+    let (first, mut receiver) = NodeView::start(Selection::default(), Probes::NONE).unwrap();
+    assert!(first.interfaces.is_empty());
+    uplink(&mut receiver).await;
+    ptp(&mut receiver).await;
+    bridge(&mut receiver).await;
+    solicited(&mut receiver).await;
+    overflow(&mut receiver).await;
 }
 
 async fn uplink(receiver: &mut watch::Receiver<Snapshot>) {
@@ -168,7 +173,7 @@ async fn solicited(receiver: &mut watch::Receiver<Snapshot>) {
     })
     .await;
     let addresses = [ip("10.244.1.10"), ip("fd00:244:1::10")];
-    let solicitor = Solicitor::open().unwrap();
+    let mut solicitor = Solicitor::open().unwrap();
     let is_found = |snapshot: &Snapshot| {
         let index = named(snapshot, "br1p");
         addresses.iter().all(|ip| snapshot.resolve(*ip) == index)
@@ -177,7 +182,9 @@ async fn solicited(receiver: &mut watch::Receiver<Snapshot>) {
     // Once more than once: a port may not forward yet when it is first asked.
     for _ in 0..10 {
         let snapshot = receiver.borrow().clone();
-        solicitor.ask(&snapshot, addresses);
+        let now = Instant::now();
+        solicitor.ask(&snapshot, addresses, now);
+        assert!(solicitor.expects_until(now).is_some() || is_found(&snapshot));
         if timeout(Duration::from_millis(500), receiver.wait_for(is_found)).await.is_ok() {
             break;
         }
@@ -187,8 +194,10 @@ async fn solicited(receiver: &mut watch::Receiver<Snapshot>) {
     run("bridge fdb flush dev cni0 dynamic");
     let (late, mut receiver) = NodeView::start(Selection::default(), Probes::NONE).unwrap();
     assert!(!is_found(&late), "the bridge has forgotten");
-    solicitor.ask(&late, addresses);
+    solicitor.ask(&late, addresses, Instant::now());
     until("asked for again", &mut receiver, is_found).await;
+    solicitor.ask(&receiver.borrow(), addresses, Instant::now());
+    assert_eq!(solicitor.expects_until(Instant::now()), None, "all have answered");
     run("ip link del br1p");
 }
 

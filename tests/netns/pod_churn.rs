@@ -3,9 +3,11 @@
 
 use pintle_tests::agent::FastPath;
 use pintle_tests::client::http_get;
-use pintle_tests::load::{repeat, short_http, short_udp};
+use pintle_tests::load::{Kind, Load, repeat, short_http, short_udp};
+use pintle_tests::manifest::Endpoint;
 use pintle_tests::topology::{Cni, Family};
 
+use crate::company::alone;
 use crate::scene::{Backend, DNS, HTTP, Scene, endpoints, eventually, in_every_layout};
 
 in_every_layout!(new_pods_are_served_at_once);
@@ -34,4 +36,33 @@ fn new_pods_are_served_at_once(cni: Cni, fast_path: FastPath) {
         tcp.expect_no_failure("TCP to a new backend");
         assert_eq!(tcp.by_pod["web-4"], 50);
     }
+}
+
+/// The agent learns of the pod and of its endpoint at once, and on a bridge not yet where the pod is.
+#[test]
+fn a_new_backend_is_sent_nothing_before_it_is_let_in() {
+    let _company = alone();
+    let mut scene = Scene::new(Cni::Bridge, FastPath::Off);
+    let loads = Family::BOTH.map(|family| {
+        let target = scene.vip(family, &DNS);
+        let load = Load::start(&scene.client, target, 2, Kind::UdpNewPort { per_second: 2000 });
+        (family, load)
+    });
+    let mut new = Vec::new();
+    for number in 4..10 {
+        new.push(Backend::new(&mut scene.world.nodes[0], number).expect("a new backend"));
+        let ready: Vec<Endpoint> =
+            endpoints(&scene.backends).into_iter().chain(endpoints(&new)).collect();
+        scene.set_endpoints(&ready);
+    }
+    let (mut answered, mut reports) = (0, Vec::new());
+    for (family, load) in loads {
+        let report = load.stop();
+        answered += report.by_pod.get("web-9").copied().unwrap_or_default();
+        reports.push((family, report));
+    }
+    let closed = scene.agent.counter("policy not programmed").expect("counters");
+    assert_eq!(closed, 0, "packets to a pod that is closed: {reports:?}");
+    reports.iter().for_each(|(family, report)| report.expect_no_failure(&format!("{family:?}")));
+    assert!(answered > 0, "the last one is used: {reports:?}");
 }

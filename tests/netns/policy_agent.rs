@@ -11,7 +11,8 @@ use pintle_tests::load::{Kind, Load};
 use pintle_tests::netns::NetNs;
 use pintle_tests::topology::{Cni, Family, Pod};
 
-use crate::scene::{DNS, HTTP, Scene, beside_others, eventually};
+use crate::company::beside_others;
+use crate::scene::{DNS, HTTP, Scene, eventually};
 
 /// Longer than any answer takes.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -135,7 +136,7 @@ fn the_last_state_holds_while_there_is_no_agent(cni: Cni, fast_path: FastPath) {
 
 mod restart {
     use super::what_changed_while_there_was_no_agent_comes_without_a_gap as check;
-    use crate::scene::alone;
+    use crate::company::alone;
     use pintle_tests::agent::FastPath;
     use pintle_tests::topology::Cni;
 

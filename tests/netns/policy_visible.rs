@@ -12,7 +12,8 @@ use pintle_tests::client::{http_get_from, udp_ask};
 use pintle_tests::topology::{Cni, Family, Pod};
 use serde_json::Value;
 
-use crate::scene::{DNS, ECHO, HTTP, Scene, beside_others, endpoints, eventually, in_two_layouts};
+use crate::company::beside_others;
+use crate::scene::{DNS, ECHO, HTTP, Scene, endpoints, eventually, in_two_layouts};
 
 /// Longer than any answer takes.
 const PATIENCE: Duration = Duration::from_millis(400);

@@ -12,7 +12,8 @@ use pintle_tests::manifest::Service;
 use pintle_tests::topology::{Cni, Family};
 use pintle_tests::variant;
 
-use crate::scene::{Backend, DNS, HTTP, Scene, alone, endpoints, eventually, web};
+use crate::company::alone;
+use crate::scene::{Backend, DNS, HTTP, Scene, endpoints, eventually, web};
 
 #[test]
 fn nothing_fails_past_the_stack_while_the_agent_dies_and_returns() {

@@ -11,9 +11,10 @@ use pintle_tests::{
 };
 
 use crate::{
+    company::alone,
     exposed::{Exposed, From},
     restart::die_and_return,
-    scene::{alone, eventually},
+    scene::eventually,
 };
 
 fn nothing_fails_while_the_agent_dies_and_returns(cni: Cni, fast_path: FastPath, socket_lb: &str) {

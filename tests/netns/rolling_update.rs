@@ -12,8 +12,9 @@ use pintle_tests::{
 };
 
 use crate::{
+    company::alone,
     exposed::{Exposed, From},
-    scene::{Backend, beside_others, eventually},
+    scene::{Backend, eventually},
 };
 
 /// Connections that are kept open; each has a server that ends it once in the update.
@@ -85,12 +86,12 @@ fn set_oldest(scene: &mut Exposed, condition: Option<Condition>) {
 
 #[test]
 fn past_the_stack_a_rolling_update_costs_nothing() {
-    let _company = beside_others();
+    let _company = alone();
     a_rolling_update_costs_nothing(Cni::Ptp, FastPath::Auto, "off");
 }
 
 #[test]
 fn through_the_stack_and_by_the_node_s_sockets_a_rolling_update_costs_nothing() {
-    let _company = beside_others();
+    let _company = alone();
     a_rolling_update_costs_nothing(Cni::Bridge, FastPath::Off, "host");
 }

@@ -2,7 +2,6 @@
 //! The scene most tests play in: a node, a client, three backends, and the agent.
 
 use std::net::SocketAddr;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -17,6 +16,9 @@ pub const DNS: Port = Port { name: "dns", protocol: "UDP", port: 80, target: 535
 pub const ECHO: Port = Port { name: "echo", protocol: "TCP", port: 7, target: 9000 };
 /// No backend listens on this one.
 pub const SILENT: Port = Port { name: "silent", protocol: "UDP", port: 99, target: 9999 };
+
+/// How long what comes by itself may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A node with a client and three backends of `web`, and a running agent.
 pub struct Scene {
@@ -100,27 +102,14 @@ pub fn endpoints<'a>(backends: impl IntoIterator<Item = &'a Backend>) -> Vec<End
     backends.into_iter().map(|backend| Endpoint::ready(&backend.pod)).collect()
 }
 
-/// Waits until `fact` holds, or panics after two seconds.
+/// Waits until `fact` holds, or panics after some seconds: the machine may be busy.
 #[track_caller]
 pub fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(2);
+    let end = Instant::now() + PATIENCE;
     while !fact() {
-        assert!(Instant::now() < end, "not within 2 s: {what}");
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
-}
-
-/// Keeps a test that loads the machine apart from those that would time out beside it.
-static MACHINE: RwLock<()> = RwLock::new(());
-
-/// Waits until no loading test runs, and keeps it from starting.
-pub fn beside_others() -> RwLockReadGuard<'static, ()> {
-    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Waits until no other test runs, and keeps them from starting.
-pub fn alone() -> RwLockWriteGuard<'static, ()> {
-    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs a check in each layout of the node, with and without the fast path.
@@ -131,22 +120,22 @@ macro_rules! in_every_layout {
     ($check:ident, $company:ident) => {
         #[test]
         fn with_ptp_and_fast_path() {
-            let _company = crate::scene::$company();
+            let _company = crate::company::$company();
             $check(Cni::Ptp, FastPath::Auto);
         }
         #[test]
         fn with_ptp_through_the_stack() {
-            let _company = crate::scene::$company();
+            let _company = crate::company::$company();
             $check(Cni::Ptp, FastPath::Off);
         }
         #[test]
         fn with_a_bridge_and_fast_path() {
-            let _company = crate::scene::$company();
+            let _company = crate::company::$company();
             $check(Cni::Bridge, FastPath::Auto);
         }
         #[test]
         fn with_a_bridge_through_the_stack() {
-            let _company = crate::scene::$company();
+            let _company = crate::company::$company();
             $check(Cni::Bridge, FastPath::Off);
         }
     };
@@ -158,12 +147,12 @@ macro_rules! in_two_layouts {
     ($check:ident) => {
         #[test]
         fn with_ptp_and_fast_path() {
-            let _company = crate::scene::beside_others();
+            let _company = crate::company::beside_others();
             $check(Cni::Ptp, FastPath::Auto);
         }
         #[test]
         fn with_a_bridge_through_the_stack() {
-            let _company = crate::scene::beside_others();
+            let _company = crate::company::beside_others();
             $check(Cni::Bridge, FastPath::Off);
         }
     };

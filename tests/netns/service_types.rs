@@ -10,7 +10,8 @@ use pintle_tests::{
     topology::{Cni, Family, Outsider},
 };
 
-use crate::scene::{HTTP, Scene, beside_others};
+use crate::company::beside_others;
+use crate::scene::{HTTP, Scene};
 
 const NODE_PORT: u16 = 30080;
 const CLUSTER: &str = "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\n\

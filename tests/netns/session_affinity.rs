@@ -18,8 +18,9 @@ use pintle_tests::{
 };
 
 use crate::{
+    company::beside_others,
     exposed::{Exposed, From},
-    scene::{DNS, HTTP, beside_others, endpoints},
+    scene::{DNS, HTTP, endpoints},
 };
 
 const SHORT: Duration = Duration::from_secs(2);

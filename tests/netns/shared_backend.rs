@@ -8,7 +8,8 @@ use pintle_tests::client::HttpConnection;
 use pintle_tests::load::{repeat, short_http, short_udp};
 use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::{DNS, HTTP, Scene, beside_others, endpoints, web};
+use crate::company::beside_others;
+use crate::scene::{DNS, HTTP, Scene, endpoints, web};
 
 #[test]
 fn deleting_one_of_two_services_leaves_the_shared_backends() {

@@ -21,7 +21,8 @@ use pintle_tests::netns::NetNs;
 use pintle_tests::topology::{Cni, Family};
 use pintle_tests::variant;
 
-use crate::scene::{DNS, HTTP, Scene, alone, beside_others, endpoints, eventually};
+use crate::company::{alone, beside_others};
+use crate::scene::{DNS, HTTP, Scene, endpoints, eventually};
 
 /// A node port, which is written into the maps by hand.
 const NODE_PORT: u16 = 30_080;

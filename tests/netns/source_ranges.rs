@@ -17,8 +17,9 @@ use pintle_tests::{
 };
 
 use crate::{
+    company::beside_others,
     exposed::{Exposed, From},
-    scene::{DNS, HTTP, beside_others},
+    scene::{DNS, HTTP},
 };
 
 /// How long a packet that is dropped is waited for.

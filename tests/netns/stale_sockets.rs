@@ -11,7 +11,8 @@ use pintle_tests::manifest::{Condition, Endpoint};
 use pintle_tests::netns::NetNs;
 use pintle_tests::topology::Family;
 
-use crate::scene::{DNS, beside_others, endpoints, eventually};
+use crate::company::beside_others;
+use crate::scene::{DNS, endpoints, eventually};
 use crate::socket_lb::SocketScene;
 
 /// So many sockets that each of three backends has some.

@@ -24,7 +24,8 @@ use pintle_tests::topology::{Cni, Family};
 
 use socket2::SockRef;
 
-use crate::scene::{DNS, HTTP, Scene, alone, beside_others, endpoints, eventually};
+use crate::company::{alone, beside_others};
+use crate::scene::{DNS, HTTP, Scene, endpoints, eventually};
 
 /// Rules of the kubelet, of a plugin for host ports and of the node's owner, with counters.
 const FOREIGN: &str = "\
@@ -76,7 +77,7 @@ fn a_thousand_services_go_from_iptables_nft_and_nothing_else_does() {
 }
 
 fn remove_from_iptables(iptables: Iptables) {
-    let _company = beside_others();
+    let _company = alone();
     let ns = NetNs::new().expect("a namespace");
     let save = || Family::BOTH.map(|family| iptables.save(&ns, family).expect("save"));
     for family in Family::BOTH {

@@ -16,8 +16,9 @@ use pintle_tests::{
 };
 
 use crate::{
+    company::beside_others,
     exposed::{Exposed, From},
-    scene::{HTTP, beside_others, eventually},
+    scene::{HTTP, eventually},
 };
 
 const HEALTH: u16 = 31_000;

@@ -12,8 +12,9 @@ use pintle_tests::{
 };
 
 use crate::{
+    company::beside_others,
     exposed::{Exposed, From},
-    scene::{DNS, beside_others, endpoints, web},
+    scene::{DNS, endpoints, web},
 };
 
 const RATE: u32 = 200;

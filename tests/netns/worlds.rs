@@ -7,7 +7,7 @@ use pintle_tests::load::{repeat, short_http, short_udp};
 use pintle_tests::server::Server;
 use pintle_tests::topology::{Cni, Family, World};
 
-use crate::scene::beside_others;
+use crate::company::beside_others;
 
 #[test]
 fn pods_reach_pods_without_any_agent() {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The agent as a process in a node's network namespace, driven only by its command line.
+//! The agent as a process in a node's network namespace, driven by its command line alone; how far it
+//! has read is asked at its socket.
 //!
 //! It keeps the mounts of the test, so bpffs stays visible. Its maps and links live under a root
 //! of its own, which is removed with the handle, also when a test panics.
@@ -15,6 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use pintle::cli::client::{Agent as _, SocketAgent};
+use pintle::server::socket_path;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -165,9 +168,13 @@ impl Agent {
     }
 
     fn revision_read(&self) -> Option<u64> {
-        let out = self.cli(&["status", "-o", "json"]).ok()?;
-        let status: Value = serde_json::from_slice(&out.stdout).ok()?;
-        status.pointer("/services/revision_read")?.as_u64()
+        Some(self.socket().status().ok()?.revision_read)
+    }
+
+    /// Its socket, for what is asked so often that a process for each question would be most of a
+    /// test's work.
+    fn socket(&self) -> SocketAgent {
+        SocketAgent { path: socket_path(&self.run_dir(), &self.bpf_root) }
     }
 
     /// Kills the process at once, as the kernel's OOM killer would.

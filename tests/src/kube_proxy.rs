@@ -73,7 +73,8 @@ impl Iptables {
     /// Adds rules in the form of `iptables-save`; counters in it are taken over.
     pub fn restore(self, ns: &NetNs, family: Family, rules: &str) -> Result<()> {
         let program = self.program(family, "-restore");
-        feed(ns, &program, &["--noflush", "--counters"], rules)
+        // The lock of legacy iptables is the machine's, whatever the namespace.
+        feed(ns, &program, &["--noflush", "--counters", "--wait"], rules)
     }
 
     /// All rules with counters and without comments, sorted by table.

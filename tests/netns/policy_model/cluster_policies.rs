@@ -7,7 +7,7 @@ use super::probe::Protocol::{Tcp, Udp};
 use pintle_tests::agent::FastPath;
 use pintle_tests::topology::{Cni, Family};
 
-use crate::scene::beside_others;
+use crate::company::beside_others;
 
 in_both_layouts!(
     the_first_decisive_rule_wins,

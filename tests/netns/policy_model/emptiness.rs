@@ -7,7 +7,7 @@ use pintle_tests::topology::Cni;
 use super::in_both_layouts;
 use super::nine_pods::{Cell, NinePods, policy};
 use super::probe::Protocol::{Tcp, Udp};
-use crate::scene::beside_others;
+use crate::company::beside_others;
 
 in_both_layouts!(what_is_absent_is_as_the_api_says, rules_are_unions_of_peers_and_ports);
 

@@ -31,7 +31,7 @@ macro_rules! in_both_layouts {
             $(
                 #[test]
                 fn $fact() {
-                    let _company = crate::scene::beside_others();
+                    let _company = crate::company::beside_others();
                     super::$fact(&mut super::NinePods::new(
                         2,
                         pintle_tests::topology::Cni::Ptp,
@@ -44,7 +44,7 @@ macro_rules! in_both_layouts {
             $(
                 #[test]
                 fn $fact() {
-                    let _company = crate::scene::beside_others();
+                    let _company = crate::company::beside_others();
                     super::$fact(&mut super::NinePods::new(
                         2,
                         pintle_tests::topology::Cni::Bridge,

@@ -13,7 +13,7 @@ use super::in_both_layouts;
 use super::nine_pods::{NAMES, NinePods, SERVICE_PORT, cluster_policy, of_namespace, policy};
 use super::probe::{Protocol, Target, ask, reaches_both};
 use super::server::{PORTS, Servers};
-use crate::scene::beside_others;
+use crate::company::beside_others;
 
 in_both_layouts!(
     the_own_node_reaches_its_pods_and_others_need_a_rule,

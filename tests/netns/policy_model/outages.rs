@@ -13,8 +13,9 @@ use super::in_both_layouts;
 use super::nine_pods::{Cell, NinePods, policy};
 use super::probe::reaches_both;
 use super::server::PORTS;
+use crate::company::alone;
 use crate::restart::die_and_return;
-use crate::scene::{alone, eventually};
+use crate::scene::eventually;
 
 in_both_layouts!(policies_hold_without_an_agent, changes_while_no_agent_runs_are_caught_up_with);
 
@@ -100,7 +101,7 @@ fn wide(ports: u32) -> String {
 
 #[test]
 fn a_policy_that_does_not_fit_in_closes_its_pods_and_no_others() {
-    let _company = crate::scene::beside_others();
+    let _company = crate::company::beside_others();
     let mut nine = NinePods::without_agents(1, Cni::Ptp, FastPath::Auto).expect("nine pods");
     nine.agents[0].extra_args.extend(["--map-size=POLICY_PORTS=128".into()]);
     nine.agents[0].start().expect("start");

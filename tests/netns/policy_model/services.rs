@@ -13,7 +13,7 @@ use pintle_tests::topology::{Cni, Family, Outsider};
 use super::in_both_layouts;
 use super::nine_pods::{NinePods, policy};
 use super::probe::{Outcome, Protocol, Target, ask};
-use crate::scene::beside_others;
+use crate::company::beside_others;
 use crate::three_nodes::{balancer, external};
 
 in_both_layouts!(

@@ -14,7 +14,8 @@ use super::in_both_layouts;
 use super::nine_pods::{NAMES, NinePods, policy};
 use super::probe::{reaches, reaches_both};
 use super::server::PORTS;
-use crate::scene::{beside_others, eventually};
+use crate::company::beside_others;
+use crate::scene::eventually;
 
 in_both_layouts!(echo_follows_rules_without_ports, a_pod_has_no_address_but_its_own);
 

@@ -18,7 +18,7 @@ use super::in_both_layouts;
 use super::nine_pods::{NinePods, policy};
 use super::probe::reaches_both;
 use super::server::{PORTS, Servers};
-use crate::scene::{alone, beside_others};
+use crate::company::{alone, beside_others};
 
 in_both_layouts!(a_pod_that_nobody_knows_is_closed, a_new_pod_is_never_more_open_than_policies_say);
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use pintle_tests::agent::{Agent, FastPath};
+use pintle_tests::client::{HttpConnection, http_get_from};
 use pintle_tests::kernel_state::NodeState;
 use pintle_tests::load::{Kind, Load, Report, repeat, short_http};
 use pintle_tests::manifest::{Endpoint, Port, Service};
@@ -23,6 +24,10 @@ use pintle_tests::topology::{Cni, Family, Pod, World};
 const HTTP: Port = Port { name: "http", protocol: "TCP", port: 80, target: 8080 };
 const REQUESTS: u64 = 3000;
 const PAUSE: Duration = Duration::from_millis(20);
+/// Longer than any answer takes.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// Longer than TCP waits before it sends again what nobody has answered.
+const RESUMPTION: Duration = Duration::from_secs(4);
 const MAX_ROWS: usize = 12;
 
 fn main() -> ExitCode {
@@ -52,6 +57,8 @@ fn run(screen: &mut Screen) -> Result<()> {
     change_backends(screen, &mut stage)?;
     screen.step("Under load, the agent is killed with -9 and comes back");
     kill_agent(screen, &mut stage)?;
+    screen.step("Policies take hold of a connection that is open");
+    apply_policies(screen, &mut stage)?;
     screen.step("What the node knows");
     show_tables(screen, &stage)?;
     screen.step("Clean up");
@@ -89,7 +96,7 @@ impl Stage {
         let servers = servers.collect::<Result<Vec<_>>>()?;
         let built_in = round(start.elapsed());
         let agent = Agent::without_objects(node, FastPath::Auto)?;
-        let examples = std::fs::read_dir(manifests());
+        let examples = std::fs::read_dir(manifests("demo"));
         for entry in examples.context("manifests/examples/demo")?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             agent.manifests.write(&name, &std::fs::read_to_string(entry.path())?)?;
@@ -106,6 +113,19 @@ impl Stage {
 
     fn node_state(&self) -> Result<NodeState> {
         NodeState::read(&self.world.nodes[0], self.agent.bpf_root())
+    }
+
+    /// Puts a policy of manifests/examples/policies into the agent's directory.
+    fn add_policy(&mut self, file: &str) -> Result<()> {
+        let text = std::fs::read_to_string(manifests("policies").join(file));
+        self.agent.manifests.write(file, &text.with_context(|| file.to_owned())?)?;
+        self.agent.settle()
+    }
+
+    /// A new connection to the service, from a pod.
+    fn dial(&self, from: &Pod) -> io::Result<String> {
+        let answer = from.run(|| http_get_from(0, self.target(Family::V4), PATIENCE));
+        Ok(answer?.pod)
     }
 
     /// 40 connections that stay open and 300 short ones per second, half of each per family.
@@ -187,6 +207,53 @@ fn kill_agent(screen: &mut Screen, stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
+fn apply_policies(screen: &mut Screen, stage: &mut Stage) -> Result<()> {
+    let mut open = stage.client.run(|| HttpConnection::open(stage.target(Family::V4)))?;
+    let mut ask = |stage: &Stage| stage.client.run(|| Ok(open.get()?.pod));
+    screen.answered("the client has a connection", ask(stage));
+
+    screen.line("default-deny.yaml comes: nobody is allowed");
+    stage.add_policy("default-deny.yaml")?;
+    screen.silent("a request on the open connection", ask(stage));
+    screen.silent("a new connection", stage.dial(&stage.client));
+    // The agent names new denials once a second.
+    let named = |table: &String| table.contains("demo/default-deny");
+    let drops = until(RESUMPTION, || stage.agent.text(&["get", "drops"]), named)?;
+    screen.table("get drops", &drops);
+    screen.claim(named(&drops), "pintle get drops shows demo/default-deny");
+
+    screen.line("allow-client.yaml comes: the client is allowed");
+    stage.add_policy("allow-client.yaml")?;
+    let answer = until(RESUMPTION, || Ok(ask(stage)), io::Result::is_ok)?;
+    screen.answered("the open connection goes on", answer);
+    screen.answered("a new connection", stage.dial(&stage.client));
+    let stranger = &stage.web[0];
+    screen.silent("a new connection of web-1, which no rule allows", stage.dial(stranger));
+
+    screen.line("Both are removed");
+    stage.agent.manifests.remove("default-deny.yaml")?;
+    stage.agent.manifests.remove("allow-client.yaml")?;
+    stage.agent.settle()?;
+    screen.answered("a new connection of web-1", stage.dial(&stage.web[0]));
+    Ok(())
+}
+
+/// Looks again until it is as wanted, or the time is over.
+fn until<T>(
+    time: Duration,
+    mut look: impl FnMut() -> Result<T>,
+    is_wanted: impl Fn(&T) -> bool,
+) -> Result<T> {
+    let end = Instant::now() + time;
+    loop {
+        let seen = look()?;
+        if is_wanted(&seen) || Instant::now() > end {
+            return Ok(seen);
+        }
+        sleep(Duration::from_millis(50));
+    }
+}
+
 fn collect(load: Vec<Load>) -> Report {
     let mut total = Report::default();
     for part in load {
@@ -195,8 +262,8 @@ fn collect(load: Vec<Load>) -> Report {
     total
 }
 
-fn manifests() -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "..", "manifests", "examples", "demo"].iter().collect()
+fn manifests(folder: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "..", "manifests", "examples", folder].iter().collect()
 }
 
 fn round(time: Duration) -> Duration {
@@ -232,6 +299,27 @@ impl Screen {
         } else {
             self.failed += 1;
             println!("   {} {text}", self.paint("31;1", "FAIL"));
+        }
+    }
+
+    /// A request that a pod must answer.
+    fn answered(&mut self, what: &str, answer: io::Result<String>) {
+        match answer {
+            Ok(pod) => self.claim(true, format!("{what}: answered by {pod}")),
+            Err(error) => self.claim(false, format!("{what}: {error}")),
+        }
+    }
+
+    /// A request that policies deny: nobody answers, nothing refuses.
+    fn silent(&mut self, what: &str, answer: io::Result<String>) {
+        use io::ErrorKind::{TimedOut, WouldBlock};
+        match answer {
+            Ok(pod) => self.claim(false, format!("{what}: answered by {pod}")),
+            Err(error) => {
+                let is_silence = matches!(error.kind(), TimedOut | WouldBlock);
+                let text = if is_silence { "silence".to_owned() } else { error.to_string() };
+                self.claim(is_silence, format!("{what}: {text}"));
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    mem,
     sync::Mutex,
 };
 
@@ -47,17 +48,20 @@ impl Allowed {
 }
 
 /// What was seen of the counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Growth {
-    /// `None` before the first look: what was allowed before the agent started is not news.
-    known: Option<HashMap<AllowedKey, u64>>,
+    known: HashMap<AllowedKey, u64>,
 }
 
 impl Growth {
+    /// What was allowed before the agent started is not news.
+    pub fn new(entries: &[AllowedEntry]) -> Self {
+        Self { known: counts(entries) }
+    }
+
     /// How many connections came since the look before.
     pub fn take(&mut self, entries: &[AllowedEntry]) -> u64 {
-        let counts = entries.iter().map(|entry| (entry.key, entry.connections)).collect();
-        let Some(before) = self.known.replace(counts) else { return 0 };
+        let before = mem::replace(&mut self.known, counts(entries));
         let grown = |entry: &AllowedEntry| {
             let known = before.get(&entry.key).copied().unwrap_or(0);
             // Fewer than before: it was evicted and came back.
@@ -65,6 +69,10 @@ impl Growth {
         };
         entries.iter().map(grown).sum()
     }
+}
+
+fn counts(entries: &[AllowedEntry]) -> HashMap<AllowedKey, u64> {
+    entries.iter().map(|entry| (entry.key, entry.connections)).collect()
 }
 
 #[cfg(test)]
@@ -77,8 +85,7 @@ mod tests {
 
     #[test]
     fn what_was_allowed_before_the_agent_started_is_not_news() {
-        let mut growth = Growth::default();
-        assert_eq!(growth.take(&[entry(9, 5)]), 0);
+        let mut growth = Growth::new(&[entry(9, 5)]);
         assert_eq!(growth.take(&[entry(9, 8), entry(10, 1)]), 4);
         assert_eq!(growth.take(&[entry(10, 1)]), 0);
         assert_eq!(growth.take(&[entry(9, 2), entry(10, 1)]), 2, "evicted, and come back");

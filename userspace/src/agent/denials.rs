@@ -100,8 +100,9 @@ pub fn watch(
     denials: Arc<Denials>,
 ) -> anyhow::Result<mpsc::Sender<()>> {
     let maps = VerdictMaps::open(pins).context("open the maps of verdicts")?;
+    let mut watch = Watch::new(&maps.denied().context("read the map of denials")?);
+    let mut growth = Growth::new(&maps.allowed().context("read the map of what is allowed")?);
     let (stop, stopped) = mpsc::channel();
-    let (mut watch, mut growth) = (Watch::default(), Growth::default());
     let run = move || {
         let mut was_readable = true;
         while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
@@ -188,10 +189,9 @@ fn tell(entry: &DeniedEntry, packets: u64, named: Option<NamedDenial>, peer: Opt
 }
 
 /// What was seen of the counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watch {
-    /// `None` before the first look: what was denied before the agent started is not news.
-    known: Option<HashMap<DenialKey, Known>>,
+    known: HashMap<DenialKey, Known>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -213,8 +213,15 @@ struct Seen {
 }
 
 impl Watch {
+    /// What was denied before the agent started is not news.
+    fn new(entries: &[DeniedEntry]) -> Self {
+        let known =
+            |entry: &DeniedEntry| (entry.key, Known { packets: entry.packets, ..Known::default() });
+        Self { known: entries.iter().map(known).collect() }
+    }
+
     fn take(&mut self, entries: &[DeniedEntry], now: Instant) -> Seen {
-        let (is_first, mut before) = (self.known.is_none(), self.known.take().unwrap_or_default());
+        let mut before = std::mem::take(&mut self.known);
         let mut seen = Seen::default();
         let mut known = HashMap::with_capacity(entries.len());
         for entry in entries {
@@ -222,7 +229,7 @@ impl Watch {
             // Fewer than before: it was evicted and came back.
             let grown = entry.packets.checked_sub(own.packets).unwrap_or(entry.packets);
             own.packets = entry.packets;
-            if grown > 0 && !is_first {
+            if grown > 0 {
                 seen.grown.push((entry.key, grown));
                 own.unlogged += grown;
             }
@@ -237,7 +244,7 @@ impl Watch {
             }
             known.insert(entry.key, own);
         }
-        self.known = Some(known);
+        self.known = known;
         seen
     }
 }
@@ -259,8 +266,7 @@ mod tests {
 
     #[test]
     fn what_was_denied_before_the_agent_started_is_not_news() {
-        let (mut watch, now) = (Watch::default(), Instant::now());
-        assert_eq!(watch.take(&[entry(9, 5)], now), Seen::default());
+        let (mut watch, now) = (Watch::new(&[entry(9, 5)]), Instant::now());
         assert_eq!(watch.take(&[entry(9, 5)], now), Seen::default());
         let seen = watch.take(&[entry(9, 8), entry(10, 1)], now);
         assert_eq!(logged(&seen), [(9, 3), (10, 1)]);
@@ -269,8 +275,7 @@ mod tests {
 
     #[test]
     fn a_rule_that_goes_on_to_deny_is_logged_once_a_minute_and_counted_always() {
-        let (mut watch, now) = (Watch::default(), Instant::now());
-        watch.take(&[], now);
+        let (mut watch, now) = (Watch::new(&[]), Instant::now());
         assert_eq!(logged(&watch.take(&[entry(9, 1)], now)), [(9, 1)]);
         for second in 1..60 {
             let seen = watch.take(&[entry(9, 1 + second)], now + PERIOD * second as u32);
@@ -281,8 +286,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_rules_is_logged_bit_by_bit() {
-        let (mut watch, now) = (Watch::default(), Instant::now());
-        watch.take(&[], now);
+        let (mut watch, now) = (Watch::new(&[]), Instant::now());
         let many: Vec<DeniedEntry> = (0..50).map(|ruleset| entry(ruleset, 1)).collect();
         let lines = [20, 20, 10, 0].map(|_| {
             let seen = watch.take(&many, now);
@@ -293,8 +297,7 @@ mod tests {
 
     #[test]
     fn a_count_that_was_evicted_begins_anew() {
-        let (mut watch, now) = (Watch::default(), Instant::now());
-        watch.take(&[entry(9, 100)], now);
+        let (mut watch, now) = (Watch::new(&[entry(9, 100)]), Instant::now());
         assert_eq!(watch.take(&[], now), Seen::default());
         assert_eq!(logged(&watch.take(&[entry(9, 2)], now)), [(9, 2)]);
         let seen = watch.take(&[entry(9, 1)], now);

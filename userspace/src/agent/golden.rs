@@ -106,7 +106,7 @@ fn resolve(_: std::net::IpAddr) -> Option<Redirect> {
 impl Node {
     fn new() -> Self {
         let mut tables = FakeTables::new();
-        tables.failures = FAILURES;
+        tables.faults.percent = FAILURES;
         let mut node = Self {
             files: Texts::default(),
             told: vec![Event::Synced],

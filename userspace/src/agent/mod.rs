@@ -13,6 +13,7 @@ mod fast_path;
 #[cfg(test)]
 mod golden;
 mod health_checks;
+mod held;
 mod node_agent;
 mod node_fate;
 mod pods;

@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use super::{
     attachments::{Attachment, attachments},
     fast_path::FastPath,
+    held::Held,
     node_fate::node_fate,
     policies::Policies,
     profile::{PodRanges, Profile},
@@ -55,6 +56,8 @@ pub struct NodeAgent {
     pub(super) addresses: NodeAddresses,
     pub(super) reconciler: Reconciler<KernelTables>,
     pub(super) policies: Policies,
+    /// What is known to policies and not yet to services.
+    held: Held,
     pub(super) attacher: Attacher,
     pub(super) network: Snapshot,
     pub(super) fast_path: FastPath,
@@ -105,58 +108,61 @@ pub struct Parts {
 impl NodeAgent {
     /// An agent that has taken over the maps and has seen no event yet.
     pub fn new(node_name: &str, parts: Parts) -> Self {
-        let Parts {
-            profile,
-            reconciler,
-            policies,
-            attacher,
-            fast_path,
-            recorder,
-            take_over,
-            sockets,
-            strays,
-        } = parts;
         Self {
             node_name: node_name.to_owned(),
             started: Instant::now(),
             started_at: SystemTime::now(),
-            planner: Planner::new(node_name, profile.options.clone()),
-            profile,
+            planner: Planner::new(node_name, parts.profile.options.clone()),
+            profile: parts.profile,
             addresses: NodeAddresses::default(),
-            reconciler,
-            policies,
-            attacher,
+            reconciler: parts.reconciler,
+            policies: parts.policies,
+            held: Held::default(),
+            attacher: parts.attacher,
             network: Snapshot::default(),
-            fast_path,
-            take_over,
-            sockets,
-            strays,
+            fast_path: parts.fast_path,
+            take_over: parts.take_over,
+            sockets: parts.sockets,
+            strays: parts.strays,
             revision: 0,
             programmed: 0,
             programmed_at: None,
             unattached: BTreeMap::new(),
             rejected_since: BTreeMap::new(),
             programming: report::programming_histogram(),
-            recorder,
+            recorder: parts.recorder,
             unanswered: Vec::new(),
             was_due: false,
         }
     }
 
-    /// A batch of changes from the source.
+    /// A batch of changes from the source. Policies first: who is sent to a pod must be let in there.
     pub fn take(&mut self, delivery: Delivery) {
+        self.policies.take(&delivery.batch, &self.network, delivery.noticed);
+        self.revision += 1;
+        self.held.push(delivery, Instant::now());
+        self.release();
+    }
+
+    /// Lets services follow what they need not wait for any longer.
+    fn release(&mut self) {
+        let now = Instant::now();
+        let pods_may_answer = self.policies.expect_pods_until(now).is_some();
+        for delivery in self.held.release(pods_may_answer, now) {
+            self.follow_services(delivery);
+        }
+    }
+
+    fn follow_services(&mut self, delivery: Delivery) {
         let was_synced = self.planner.is_synced();
         let rejections = self.planner.rejections_version();
         let node = self.planner.node().cloned();
         let seen = self.note_seen(&delivery.batch);
-        // Before services: who is sent to a pod must be let in there.
-        self.policies.take(&delivery.batch, &self.network, delivery.noticed);
         let mut changes = self.planner.apply(delivery.batch);
         if self.planner.node() != node.as_ref() {
             self.follow_pod_ranges();
             changes.wildcards.extend(self.follow_addresses().wildcards);
         }
-        self.revision += 1;
         let frontends = changes.frontends.len();
         match (was_synced, self.planner.is_synced()) {
             (_, false) => {}
@@ -234,8 +240,10 @@ impl NodeAgent {
         if self.planner.is_synced() {
             self.recorder.settled(&self.failing(), Moment::now());
         }
-        let complete =
-            !is_due && self.reconciler.errors().next().is_none() && self.policies.is_settled();
+        let complete = !is_due
+            && self.held.is_empty()
+            && self.reconciler.errors().next().is_none()
+            && self.policies.is_settled();
         if self.planner.is_synced() && complete {
             self.finish_take_over();
             self.programmed = self.revision;
@@ -282,6 +290,7 @@ impl NodeAgent {
             }
         }
         self.policies.follow_network(&self.network);
+        self.release();
         let (v4, v6) = self.network.node_addresses();
         if let Err(error) = self.reconciler.tables_mut().put_node_addresses(v4, v6) {
             warn!(error = format!("{:#}", anyhow::Error::from(error)), "write the settings");
@@ -360,11 +369,13 @@ impl NodeAgent {
 
     /// Frees what is out of use; returns when there is more to free. Called after every event.
     pub fn free_retired(&mut self) -> Option<Instant> {
+        self.release();
         let now = Instant::now();
         self.forget_strays(now);
         let next = self.reconciler.free_retired(now);
         self.sockets.follow(self.reconciler.gone_backends());
-        next.into_iter().chain(self.policies.collect(&self.network)).min()
+        let policies = self.policies.collect(&self.network);
+        next.into_iter().chain(policies).chain(self.held.until()).min()
     }
 
     /// Forgets UDP flows that are with a backend where their service does not lead any more.

@@ -97,7 +97,6 @@ impl Policies {
             (_, false) => return,
             (false, true) => {
                 self.reconciler.complete(changes, network, now);
-                self.begin();
                 let sizes = self.planner.sizes();
                 let (plan_ms, program_ms) = ((now - start).as_millis(), now.elapsed().as_millis());
                 info!(plan_ms, program_ms, ?sizes, "policies programmed");
@@ -110,16 +109,24 @@ impl Policies {
                 self.programming.observe(noticed.elapsed().as_secs_f64());
             }
         }
-        self.solicitor.ask(network, self.reconciler.unresolved());
+        self.solicitor.ask(network, self.reconciler.unresolved(), now);
         self.collect.get_or_insert(now + COLLECT);
+        self.begin(now);
         self.tell();
+    }
+
+    /// Until when new pods of this node may answer that are asked where they are.
+    pub fn expect_pods_until(&self, now: Instant) -> Option<Instant> {
+        self.solicitor.expects_until(now)
     }
 
     /// A change of the node's network: pods may have other interfaces.
     pub fn follow_network(&mut self, network: &Snapshot) {
         if self.switch == Switch::On {
-            self.reconciler.follow(network, Instant::now());
-            self.solicitor.ask(network, self.reconciler.unresolved());
+            let now = Instant::now();
+            self.reconciler.follow(network, now);
+            self.solicitor.ask(network, self.reconciler.unresolved(), now);
+            self.begin(now);
             self.tell();
         }
     }
@@ -129,17 +136,21 @@ impl Policies {
         if self.switch == Switch::On {
             let now = Instant::now();
             self.reconciler.retry(now);
-            if self.is_synced || self.beginning.is_some_and(|beginning| beginning.is_overdue(now)) {
-                self.begin();
-            }
-            self.solicitor.ask(network, self.reconciler.unresolved());
+            self.solicitor.ask(network, self.reconciler.unresolved(), now);
+            self.begin(now);
             self.tell();
         }
     }
 
-    /// Lets policies hold from now on, if they do not yet.
-    fn begin(&mut self) {
-        let Some(Beginning { mode, .. }) = self.beginning else { return };
+    /// Lets policies hold from now on, if they do not yet and the cluster and where its pods are is
+    /// known as well as it will be.
+    fn begin(&mut self, now: Instant) {
+        let Some(beginning) = self.beginning else { return };
+        let is_known = self.is_synced && self.expect_pods_until(now).is_none();
+        if !is_known && !beginning.is_overdue(now) {
+            return;
+        }
+        let mode = beginning.mode;
         match self.reconciler.tables_mut().put_mode(mode) {
             Ok(()) => {
                 self.beginning = None;
@@ -166,7 +177,9 @@ impl Policies {
             self.retry(network);
         }
         self.waits_until = self.reconciler.due(now);
-        self.collect.into_iter().chain(self.waits_until).min()
+        self.begin(now);
+        let answers = self.beginning.and_then(|_| self.expect_pods_until(now));
+        self.collect.into_iter().chain(self.waits_until).chain(answers).min()
     }
 
     /// Whether the maps hold everything that is known.

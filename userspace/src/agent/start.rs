@@ -97,10 +97,8 @@ pub fn node_agent(
     );
     let mut reconciler = Reconciler::new(tables);
     reconciler.adopt(realized);
-    let profile = Profile::from(config);
-    let strays = StrayFlows::open(pins).context("open the flow maps")?;
     let parts = Parts {
-        profile,
+        profile: Profile::from(config),
         reconciler,
         policies,
         attacher,
@@ -108,7 +106,7 @@ pub fn node_agent(
         recorder,
         take_over,
         sockets,
-        strays,
+        strays: StrayFlows::open(pins).context("open the flow maps")?,
     };
     let mut agent = NodeAgent::new(&config.node_name, parts);
     agent.follow_network(network);

@@ -186,14 +186,16 @@ impl Maps for FakeMaps {
         Ok(cells.map(entry).collect())
     }
 
-    fn fill(&self) -> Result<Vec<MapFill>, ReadError> {
+    fn fill(&self, is_wanted: fn(&str) -> bool) -> Result<Vec<MapFill>, ReadError> {
         let fill = |name, entries, capacity, bytes| MapFill { name, entries, capacity, bytes };
-        Ok(vec![
+        let mut all = vec![
             fill("FRONTENDS_V4", Some(8), 65_536, Some(5_767_168)),
             fill("SLOTS_V4", None, 262_144, Some(2_097_152)),
             fill("TCP_FLOWS_V4", Some(18_204), 262_144, Some(1 << 30)),
             fill("TCP_OVERFLOW_V4", Some(0), 8192, None),
-        ])
+        ];
+        all.retain(|map| is_wanted(map.name));
+        Ok(all)
     }
 
     fn links(&self) -> Result<Vec<(IfIndex, Hook)>, ReadError> {

@@ -197,7 +197,7 @@ fn report(
                 fast: devices.iter().filter(|device| device.fast).count() as u64,
                 interfaces: None,
             });
-            report.flows = Some(flows(&maps.fill()?));
+            report.flows = Some(flows(&maps.fill(is_of_flows)?));
             report.drops = Some(drops(&maps.counters()?));
         }
         Err(error) => report.problems.push(error),
@@ -260,15 +260,23 @@ fn take_in(report: &mut Report, status: Status, policy: Option<(PolicyMode, u32)
     report.rejected = Some(rejected.collect());
 }
 
+/// Parts of the names of maps with flows, and of those with flows for which these have no room.
+const FLOWS: [&str; 2] = ["_FLOWS_", "_OVERFLOW_"];
+
+fn is_of_flows(name: &str) -> bool {
+    FLOWS.iter().any(|part| name.contains(part))
+}
+
 fn flows(fill: &[MapFill]) -> FlowsPart {
+    let [ordinary, overflow] = FLOWS;
     let sum = |part: &str, value: fn(&MapFill) -> u64| {
         fill.iter().filter(|map| map.name.contains(part)).map(value).sum()
     };
     let entries = |map: &MapFill| map.entries.unwrap_or(0);
     FlowsPart {
-        entries: sum("_FLOWS_", entries),
-        capacity: sum("_FLOWS_", |map| map.capacity),
-        overflow: sum("_OVERFLOW_", entries),
+        entries: sum(ordinary, entries),
+        capacity: sum(ordinary, |map| map.capacity),
+        overflow: sum(overflow, entries),
     }
 }
 

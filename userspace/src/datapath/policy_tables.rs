@@ -146,7 +146,9 @@ impl PolicyTables for KernelPolicyTables {
     }
 
     fn remove_rows(&mut self, keys: &[RowKey]) -> Written {
-        each(keys, |key| removed(&map::POLICY_ROWS, self.rows.map.remove(&row_key(key))))
+        let keys: Vec<_> = keys.iter().map(row_key).collect();
+        let fd = self.rows.fd.as_fd();
+        persist_list(&map::POLICY_ROWS, |made| batch::remove_from::<abi::RowKey>(fd, &keys[made..]))
     }
 
     fn put_ranges(&mut self, entries: &[(Cidr, ClassId)]) -> Written {

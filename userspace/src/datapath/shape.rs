@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What each map of the ABI is: its type and the sizes of what it holds.
+//! What every map has to be so that it can be read, and how its entries are counted.
 
 use aya::maps::MapType;
 use pintle_abi::{
@@ -8,6 +8,8 @@ use pintle_abi::{
     device::Device,
     flow::Flow,
     fragment::{Fragment, FragmentKey},
+    map::MapSpec,
+    plain::Plain,
     policy::{
         Allowed, AllowedKey, Denied, DeniedKey, Endpoint, OtherFlow, OtherKey, PolicyPort, Row,
         RowKey,
@@ -18,54 +20,86 @@ use pintle_abi::{
     source_range::{Prefix, SourceRange},
 };
 
-/// Type, key size and value size of a map, by its name without the address family.
-pub(super) fn shape(name: &str) -> Option<(MapType, u32, u32)> {
-    fn family<A>(stem: &str) -> Option<(MapType, usize, usize)> {
-        Some(match stem {
-            "FRONTENDS" => (MapType::Hash, size_of::<FrontendKey<A>>(), size_of::<Frontend>()),
-            "SLOTS" => (MapType::Array, 4, 4),
-            "BACKENDS" => (MapType::Array, 4, size_of::<Backend<A>>()),
-            "TCP_FLOWS" | "UDP_FLOWS" | "SCTP_FLOWS" => {
-                (MapType::Hash, size_of::<Tuple<A>>(), size_of::<Flow<A>>())
-            }
-            "TCP_OVERFLOW" | "UDP_OVERFLOW" => {
-                (MapType::LruHash, size_of::<Tuple<A>>(), size_of::<Flow<A>>())
-            }
-            "AFFINITY" => (MapType::LruHash, size_of::<AffinityKey<A>>(), size_of::<Affinity>()),
-            // The length of the prefix stands before the rest of the key.
-            "SOURCE_RANGES" => (MapType::LpmTrie, 4 + size_of::<SourceRange<A>>(), 4),
-            "PEERS" => (MapType::Hash, size_of::<A>(), 4),
-            "PEER_RANGES" => (MapType::LpmTrie, 4 + size_of::<A>(), 4),
-            "OTHER_FLOWS" => (MapType::LruHash, size_of::<OtherKey<A>>(), size_of::<OtherFlow>()),
-            "CLUSTER_RANGES" => (MapType::Array, 4, size_of::<Prefix<A>>()),
-            "SOCKETS" => (MapType::SkStorage, 4, size_of::<Connection<A>>()),
-            "DATAGRAMS" => {
-                (MapType::LruHash, size_of::<DatagramKey<A>>(), size_of::<Datagram<A>>())
-            }
-            "FRAGMENTS" => (MapType::LruHash, size_of::<FragmentKey<A>>(), size_of::<Fragment>()),
-            _ => return None,
-        })
+use super::view::{ReadError, View};
+
+/// A map's type, sizes and fill.
+pub(super) struct Shape {
+    pub kind: MapType,
+    pub key_size: u32,
+    pub value_size: u32,
+    /// How many entries there are; `None` if all of them always are.
+    pub count: fn(&View, &MapSpec) -> Result<Option<u64>, ReadError>,
+}
+
+impl Shape {
+    fn new<K, V>(kind: MapType) -> Self {
+        let (key_size, value_size) = (size_of::<K>() as u32, size_of::<V>() as u32);
+        Self { kind, key_size, value_size, count: |_, _| Ok(None) }
     }
-    let (map_type, key, value) = match (name.strip_suffix("_V4"), name.strip_suffix("_V6")) {
-        (Some(stem), _) => family::<V4>(stem)?,
-        (_, Some(stem)) => family::<V6>(stem)?,
+
+    fn hash<K: Plain + Default, V: Plain + Default>() -> Self {
+        Self { count: View::entries::<K, V>, ..Self::new::<K, V>(MapType::Hash) }
+    }
+
+    fn lru_hash<K: Plain + Default, V: Plain + Default>() -> Self {
+        Self { kind: MapType::LruHash, ..Self::hash::<K, V>() }
+    }
+
+    fn trie<K: aya::Pod>() -> Self {
+        // The length of the prefix stands before the rest of the key.
+        let key_size = (size_of::<u32>() + size_of::<K>()) as u32;
+        Self { key_size, count: View::prefixes::<K>, ..Self::new::<K, u32>(MapType::LpmTrie) }
+    }
+
+    fn array<V>() -> Self {
+        Self::new::<u32, V>(MapType::Array)
+    }
+}
+
+/// The shape of a map that each family has, by its name without the family.
+macro_rules! of_family {
+    ($stem:expr, $A:ty) => {
+        match $stem {
+            "FRONTENDS" => Shape::hash::<FrontendKey<$A>, Frontend>(),
+            "SLOTS" => Shape::array::<u32>(),
+            "BACKENDS" => Shape { count: View::used_ids::<$A>, ..Shape::array::<Backend<$A>>() },
+            "TCP_FLOWS" | "UDP_FLOWS" | "SCTP_FLOWS" => Shape::hash::<Tuple<$A>, Flow<$A>>(),
+            "TCP_OVERFLOW" | "UDP_OVERFLOW" => Shape::lru_hash::<Tuple<$A>, Flow<$A>>(),
+            "FRAGMENTS" => Shape::lru_hash::<FragmentKey<$A>, Fragment>(),
+            "AFFINITY" => Shape::lru_hash::<AffinityKey<$A>, Affinity>(),
+            "SOURCE_RANGES" => Shape::trie::<SourceRange<$A>>(),
+            "CLUSTER_RANGES" => Shape::array::<Prefix<$A>>(),
+            "SOCKETS" => Shape::new::<u32, Connection<$A>>(MapType::SkStorage),
+            "DATAGRAMS" => Shape::lru_hash::<DatagramKey<$A>, Datagram<$A>>(),
+            "PEERS" => Shape::hash::<$A, u32>(),
+            "PEER_RANGES" => Shape::trie::<$A>(),
+            "OTHER_FLOWS" => Shape::lru_hash::<OtherKey<$A>, OtherFlow>(),
+            _ => return None,
+        }
+    };
+}
+
+/// The shape of a map, by its name.
+pub(super) fn shape(name: &str) -> Option<Shape> {
+    Some(match (name.strip_suffix("_V4"), name.strip_suffix("_V6")) {
+        (Some(stem), _) => of_family!(stem, V4),
+        (_, Some(stem)) => of_family!(stem, V6),
         _ => match name {
-            "UDP_SOCKETS" => (MapType::Hash, 8, size_of::<UdpSocket>()),
-            "ENDPOINTS" => (MapType::Hash, 4, size_of::<Endpoint>()),
-            "POLICY_PORTS" => (MapType::LpmTrie, 4 + size_of::<PolicyPort>(), 4),
-            "POLICY_ROWS" => (MapType::Hash, size_of::<RowKey>(), size_of::<Row>()),
-            "DENIED" => (MapType::LruHash, size_of::<DeniedKey>(), size_of::<Denied>()),
-            "ALLOWED" => (MapType::LruHash, size_of::<AllowedKey>(), size_of::<Allowed>()),
-            "DEVICES" => (MapType::Hash, 4, size_of::<Device>()),
-            "COUNTERS" => (MapType::PerCpuArray, 4, 8),
-            "SETTINGS" => (MapType::Array, 4, size_of::<Settings>()),
-            "OVERFLOW_SEEN" => (MapType::Array, 4, 8),
-            "REFUSALS" => (MapType::PerCpuArray, 4, 16),
-            "RARE_STEPS" => (MapType::ProgramArray, 4, 4),
+            "UDP_SOCKETS" => Shape::hash::<u64, UdpSocket>(),
+            "ENDPOINTS" => Shape::hash::<u32, Endpoint>(),
+            "POLICY_PORTS" => Shape::trie::<PolicyPort>(),
+            "POLICY_ROWS" => Shape::hash::<RowKey, Row>(),
+            "DENIED" => Shape::lru_hash::<DeniedKey, Denied>(),
+            "ALLOWED" => Shape::lru_hash::<AllowedKey, Allowed>(),
+            "DEVICES" => Shape::hash::<u32, Device>(),
+            "COUNTERS" => Shape::new::<u32, u64>(MapType::PerCpuArray),
+            "SETTINGS" => Shape::array::<Settings>(),
+            "OVERFLOW_SEEN" => Shape::array::<u64>(),
+            "REFUSALS" => Shape::new::<u32, [u64; 2]>(MapType::PerCpuArray),
+            "RARE_STEPS" => Shape::new::<u32, u32>(MapType::ProgramArray),
             _ => return None,
         },
-    };
-    Some((map_type, key as u32, value as u32))
+    })
 }
 
 #[cfg(test)]

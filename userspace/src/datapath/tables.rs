@@ -296,8 +296,7 @@ where
     }
 
     fn read(&self, family: Family, realized: &mut Realized) -> io::Result<()> {
-        let mut slots = Vec::new();
-        batch::for_each(self.slots.fd.as_fd(), |_: &u32, id: &u32| slots.push(*id))?;
+        let mut found = Vec::new();
         let frontends = self.frontends.fd.as_fd();
         batch::for_each(frontends, |key: &AbiKey<A>, value: &Frontend| {
             let ip = key.addr.ip();
@@ -315,9 +314,15 @@ where
                 affinity_seconds: value.affinity_seconds,
             };
             let range = value.base as usize..value.base.saturating_add(value.count) as usize;
-            let ids = slots.get(range).unwrap_or_default().to_vec();
-            realized.frontends.push((FrontendKey { addr, scope }, record, ids));
+            found.push((FrontendKey { addr, scope }, record, range));
         })?;
+        let mut slots = Vec::new();
+        let end = found.iter().map(|(.., range)| range.end).max().unwrap_or(0);
+        let fd = self.slots.fd.as_fd();
+        batch::for_each_below(fd, end, |_: &u32, id: &u32| slots.push(*id))?;
+        realized.frontends.extend(found.into_iter().map(|(key, record, range)| {
+            (key, record, slots.get(range).unwrap_or_default().to_vec())
+        }));
         self.read_ranges(realized)?;
         let backends = self.backends.fd.as_fd();
         batch::for_each(backends, |id: &u32, value: &Backend<A>| {

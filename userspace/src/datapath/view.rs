@@ -15,20 +15,13 @@ use aya::maps::{LpmTrie, Map, MapData, MapError, PerCpuArray};
 use pintle_abi::{
     ABI_VERSION,
     addr::{Tuple, V4, V6},
-    affinity::{Affinity, AffinityKey},
     counter::{Hook, counter_in, drop_in},
     device::Device,
     flow::Flow,
-    fragment::{Fragment, FragmentKey},
     map::{self, MapSpec},
-    policy::{
-        Allowed, AllowedKey, Denied, DeniedKey, Endpoint, OtherFlow, OtherKey, PolicyPort, Row,
-        RowKey,
-    },
+    plain::Plain,
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
-    socket::{Datagram, DatagramKey, UdpSocket},
-    source_range::SourceRange,
 };
 use thiserror::Error as ThisError;
 
@@ -113,8 +106,9 @@ pub trait Maps: PolicyMaps {
     fn devices(&self) -> Result<Vec<DeviceEntry>, ReadError>;
     /// Every counter of every hook.
     fn counters(&self) -> Result<Vec<CounterEntry>, ReadError>;
-    /// Fill level of every map, in the order of their definition.
-    fn fill(&self) -> Result<Vec<MapFill>, ReadError>;
+    /// Fill level of the maps with wanted names, in the order of their definition. What is not wanted
+    /// is not counted: a large array costs as much as everything else that a command reads.
+    fn fill(&self, is_wanted: fn(&str) -> bool) -> Result<Vec<MapFill>, ReadError>;
     /// Attached programs, sorted by interface.
     fn links(&self) -> Result<Vec<(IfIndex, Hook)>, ReadError>;
 }
@@ -131,6 +125,7 @@ struct Opened {
     spec: MapSpec,
     data: MapData,
     capacity: u64,
+    count: fn(&View, &MapSpec) -> Result<Option<u64>, ReadError>,
 }
 
 impl View {
@@ -155,10 +150,7 @@ impl View {
         Ok(found)
     }
 
-    pub(super) fn for_each<
-        K: pintle_abi::plain::Plain + Default,
-        V: pintle_abi::plain::Plain + Default,
-    >(
+    pub(super) fn for_each<K: Plain + Default, V: Plain + Default>(
         &self,
         spec: &MapSpec,
         visit: impl FnMut(&K, &V),
@@ -182,7 +174,7 @@ impl View {
         into: &mut Vec<FrontendEntry>,
     ) -> Result<(), ReadError>
     where
-        FrontendKey<A>: pintle_abi::plain::Plain + Default,
+        FrontendKey<A>: Plain + Default,
     {
         let mut found = Vec::new();
         self.for_each(frontends, |key: &FrontendKey<A>, value: &Frontend| {
@@ -190,9 +182,10 @@ impl View {
         })?;
         // Read after the frontends: the slots of a frontend are written before it is.
         let mut ids = Vec::new();
-        if !found.is_empty() {
-            self.for_each(slots, |_: &u32, id: &u32| ids.push(*id))?;
-        }
+        let end = found.iter().map(|(_, range)| range.end).max().unwrap_or(0);
+        let name = slots.name;
+        batch::for_each_below(self.fd(slots)?, end, |_: &u32, id: &u32| ids.push(*id))
+            .map_err(|source| ReadError { name, source })?;
         into.extend(found.into_iter().map(|(mut frontend, range)| {
             frontend.backends = ids.get(range).unwrap_or_default().to_vec();
             frontend
@@ -202,7 +195,7 @@ impl View {
 
     fn backends_of<A: AbiAddr>(&self, spec: &MapSpec) -> Result<Vec<BackendEntry>, ReadError>
     where
-        Backend<A>: pintle_abi::plain::Plain + Default,
+        Backend<A>: Plain + Default,
     {
         let mut found = Vec::new();
         self.for_each(spec, |id: &u32, value: &Backend<A>| {
@@ -219,8 +212,8 @@ impl View {
         into: &mut Vec<FlowEntry>,
     ) -> Result<(), ReadError>
     where
-        Tuple<A>: pintle_abi::plain::Plain + Default,
-        Flow<A>: pintle_abi::plain::Plain + Default,
+        Tuple<A>: Plain + Default,
+        Flow<A>: Plain + Default,
     {
         for (spec, is_overflow) in maps.into_iter().zip([false, true]) {
             self.for_each(spec, |key: &Tuple<A>, value: &Flow<A>| {
@@ -230,96 +223,32 @@ impl View {
         Ok(())
     }
 
-    fn entries<K, V>(&self, spec: &MapSpec) -> Result<Option<u64>, ReadError>
-    where
-        K: pintle_abi::plain::Plain + Default,
-        V: pintle_abi::plain::Plain + Default,
-    {
+    /// Number of entries of a hash map.
+    pub(super) fn entries<K: Plain + Default, V: Plain + Default>(
+        &self,
+        spec: &MapSpec,
+    ) -> Result<Option<u64>, ReadError> {
         let mut entries = 0;
         self.for_each(spec, |_: &K, _: &V| entries += 1)?;
         Ok(Some(entries))
     }
 
     /// Number of entries of a trie, which the kernel does not read in batches everywhere.
-    fn prefixes<K: aya::Pod>(&self, spec: &MapSpec) -> Result<Option<u64>, ReadError> {
+    pub(super) fn prefixes<K: aya::Pod>(&self, spec: &MapSpec) -> Result<Option<u64>, ReadError> {
         let name = spec.name;
         let failed = |source: MapError| ReadError { name, source: io::Error::other(source) };
         let data = MapData::from_pin(self.pins.map(spec)).map_err(failed)?;
-        trie_entries::<K>(data).map(Some).map_err(failed)
+        let trie: LpmTrie<_, K, u32> = Map::LpmTrie(data).try_into().map_err(failed)?;
+        let count = trie.keys().try_fold(0, |count, key| key.map(|_| count + 1));
+        count.map(Some).map_err(failed)
     }
 
-    fn count(&self, spec: &MapSpec) -> Result<Option<u64>, ReadError> {
-        let is = |specs: &[MapSpec]| specs.iter().any(|other| other.name == spec.name);
-        use map as m;
-        if is(&[m::BACKENDS_V4]) {
-            Ok(Some(self.backends_of::<V4>(spec)?.len() as u64))
-        } else if is(&[m::BACKENDS_V6]) {
-            Ok(Some(self.backends_of::<V6>(spec)?.len() as u64))
-        } else if is(&[m::FRONTENDS_V4]) {
-            self.entries::<FrontendKey<V4>, Frontend>(spec)
-        } else if is(&[m::FRONTENDS_V6]) {
-            self.entries::<FrontendKey<V6>, Frontend>(spec)
-        } else if is(&[m::TCP_FLOWS_V4, m::UDP_FLOWS_V4, m::SCTP_FLOWS_V4])
-            || is(&[m::TCP_OVERFLOW_V4, m::UDP_OVERFLOW_V4])
-        {
-            self.entries::<Tuple<V4>, Flow<V4>>(spec)
-        } else if is(&[m::TCP_FLOWS_V6, m::UDP_FLOWS_V6, m::SCTP_FLOWS_V6])
-            || is(&[m::TCP_OVERFLOW_V6, m::UDP_OVERFLOW_V6])
-        {
-            self.entries::<Tuple<V6>, Flow<V6>>(spec)
-        } else if is(&[m::FRAGMENTS_V4]) {
-            self.entries::<FragmentKey<V4>, Fragment>(spec)
-        } else if is(&[m::FRAGMENTS_V6]) {
-            self.entries::<FragmentKey<V6>, Fragment>(spec)
-        } else if is(&[m::AFFINITY_V4]) {
-            self.entries::<AffinityKey<V4>, Affinity>(spec)
-        } else if is(&[m::AFFINITY_V6]) {
-            self.entries::<AffinityKey<V6>, Affinity>(spec)
-        } else if is(&[m::SOURCE_RANGES_V4]) {
-            self.prefixes::<SourceRange<V4>>(spec)
-        } else if is(&[m::SOURCE_RANGES_V6]) {
-            self.prefixes::<SourceRange<V6>>(spec)
-        } else if is(&[m::UDP_SOCKETS]) {
-            self.entries::<u64, UdpSocket>(spec)
-        } else if is(&[m::DATAGRAMS_V4]) {
-            self.entries::<DatagramKey<V4>, Datagram<V4>>(spec)
-        } else if is(&[m::DATAGRAMS_V6]) {
-            self.entries::<DatagramKey<V6>, Datagram<V6>>(spec)
-        } else if is(&[m::DEVICES]) {
-            self.entries::<u32, Device>(spec)
-        } else {
-            self.count_of_policies(spec)
-        }
-    }
-
-    fn count_of_policies(&self, spec: &MapSpec) -> Result<Option<u64>, ReadError> {
-        let is = |other: MapSpec| other.name == spec.name;
-        use map as m;
-        if is(m::ENDPOINTS) {
-            self.entries::<u32, Endpoint>(spec)
-        } else if is(m::PEERS_V4) {
-            self.entries::<V4, u32>(spec)
-        } else if is(m::PEERS_V6) {
-            self.entries::<V6, u32>(spec)
-        } else if is(m::PEER_RANGES_V4) {
-            self.prefixes::<V4>(spec)
-        } else if is(m::PEER_RANGES_V6) {
-            self.prefixes::<V6>(spec)
-        } else if is(m::POLICY_PORTS) {
-            self.prefixes::<PolicyPort>(spec)
-        } else if is(m::POLICY_ROWS) {
-            self.entries::<RowKey, Row>(spec)
-        } else if is(m::OTHER_FLOWS_V4) {
-            self.entries::<OtherKey<V4>, OtherFlow>(spec)
-        } else if is(m::OTHER_FLOWS_V6) {
-            self.entries::<OtherKey<V6>, OtherFlow>(spec)
-        } else if is(m::DENIED) {
-            self.entries::<DeniedKey, Denied>(spec)
-        } else if is(m::ALLOWED) {
-            self.entries::<AllowedKey, Allowed>(spec)
-        } else {
-            Ok(None)
-        }
+    /// Number of backends: their map is an array, where ids that are free have an entry, too.
+    pub(super) fn used_ids<A: AbiAddr>(&self, spec: &MapSpec) -> Result<Option<u64>, ReadError>
+    where
+        Backend<A>: Plain + Default,
+    {
+        Ok(Some(self.backends_of::<A>(spec)?.len() as u64))
     }
 }
 
@@ -380,17 +309,18 @@ impl Maps for View {
         Ok(found)
     }
 
-    fn fill(&self) -> Result<Vec<MapFill>, ReadError> {
+    fn fill(&self, is_wanted: fn(&str) -> bool) -> Result<Vec<MapFill>, ReadError> {
         let fill = |map: &Opened| {
             Ok(MapFill {
                 name: map.spec.name,
-                entries: self.count(&map.spec)?,
+                entries: (map.count)(self, &map.spec)?,
                 capacity: map.capacity,
                 bytes: memory(&map.data),
             })
         };
         // Socket storage is as large as there are sockets.
-        self.maps.iter().filter(|map| map.capacity > 0).map(fill).collect()
+        let counted = |map: &&Opened| map.capacity > 0 && is_wanted(map.spec.name);
+        self.maps.iter().filter(counted).map(fill).collect()
     }
 
     fn links(&self) -> Result<Vec<(IfIndex, Hook)>, ReadError> {
@@ -420,19 +350,18 @@ fn open(pins: &Pins, spec: MapSpec) -> Result<Opened, OpenError> {
     let data = MapData::from_pin(&path).map_err(failed)?;
     let info = data.info().map_err(failed)?;
     let found = (info.map_type().map_err(failed)?, info.key_size(), info.value_size());
-    let expected = shape(name);
-    if expected != Some(found) {
-        let words = |(kind, key, value)| format!("{kind:?} of {key} to {value} bytes");
-        let what = format!("{}, not {}", words(found), expected.map(words).unwrap_or_default());
-        return Err(OpenError::Incompatible { name, what });
+    let words = |(kind, key, value)| format!("{kind:?} of {key} to {value} bytes");
+    let incompatible = |expected: String| {
+        let what = format!("{}, not {expected}", words(found));
+        OpenError::Incompatible { name, what }
+    };
+    let shape = shape(name).ok_or_else(|| incompatible(String::new()))?;
+    let expected = (shape.kind, shape.key_size, shape.value_size);
+    if expected != found {
+        return Err(incompatible(words(expected)));
     }
     let capacity = u64::from(info.max_entries());
-    Ok(Opened { spec, data, capacity })
-}
-
-fn trie_entries<K: aya::Pod>(data: MapData) -> Result<u64, MapError> {
-    let trie: LpmTrie<_, K, u32> = Map::LpmTrie(data).try_into()?;
-    trie.keys().try_fold(0, |count, key| key.map(|_| count + 1))
+    Ok(Opened { spec, data, capacity, count: shape.count })
 }
 
 fn not_loaded(pins: &Pins) -> OpenError {

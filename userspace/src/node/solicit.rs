@@ -7,7 +7,12 @@
 //!
 //! [`Snapshot::solicitation`] decides, and is pure; [`Solicitor`] asks.
 
-use std::{io, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    io, mem,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use tracing::debug;
@@ -20,6 +25,9 @@ use super::{
 
 /// Larger than any answer to our requests.
 const DATAGRAM: usize = 8 * 1024;
+/// How long a pod that is asked for the first time is expected to take: several times what it takes a
+/// packet to go there and back, and the kernel to tell.
+pub const ANSWER: Duration = Duration::from_millis(100);
 /// To resolve an address as if a packet wanted to go there.
 const NTF_USE: u8 = 0x01;
 
@@ -62,6 +70,8 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct Solicitor {
     socket: Socket,
+    /// Who has not answered, and since when they are asked.
+    asked: BTreeMap<IpAddr, Instant>,
 }
 
 impl Solicitor {
@@ -69,18 +79,31 @@ impl Solicitor {
     pub fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
-        Ok(Self { socket })
+        Ok(Self { socket, asked: BTreeMap::new() })
     }
 
     /// Asks for every one of these addresses that nobody has answered for; those of local pods. The
     /// kernel gives up after some seconds without an answer, so this is to be repeated.
-    pub fn ask(&self, network: &Snapshot, unresolved: impl IntoIterator<Item = IpAddr>) {
+    pub fn ask(
+        &mut self,
+        network: &Snapshot,
+        unresolved: impl IntoIterator<Item = IpAddr>,
+        now: Instant,
+    ) {
+        let before = mem::take(&mut self.asked);
         for one in unresolved.into_iter().filter_map(|ip| network.solicitation(ip)) {
+            self.asked.insert(one.ip, before.get(&one.ip).copied().unwrap_or(now));
             if let Err(error) = self.send(one) {
                 // The device may have gone meanwhile; whoever still misses the pod asks again.
                 debug!(ip = %one.ip, on = %one.on, %error, "cannot ask for a neighbour");
             }
         }
+    }
+
+    /// Until when somebody may answer who was asked for the first time; `None` if nobody is worth
+    /// waiting for.
+    pub fn expects_until(&self, now: Instant) -> Option<Instant> {
+        self.asked.values().map(|since| *since + ANSWER).filter(|until| now < *until).max()
     }
 
     fn send(&self, one: Solicitation) -> io::Result<()> {

@@ -4,14 +4,12 @@
 //! A class is named by what holds, not by who is in it, so one whose addresses come and go keeps
 //! its rows. Classes without addresses stay until they are collected.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     content::{hash_of, id_of, mixed},
     predicate::{PredicateId, Predicates},
+    shared::Shared,
     table::ClassId,
 };
 use crate::model::policy::NamedPort;
@@ -49,17 +47,10 @@ impl Signature {
     }
 }
 
-#[derive(Debug)]
-struct Entry {
-    signature: Arc<Signature>,
-    users: usize,
-}
-
 /// All classes.
 #[derive(Debug)]
 pub(super) struct Classes {
-    known: BTreeMap<ClassId, Entry>,
-    ids: HashMap<Arc<Signature>, ClassId>,
+    known: Shared<ClassId, Signature, ()>,
     /// Those that had no users and have some.
     fresh: BTreeSet<ClassId>,
     /// Those that had users and have none.
@@ -69,27 +60,20 @@ pub(super) struct Classes {
 impl Classes {
     /// Only that of addresses for which nothing holds.
     pub fn new() -> Self {
-        let signature = Arc::new(Signature::default());
-        Self {
-            known: [(ClassId::NOTHING, Entry { signature: signature.clone(), users: 1 })].into(),
-            ids: [(signature, ClassId::NOTHING)].into(),
-            fresh: [ClassId::NOTHING].into(),
-            retired: BTreeSet::new(),
-        }
+        let mut known = Shared::default();
+        known.insert(ClassId::NOTHING, Arc::new(Signature::default()), ());
+        Self { known, fresh: [ClassId::NOTHING].into(), retired: BTreeSet::new() }
     }
 
     /// The class of a signature, for one more user.
     pub fn acquire(&mut self, signature: Signature, predicates: &Predicates) -> ClassId {
-        if let Some(id) = self.ids.get(&signature) {
-            let id = *id;
+        if let Some(id) = self.known.find(&signature) {
             self.acquire_again(id);
             return id;
         }
         let content = signature.content(predicates);
-        let id = ClassId(id_of(content, 1, |id| self.known.contains_key(&ClassId(id))));
-        let signature = Arc::new(signature);
-        self.ids.insert(signature.clone(), id);
-        self.known.insert(id, Entry { signature, users: 1 });
+        let id = ClassId(id_of(content, 1, |id| self.known.has(ClassId(id))));
+        self.known.insert(id, Arc::new(signature), ());
         self.fresh.insert(id);
         id
     }
@@ -101,55 +85,46 @@ impl Classes {
 
     /// One more user of a class that is known.
     pub fn acquire_again(&mut self, id: ClassId) {
-        if let Some(entry) = self.known.get_mut(&id) {
-            entry.users += 1;
-            if entry.users == 1 {
-                self.fresh.insert(id);
-            }
+        if self.known.acquire(id) == Some(1) {
+            self.fresh.insert(id);
         }
     }
 
     /// One user less.
     pub fn release(&mut self, id: ClassId) {
-        if let Some(entry) = self.known.get_mut(&id) {
-            entry.users -= 1;
-            if entry.users == 0 {
-                self.retired.insert(id);
-            }
+        if self.known.release(id) == Some(0) {
+            self.retired.insert(id);
         }
     }
 
     /// The classes without users.
     pub fn unused(&self) -> Vec<ClassId> {
-        let unused = self.known.iter().filter(|(_, entry)| entry.users == 0);
-        unused.map(|(id, _)| *id).collect()
+        self.known.unused()
     }
 
     /// Forgets those of some classes that have no users; returns them.
     pub fn forget(&mut self, classes: Vec<ClassId>) -> Vec<ClassId> {
         let mut gone = classes;
-        gone.retain(|id| self.known.get(id).is_some_and(|entry| entry.users == 0));
-        for entry in gone.iter().filter_map(|id| self.known.remove(id)) {
-            self.ids.remove(&entry.signature);
-        }
+        gone.retain(|id| self.known.forget(*id).is_some());
         gone
     }
 
     /// The classes that have come into use, and those that have gone out of it, since the last call.
     pub fn take_changed(&mut self) -> (Vec<ClassId>, Vec<ClassId>) {
         let (fresh, retired) = (std::mem::take(&mut self.fresh), std::mem::take(&mut self.retired));
-        let users = |id: &ClassId| self.known.get(id).map_or(0, |entry| entry.users);
+        let users = |id: &ClassId| self.known.users(*id);
         let fresh = fresh.into_iter().filter(|id| users(id) > 0).collect();
         (fresh, retired.into_iter().filter(|id| users(id) == 0).collect())
     }
 
     /// What holds of a class.
     pub fn signature(&self, id: ClassId) -> Option<&Arc<Signature>> {
-        self.known.get(&id).map(|entry| &entry.signature)
+        self.known.content(id)
     }
 
     /// Those that are in use, in the order of their ids.
     pub fn in_use(&self) -> impl Iterator<Item = ClassId> {
-        self.known.iter().filter(|(_, entry)| entry.users > 0).map(|(id, _)| *id)
+        let ids = self.known.iter().map(|(id, _)| id);
+        ids.filter(|id| self.known.users(*id) > 0)
     }
 }

@@ -23,6 +23,7 @@ mod profile;
 mod range;
 mod resolution;
 mod ruleset;
+mod shared;
 mod table;
 
 #[cfg(test)]

@@ -3,12 +3,9 @@
 //!
 //! Invariant: an id is never used again, so a list of ids grows at its end and stays sorted.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use super::content::hash_of;
+use super::{content::hash_of, shared::Shared};
 use crate::model::policy::{IpBlock, Namespaces, Selector};
 
 /// The number of a predicate, within this process.
@@ -26,66 +23,50 @@ pub(super) enum Predicate {
     Block(IpBlock),
 }
 
-#[derive(Debug)]
-struct Entry {
-    predicate: Arc<Predicate>,
-    content: u64,
-    users: usize,
-}
-
-/// All predicates in use.
+/// All predicates in use, each with the hash of its content.
 #[derive(Debug, Default)]
 pub(super) struct Predicates {
-    known: BTreeMap<PredicateId, Entry>,
-    ids: HashMap<Arc<Predicate>, PredicateId>,
+    known: Shared<PredicateId, Predicate, u64>,
     next: u32,
 }
 
 impl Predicates {
     /// The id of a predicate, for one more user; `true` if it is new.
     pub fn acquire(&mut self, predicate: Predicate) -> (PredicateId, bool) {
-        if let Some(id) = self.ids.get(&predicate) {
-            if let Some(entry) = self.known.get_mut(id) {
-                entry.users += 1;
-            }
-            return (*id, false);
+        if let Some(id) = self.known.find(&predicate) {
+            self.known.acquire(id);
+            return (id, false);
         }
         let id = PredicateId(self.next);
         self.next += 1;
-        let (content, predicate) = (hash_of(&predicate), Arc::new(predicate));
-        self.ids.insert(predicate.clone(), id);
-        self.known.insert(id, Entry { predicate, content, users: 1 });
+        let content = hash_of(&predicate);
+        self.known.insert(id, Arc::new(predicate), content);
         (id, true)
     }
 
     /// One user less. The predicate stays until [`Self::collect`].
     pub fn release(&mut self, id: PredicateId) {
-        if let Some(entry) = self.known.get_mut(&id) {
-            entry.users -= 1;
-        }
+        self.known.release(id);
     }
 
     /// Drops and returns the predicates without users.
     pub fn collect(&mut self) -> Vec<(PredicateId, Arc<Predicate>)> {
-        let unused: Vec<_> = self.known.extract_if(.., |_, entry| entry.users == 0).collect();
-        for (_, entry) in &unused {
-            self.ids.remove(&entry.predicate);
-        }
-        unused.into_iter().map(|(id, entry)| (id, entry.predicate)).collect()
+        let unused = self.known.unused().into_iter();
+        unused.filter_map(|id| Some((id, self.known.forget(id)?.0))).collect()
     }
 
     /// All of them, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (PredicateId, &Predicate)> {
-        self.known.iter().map(|(id, entry)| (*id, &*entry.predicate))
+        self.known.iter()
     }
 
     /// What a predicate asks.
     pub fn get(&self, id: PredicateId) -> Option<&Predicate> {
-        self.known.get(&id).map(|entry| &*entry.predicate)
+        self.known.content(id).map(|predicate| &**predicate)
     }
 
     /// The hash of a predicate's content.
     pub fn content(&self, id: PredicateId) -> u64 {
-        self.known.get(&id).map_or(0, |entry| entry.content)
+        self.known.get(id).copied().unwrap_or(0)
     }
 }

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rulesets: what applies, its port classes and its verdicts.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use thiserror::Error;
 
@@ -15,6 +12,7 @@ use super::{
     explain::Reading,
     lower::{Content, LoweredPeers, LoweredPorts, LoweredRule, NamespaceRules},
     predicate::{PredicateId, Predicates},
+    shared::Shared,
     table::{ClassId, PortPrefix, Row, RulesetId},
 };
 use crate::model::policy::{Action, Enforcement, Tier};
@@ -34,7 +32,6 @@ pub(super) struct Ruleset {
     pub predicates: Vec<PredicateId>,
     /// Rulesets are numbered as they come.
     pub age: u64,
-    pub users: usize,
 }
 
 /// What of a ruleset is in the tables.
@@ -233,8 +230,7 @@ pub enum ClosedReason {
 /// All rulesets.
 #[derive(Debug, Default)]
 pub(super) struct Rulesets {
-    known: BTreeMap<RulesetId, Ruleset>,
-    ids: HashMap<Arc<Content>, RulesetId>,
+    known: Shared<RulesetId, Content, Ruleset>,
     next: u64,
 }
 
@@ -246,11 +242,9 @@ impl Rulesets {
         held: Vec<PredicateId>,
         predicates: &Predicates,
     ) -> (RulesetId, Option<Vec<PredicateId>>) {
-        if let Some(id) = self.ids.get(&content) {
-            if let Some(ruleset) = self.known.get_mut(id) {
-                ruleset.users += 1;
-            }
-            return (*id, Some(held));
+        if let Some(id) = self.known.find(&content) {
+            self.known.acquire(id);
+            return (id, Some(held));
         }
         let (columns, standing) = match column::columns(&content) {
             Ok(columns) => (columns, Standing::Waiting),
@@ -259,15 +253,14 @@ impl Rulesets {
                 (nothing, Standing::Closed(ClosedReason::TooManyPortClasses(count)))
             }
         };
-        let is_taken = |id| self.known.contains_key(&RulesetId(id));
+        let is_taken = |id| self.known.has(RulesetId(id));
         let id = RulesetId(id_of(content.number(predicates), RulesetId::RESERVED, is_taken));
         let content = Arc::new(content);
-        self.ids.insert(content.clone(), id);
         let age = self.next;
         self.next += 1;
         let Columns { columns, ports } = columns;
         let ruleset = Ruleset {
-            content,
+            content: content.clone(),
             columns,
             ports,
             rows: BTreeMap::new(),
@@ -275,23 +268,24 @@ impl Rulesets {
             standing,
             predicates: held,
             age,
-            users: 1,
         };
-        self.known.insert(id, ruleset);
+        self.known.insert(id, content, ruleset);
         (id, None)
     }
 
     /// One user less.
     pub fn release(&mut self, id: RulesetId) {
-        if let Some(ruleset) = self.known.get_mut(&id) {
-            ruleset.users -= 1;
-        }
+        self.known.release(id);
+    }
+
+    /// Somebody uses it.
+    pub fn is_in_use(&self, id: RulesetId) -> bool {
+        self.known.users(id) > 0
     }
 
     /// The rulesets without users.
     pub fn unused(&self) -> Vec<RulesetId> {
-        let unused = self.known.iter().filter(|(_, ruleset)| ruleset.users == 0);
-        unused.map(|(id, _)| *id).collect()
+        self.known.unused()
     }
 
     /// The rulesets of which there is something in the tables that goes.
@@ -299,21 +293,18 @@ impl Rulesets {
         let is_closed = |one: &Ruleset| {
             matches!(one.standing, Standing::Closed(_)) && (one.has_ports || !one.rows.is_empty())
         };
-        let closed = self.known.iter().filter(|(_, ruleset)| is_closed(ruleset));
-        closed.map(|(id, _)| *id).collect()
+        let closed = self.iter().filter(|(_, ruleset)| is_closed(ruleset));
+        closed.map(|(id, _)| id).collect()
     }
 
     /// Forgets a ruleset, if it has no users.
     pub fn forget(&mut self, id: RulesetId) -> Option<Ruleset> {
-        self.known.get(&id).filter(|ruleset| ruleset.users == 0)?;
-        let ruleset = self.known.remove(&id)?;
-        self.ids.remove(&ruleset.content);
-        Some(ruleset)
+        self.known.forget(id).map(|(_, ruleset)| ruleset)
     }
 
     /// What endpoints are to have in place of a ruleset.
     pub fn effective(&self, id: RulesetId) -> RulesetId {
-        match self.known.get(&id).map(|ruleset| ruleset.standing) {
+        match self.get(id).map(|ruleset| ruleset.standing) {
             Some(Standing::Closed(_)) => RulesetId::CLOSED,
             Some(Standing::Waiting | Standing::Whole) | None => id,
         }
@@ -321,39 +312,37 @@ impl Rulesets {
 
     /// The rulesets, those first that are in the tables, then by age.
     pub fn by_standing(&self) -> Vec<RulesetId> {
-        let mut ids: Vec<_> = self.known.keys().copied().collect();
-        ids.sort_by_key(|id| {
-            self.known.get(id).map(|one| (one.standing != Standing::Whole, one.age))
-        });
-        ids
+        let mut all: Vec<_> = self.iter().collect();
+        all.sort_by_key(|(_, one)| (one.standing != Standing::Whole, one.age));
+        all.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Some ruleset is closed.
     pub fn has_closed(&self) -> bool {
-        self.known.values().any(|ruleset| matches!(ruleset.standing, Standing::Closed(_)))
+        self.iter().any(|(_, ruleset)| matches!(ruleset.standing, Standing::Closed(_)))
     }
 
     /// How many port classes and rows are in the tables.
     pub fn entries(&self) -> (usize, usize) {
-        self.known.values().fold((0, 0), |(ports, rows), ruleset| {
+        self.iter().fold((0, 0), |(ports, rows), (_, ruleset)| {
             let own = if ruleset.has_ports { ruleset.ports.len() } else { 0 };
             (ports + own, rows + ruleset.rows.len())
         })
     }
 
     pub fn get(&self, id: RulesetId) -> Option<&Ruleset> {
-        self.known.get(&id)
+        self.known.get(id)
     }
 
     pub fn get_mut(&mut self, id: RulesetId) -> Option<&mut Ruleset> {
-        self.known.get_mut(&id)
+        self.known.get_mut(id)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (RulesetId, &Ruleset)> {
-        self.known.iter().map(|(id, ruleset)| (*id, ruleset))
+        self.known.values()
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (RulesetId, &mut Ruleset)> {
-        self.known.iter_mut().map(|(id, ruleset)| (*id, ruleset))
+        self.known.values_mut()
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use pintle_abi::service::frontend_flags;
 
 use super::{
+    faults::Faults,
     reconciler::GRACE,
     tables::{BackendRecord, Family, FrontendRecord, Realized, Tables, WriteError},
 };
@@ -34,13 +35,7 @@ pub struct FakeTables {
     /// Source ranges by service port.
     pub source_ranges: BTreeSet<(u32, Cidr)>,
     pub cluster_ranges: BTreeMap<(Family, u32), Cidr>,
-    /// Number of writes that were tried.
-    pub writes: usize,
-    /// Every write fails after this many more.
-    pub dies_after: Option<usize>,
-    /// Writes that fail, in percent.
-    pub failures: u32,
-    random: u64,
+    pub faults: Faults,
     /// The time, as the reconciler is told it.
     pub now: Instant,
     /// Slots and backend ids that a reader may still hold, and since when nothing leads to them.
@@ -61,10 +56,7 @@ impl FakeTables {
             slots: BTreeMap::new(),
             source_ranges: BTreeSet::new(),
             cluster_ranges: BTreeMap::new(),
-            writes: 0,
-            dies_after: None,
-            failures: 0,
-            random: 0x9e37_79b9_7f4a_7c15,
+            faults: Faults::new(),
             now: Instant::now(),
             left_slots: BTreeMap::new(),
             left_ids: BTreeMap::new(),
@@ -124,10 +116,7 @@ impl FakeTables {
         of: Option<&FrontendKey>,
         write: impl FnOnce(&mut Self),
     ) -> Result<(), WriteError> {
-        self.writes += 1;
-        if self.fails() {
-            return Err(WriteError { map, source: "injected".into() });
-        }
+        self.faults.attempt(map)?;
         let reached = |tables: &Self| -> BTreeMap<FrontendKey, _> {
             let others = tables.frontends.keys().filter(|key| Some(*key) != of);
             others.map(|key| (*key, tables.reached(key))).collect()
@@ -149,19 +138,6 @@ impl FakeTables {
             let external = FrontendKey::external(key.addr);
             assert!(self.frontends.contains_key(&external), "{external} is missing");
         }
-    }
-
-    fn fails(&mut self) -> bool {
-        if let Some(left) = &mut self.dies_after {
-            let is_dead = *left == 0;
-            *left = left.saturating_sub(1);
-            return is_dead;
-        }
-        // xorshift64
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % 100 < u64::from(self.failures)
     }
 
     /// A reader that has just read the old value of a frontend may hold its slots and ids.

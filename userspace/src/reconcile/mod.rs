@@ -16,6 +16,8 @@ mod change;
 mod cluster;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod faults;
 mod marks;
 pub mod policies;
 pub mod reconciler;

@@ -132,7 +132,7 @@ fn make(world: &mut World, step: Step) {
             world.reconciler.resolve_again(&redirect);
         }
         Step::Die { after, index, backends } => {
-            world.tables().dies_after = Some(after.into());
+            world.tables().faults.dies_after = Some(after.into());
             unite(world, frontend(index));
             world.put(index, &bits(backends, 0));
             world.pass(GRACE);
@@ -150,7 +150,7 @@ proptest! {
         steps in steps(), failures in 0u32..30, slots in 12u32..64, backends in 12u32..40,
     ) {
         let mut tables = FakeTables::new();
-        (tables.failures, tables.slot_capacity, tables.backend_capacity) = (failures, slots, backends);
+        (tables.faults.percent, tables.slot_capacity, tables.backend_capacity) = (failures, slots, backends);
         let mut world = World::new(tables);
         for step in steps {
             make(&mut world, step);

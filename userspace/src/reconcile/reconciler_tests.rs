@@ -148,7 +148,7 @@ impl World {
     /// The agent dies and another starts over the same maps.
     fn restart(&mut self) {
         let mut tables = std::mem::replace(self.tables(), FakeTables::new());
-        tables.dies_after = None;
+        tables.faults.dies_after = None;
         // No process starts within the grace period.
         tables.sleep(GRACE);
         let (realized, now) = (tables.realized(), tables.now);
@@ -164,8 +164,8 @@ impl World {
 
     /// Nothing fails any more, and everything has its time.
     fn settle(&mut self) {
-        self.tables().failures = 0;
-        self.tables().dies_after = None;
+        self.tables().faults.percent = 0;
+        self.tables().faults.dies_after = None;
         for _ in 0..3 {
             self.retry();
             self.pass(GRACE);
@@ -249,11 +249,11 @@ fn message(world: &World) -> String {
 fn equal_desires_are_not_written_again() {
     let mut world = world();
     world.put(0, &[1, 2]);
-    let writes = world.tables().writes;
+    let writes = world.tables().faults.writes;
     world.put(0, &[1, 2]);
-    assert_eq!(world.tables().writes, writes);
+    assert_eq!(world.tables().faults.writes, writes);
     world.restart();
-    assert_eq!(world.tables().writes, writes);
+    assert_eq!(world.tables().faults.writes, writes);
     world.assert_exact();
 }
 
@@ -273,9 +273,9 @@ fn a_service_port_keeps_its_number_over_a_restart() {
 #[test]
 fn a_backend_that_could_not_be_written_is_led_to_by_nobody() {
     let mut world = world();
-    world.tables().dies_after = Some(0);
+    world.tables().faults.dies_after = Some(0);
     assert_eq!(world.put(0, &[1]).failed, [frontend(0)]);
-    world.tables().dies_after = None;
+    world.tables().faults.dies_after = None;
     world.put(1, &[1]);
     assert_eq!(world.retry().recovered, [frontend(0)]);
     world.settle();
@@ -285,12 +285,12 @@ fn a_backend_that_could_not_be_written_is_led_to_by_nobody() {
 #[test]
 fn a_failure_is_news_once() {
     let mut world = world();
-    world.tables().dies_after = Some(0);
+    world.tables().faults.dies_after = Some(0);
     assert_eq!(world.put(0, &[1]).failed, [frontend(0)]);
     assert_eq!(world.put(0, &[2]), Outcome::default());
     assert_eq!(world.retry(), Outcome::default());
     assert_eq!(message(&world), "write BACKENDS");
-    world.tables().dies_after = None;
+    world.tables().faults.dies_after = None;
     assert_eq!(world.retry(), Outcome { recovered: vec![frontend(0)], ..Outcome::default() });
 }
 
@@ -314,12 +314,12 @@ fn a_mark_without_frontends_is_removed() {
 #[test]
 fn a_mark_that_is_refused_is_tried_again() {
     let mut world = world();
-    world.tables().dies_after = Some(3);
+    world.tables().faults.dies_after = Some(3);
     assert_eq!(world.put(0, &[1]), Outcome::default());
     assert!(world.reconciler.due_error().is_some());
     world.settle();
     world.assert_exact();
-    world.tables().dies_after = Some(1);
+    world.tables().faults.dies_after = Some(1);
     let addr = frontend(0);
     world.set(addr, None);
     assert!(world.tables().marks.contains_key(&addr.addr.ip));
@@ -433,9 +433,9 @@ fn a_change_that_has_no_room_writes_nothing_and_is_made_when_there_is_room() {
         *limit(&mut tables) = capacity;
         let mut world = World::new(tables);
         world.put(0, &[1, 2]);
-        let writes = world.tables().writes;
+        let writes = world.tables().faults.writes;
         assert_eq!(world.put(1, &[3, 4, 5]).failed, [frontend(1)]);
-        assert_eq!((message(&world).as_str(), world.tables().writes), (expected, writes));
+        assert_eq!((message(&world).as_str(), world.tables().faults.writes), (expected, writes));
         assert_eq!(world.retry(), Outcome::default());
         world.set(frontend(0), None);
         world.pass(GRACE);

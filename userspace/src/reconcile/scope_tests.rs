@@ -17,12 +17,12 @@ fn the_frontend_for_outsiders_is_there_while_the_other_says_so() {
     let [(inside, both), (outside, local)] = split(0);
     // The fake looks at every write; here each dies in turn.
     for after in 0..12 {
-        world.tables().dies_after = Some(after);
+        world.tables().faults.dies_after = Some(after);
         world.desired = [(inside, both.clone()), (outside, local.clone())].into();
         world.apply(world.all());
         world.settle();
         world.assert_exact();
-        world.tables().dies_after = Some(after);
+        world.tables().faults.dies_after = Some(after);
         world.put(0, &[1, 2]);
         world.set(outside, None);
         world.settle();
@@ -83,10 +83,10 @@ fn the_generation_of_a_backend_moves_at_once_when_it_serves_nobody_and_not_befor
 fn a_change_of_flags_is_one_write() {
     let mut world = world();
     world.put(0, &[1]);
-    let writes = world.tables().writes;
+    let writes = world.tables().faults.writes;
     world.mark("10.96.0.0", wildcard_flags::CLUSTER);
     world.mark("10.96.0.0", wildcard_flags::CLUSTER);
-    assert_eq!(world.tables().writes, writes + 1);
+    assert_eq!(world.tables().faults.writes, writes + 1);
     world.assert_exact();
 }
 
@@ -96,10 +96,10 @@ fn the_node_s_own_addresses_are_marked_without_frontends() {
     world.mark("172.18.0.2", wildcard_flags::NODE);
     world.mark("10.96.0.0", wildcard_flags::CLUSTER | wildcard_flags::NODE);
     world.assert_exact();
-    let before = world.tables().writes;
+    let before = world.tables().faults.writes;
     world.restart();
     world.assert_exact();
-    assert_eq!(world.tables().writes, before, "no mark is away for a moment");
+    assert_eq!(world.tables().faults.writes, before, "no mark is away for a moment");
     world.put(0, &[1]);
     world.assert_exact();
     world.set(frontend(0), None);
@@ -121,7 +121,7 @@ fn source_ranges_are_there_before_a_frontend_asks_for_them_and_go_after_it() {
     let mut world = world();
     let (first, second) = (frontend(0), frontend(1));
     for after in 0..10 {
-        world.tables().dies_after = Some(after);
+        world.tables().faults.dies_after = Some(after);
         world.set(first, restricted(&first, &["10.0.0.0/8", "192.0.2.0/24"]));
         // Another address of the same service port has the same ranges.
         world.set(second, restricted(&second, &["10.0.0.0/8", "192.0.2.0/24"]));
@@ -129,12 +129,12 @@ fn source_ranges_are_there_before_a_frontend_asks_for_them_and_go_after_it() {
         world.assert_exact();
         world.restart();
         world.assert_exact();
-        world.tables().dies_after = Some(after);
+        world.tables().faults.dies_after = Some(after);
         world.set(first, restricted(&first, &["10.0.0.0/8", "198.51.100.0/24"]));
         world.set(second, restricted(&second, &["10.0.0.0/8", "198.51.100.0/24"]));
         world.settle();
         world.assert_exact();
-        world.tables().dies_after = Some(after);
+        world.tables().faults.dies_after = Some(after);
         world.put(0, &[1]);
         world.set(second, restricted(&second, &[]));
         world.settle();
@@ -175,10 +175,10 @@ fn the_ranges_of_a_frontend_that_cannot_change_stay() {
     let key = frontend(0);
     world.set(key, restricted(&key, &["10.0.0.0/8", "192.0.2.0/24"]));
     let before = world.tables().source_ranges.clone();
-    let writes = world.tables().writes;
+    let writes = world.tables().faults.writes;
     world.set(key, restricted(&key, &["198.51.100.0/24"]));
     assert_eq!(message(&world), "SOURCE_RANGES is full: 1 more entries, room for 0");
-    assert_eq!(world.tables().writes, writes);
+    assert_eq!(world.tables().faults.writes, writes);
     world.restart();
     assert_eq!(message(&world), "SOURCE_RANGES is full: 1 more entries, room for 0");
     world.settle();
@@ -192,10 +192,10 @@ fn the_cluster_s_ranges_keep_their_places_over_changes_and_restarts() {
     world.assert_exact();
     world.set_ranges(&["10.97.0.0/16", "10.98.0.0/16"]);
     world.assert_exact();
-    let writes = world.tables().writes;
+    let writes = world.tables().faults.writes;
     world.restart();
-    assert_eq!(world.tables().writes, writes);
-    world.tables().dies_after = Some(1);
+    assert_eq!(world.tables().faults.writes, writes);
+    world.tables().faults.dies_after = Some(1);
     world.set_ranges(&["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16"]);
     assert!(world.reconciler.due_error().is_some());
     world.settle();

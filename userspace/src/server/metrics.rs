@@ -58,7 +58,7 @@ fn encode_counters(
 }
 
 fn encode_fill(view: &View, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-    let Ok(fill) = view.fill() else { return Ok(()) };
+    let Ok(fill) = view.fill(|_| true) else { return Ok(()) };
     let kind = prometheus_client::metrics::MetricType::Gauge;
     let mut metric = encoder.encode_descriptor("map_entries", "Entries in a map", None, kind)?;
     for map in &fill {

@@ -3,6 +3,7 @@
 //!
 //! A tier that was asked for by name and cannot run fails; nothing is left out in silence.
 
+mod side_by_side;
 mod summary;
 mod tier;
 

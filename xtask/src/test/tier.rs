@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The tiers: what each needs and how it is run.
 
+use super::side_by_side;
 use crate::setup::Extent;
 use crate::workspace::{self, cargo};
 use crate::{tidy, vm};
 use anyhow::{Result, bail};
 use std::fmt;
 use std::path::Path;
+
+/// How many tests with worlds of their own run at a time: half of what they do is waiting.
+const WORLDS: usize = 4;
 
 /// A group of tests that run in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -66,11 +70,11 @@ impl Tier {
             Self::Fmt => workspace::run(&mut cargo(["fmt", "--all", "--check"])),
             Self::Lint => lint(),
             Self::Unit => workspace::run(&mut cargo(["test", "--workspace"])),
-            Self::Datapath => kernel_tests("datapath"),
+            Self::Datapath => datapath(),
             Self::Netns => {
                 // The tests run the agent as a process, which their own build does not make.
                 workspace::run(&mut cargo(["build", "--package", "pintle"]))?;
-                kernel_tests("netns")
+                side_by_side::run("netns", WORLDS)
             }
             Self::Vm => vm::test(),
         }
@@ -107,10 +111,10 @@ fn lint() -> Result<()> {
     }
 }
 
-/// One thread: the tests share the machine's kernel.
-fn kernel_tests(target: &str) -> Result<()> {
+/// One thread: the tests share the loaded programs.
+fn datapath() -> Result<()> {
     let mut command = cargo(["test", "--package", "pintle-tests", "--features", "kernel"]);
-    workspace::run(command.args(["--test", target, "--", "--test-threads=1"]))
+    workspace::run(command.args(["--test", "datapath", "--", "--test-threads=1"]))
 }
 
 fn kernel_obstacle() -> Option<String> {

@@ -35,6 +35,6 @@ impl Row for MapFill {
 
 /// Prints the fill levels.
 pub fn run(env: &mut Env<'_>) -> anyhow::Result<()> {
-    let rows = (env.maps)()?.fill()?;
+    let rows = (env.maps)()?.fill(|_| true)?;
     Ok(print(&rows, &env.style, env.out)?)
 }

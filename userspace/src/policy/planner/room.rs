@@ -163,11 +163,11 @@ impl Planner {
     /// Decides which rulesets get the rows that are missing, and closes the others.
     pub(super) fn admit(&mut self, changes: &Changes, order: Order) -> Admitted {
         let (fresh, retired) = self.classes.take_changed();
-        let is_settled = |one: &Ruleset| match one.standing {
+        let is_settled = |(id, one): (RulesetId, &Ruleset)| match one.standing {
             Standing::Whole | Standing::Closed(ClosedReason::TooManyPortClasses(_)) => true,
-            Standing::Waiting | Standing::Closed(_) => one.users == 0,
+            Standing::Waiting | Standing::Closed(_) => !self.rulesets.is_in_use(id),
         };
-        if fresh.is_empty() && self.rulesets.iter().all(|(_, one)| is_settled(one)) {
+        if fresh.is_empty() && self.rulesets.iter().all(is_settled) {
             return Admitted::default();
         }
         // Late endpoints meet no class of before.
@@ -182,7 +182,7 @@ impl Planner {
         let mut standings = BTreeMap::new();
         for id in self.rulesets.by_standing() {
             let Some(ruleset) = self.rulesets.get(id) else { continue };
-            let is_met = ruleset.users > 0 || met.contains(&id);
+            let is_met = self.rulesets.is_in_use(id) || met.contains(&id);
             match ruleset.standing {
                 Standing::Closed(
                     ClosedReason::TooManyPortClasses(_) | ClosedReason::NoRoomForRanges { .. },

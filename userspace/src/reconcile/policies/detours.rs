@@ -83,8 +83,9 @@ impl<T: PolicyTables> PolicyReconciler<T> {
 
     /// Numbers of classes that nobody has; ours come from hashes, so any will do.
     fn free_classes(&self) -> impl Iterator<Item = ClassId> + use<T> {
-        let known = self.rows.entries().keys().chain(self.rows.pending().keys());
-        let known: BTreeSet<ClassId> = known.map(|(_, class)| *class).collect();
+        let known = self.rows.entries().keys().copied();
+        let known = known.chain(self.rows.pending().map(|(key, _)| key));
+        let known: BTreeSet<ClassId> = known.map(|(_, class)| class).collect();
         (0..=u32::MAX).rev().map(ClassId).filter(move |class| !known.contains(class))
     }
 

@@ -21,7 +21,7 @@ use crate::{
             programs::port_class,
         },
     },
-    reconcile::{reconciler::GRACE, tables::WriteError},
+    reconcile::{faults::Faults, reconciler::GRACE, tables::WriteError},
 };
 
 /// What is asked of each pod, direction and peer.
@@ -58,15 +58,7 @@ pub struct FakeTables {
     pub peers: BTreeMap<IpAddr, ClassId>,
     pub endpoints: BTreeMap<IfIndex, EndpointRecord>,
     pub epoch: u32,
-    /// Number of writes that were tried.
-    pub writes: usize,
-    /// Every write fails after this many more.
-    pub dies_after: Option<usize>,
-    /// Writes that fail, in percent.
-    pub failures: u32,
-    /// Maps of which every write fails.
-    pub broken: Vec<&'static str>,
-    random: u64,
+    pub faults: Faults,
     /// The time, as the reconciler is told it.
     pub now: Instant,
     pub promise: Promise,
@@ -91,11 +83,7 @@ impl FakeTables {
             peers: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             epoch: 7,
-            writes: 0,
-            dies_after: None,
-            failures: 0,
-            broken: Vec::new(),
-            random: 0x9e37_79b9_7f4a_7c15,
+            faults: Faults::new(),
             now: Instant::now(),
             promise: Promise::Whole,
             context: String::new(),
@@ -202,10 +190,7 @@ impl FakeTables {
 
     /// Makes one write, and looks at what packets meet then.
     fn write(&mut self, map: PolicyMap, write: impl FnOnce(&mut Self)) -> Result<(), WriteError> {
-        self.writes += 1;
-        if self.fails(map.name()) {
-            return Err(WriteError { map: map.name(), source: "injected".into() });
-        }
+        self.faults.attempt(map.name())?;
         let before = self.last.take().unwrap_or_else(|| self.verdicts());
         write(self);
         assert!(self.used(map) <= self.capacity(map), "{} overflows", map.name());
@@ -249,19 +234,6 @@ impl FakeTables {
             let (name, context) = (map.name(), &self.context);
             assert!(is_either, "{context}: {name}: {key:?} {was:?} {now} {will:?}");
         }
-    }
-
-    fn fails(&mut self, map: &str) -> bool {
-        if let Some(left) = &mut self.dies_after {
-            let is_dead = *left == 0;
-            *left = left.saturating_sub(1);
-            return is_dead;
-        }
-        // xorshift64
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.broken.contains(&map) || self.random % 100 < u64::from(self.failures)
     }
 
     fn leave_class(&mut self, class: Option<ClassId>) {
@@ -404,10 +376,7 @@ impl PolicyTables for FakeTables {
     }
 
     fn put_epoch(&mut self, epoch: u32) -> Result<(), WriteError> {
-        self.writes += 1;
-        if self.fails("SETTINGS") {
-            return Err(WriteError { map: "SETTINGS", source: "injected".into() });
-        }
+        self.faults.attempt("SETTINGS")?;
         assert_ne!(epoch, 0);
         assert_ne!(epoch, self.epoch);
         self.epoch = epoch;

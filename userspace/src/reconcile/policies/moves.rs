@@ -44,6 +44,8 @@ impl<T: PolicyTables> PolicyReconciler<T> {
     fn put_peers(&mut self, blocked: &BTreeSet<ClassId>, now: Instant) {
         let may_move = |(_, class): &(IpAddr, ClassId)| !blocked.contains(class);
         let mut entries: Vec<(IpAddr, ClassId)> = self.peers.puts().filter(may_move).collect();
+        // The families are written one after the other.
+        entries.sort_unstable_by_key(|(ip, _)| *ip);
         for family in Family::ALL {
             self.refuse_peers_beyond_room(family, &mut entries);
         }
@@ -100,7 +102,7 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         let is_own = |range: &Cidr| range.family() == family;
         let mut puts: Vec<(Cidr, ClassId)> =
             self.ranges.puts().filter(|(range, _)| is_own(range)).collect();
-        puts.sort_by_key(|(range, _)| Reverse(range.prefix()));
+        puts.sort_by_key(|(range, _)| (Reverse(range.prefix()), *range));
         let mut gone: Vec<Cidr> = self.ranges.gone().filter(is_own).collect();
         gone.sort_by_key(|range| range.prefix());
         let is_blocked = |(_, class): &(Cidr, ClassId)| blocked.contains(class);
@@ -169,7 +171,7 @@ impl<T: PolicyTables> PolicyReconciler<T> {
     /// An address that cannot have its class falls back to its range, if it could do more than it
     /// should as what it was, and cannot as one of the range.
     fn fall_back(&mut self, blocked: &BTreeSet<ClassId>, now: Instant) {
-        if self.peers.pending().is_empty() {
+        if self.peers.is_settled() {
             return;
         }
         let rulesets = self.wanted_rulesets();
@@ -261,13 +263,13 @@ impl<T: PolicyTables> PolicyReconciler<T> {
     /// Addresses of which something is to be written and which have another class after that.
     pub(super) fn peer_moves(&self) -> BTreeMap<IpAddr, Move> {
         let mut found = BTreeMap::new();
-        if self.peers.pending().is_empty() {
+        if self.peers.is_settled() {
             return found;
         }
         let ranges = Ranges::new(&self.ranges);
         for (ip, class) in self.peers.pending() {
-            let is = self.peers.real(ip).copied().unwrap_or_else(|| ranges.real(*ip));
-            found.insert(*ip, (is, class.unwrap_or_else(|| ranges.wanted(*ip))));
+            let is = self.peers.real(&ip).copied().unwrap_or_else(|| ranges.real(ip));
+            found.insert(ip, (is, class.unwrap_or_else(|| ranges.wanted(ip))));
         }
         found.retain(|_, (is, class)| is != class);
         found
@@ -277,13 +279,13 @@ impl<T: PolicyTables> PolicyReconciler<T> {
     /// longer one is among them.
     pub(super) fn range_moves(&self) -> BTreeMap<Cidr, Move> {
         let mut found = BTreeMap::new();
-        if self.ranges.pending().is_empty() {
+        if self.ranges.is_settled() {
             return found;
         }
         let ranges = Ranges::new(&self.ranges);
-        for range in self.ranges.pending().keys() {
-            let (is, class) = (ranges.real_covering(*range), ranges.wanted_covering(*range));
-            found.insert(*range, (is, class));
+        for (range, _) in self.ranges.pending() {
+            let (is, class) = (ranges.real_covering(range), ranges.wanted_covering(range));
+            found.insert(range, (is, class));
         }
         found.retain(|_, (is, class)| is != class);
         found
@@ -304,7 +306,8 @@ struct Ranges<'a> {
 
 impl<'a> Ranges<'a> {
     fn new(ranges: &'a Overlay<Cidr, ClassId>) -> Self {
-        let known = || ranges.entries().keys().chain(ranges.pending().keys());
+        let pending = || ranges.pending().map(|(range, _)| range);
+        let known = || ranges.entries().keys().copied().chain(pending());
         let lengths = Family::ALL.map(|family| {
             let own = known().filter(|range| range.family() == family);
             let lengths: BTreeSet<u8> = own.map(|range| range.prefix()).collect();

@@ -121,7 +121,7 @@ impl<T: PolicyTables> PolicyReconciler<T> {
             return;
         }
         // What an earlier change wants of addresses may be what these rulesets ask for.
-        let is_settled = self.peers.pending().is_empty() && self.ranges.pending().is_empty();
+        let is_settled = self.peers.is_settled() && self.ranges.is_settled();
         let early = if is_settled { Timing::Early } else { Timing::Late };
         self.note(changes, interfaces, early);
         self.settle(now);
@@ -253,8 +253,8 @@ impl<T: PolicyTables> PolicyReconciler<T> {
     }
 
     fn has_pending(&self) -> bool {
-        let addresses = !self.peers.pending().is_empty() || !self.ranges.pending().is_empty();
-        addresses || !self.ports.pending().is_empty() || !self.rows.pending().is_empty()
+        let addresses = self.peers.is_settled() && self.ranges.is_settled();
+        !(addresses && self.ports.is_settled() && self.rows.is_settled())
     }
 
     /// Something that packets are judged by was written.
@@ -279,8 +279,8 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         }
         self.epoch.is_behind = false;
         // What is still to come may be what allows less.
-        let addresses = !self.peers.pending().is_empty() || !self.ranges.pending().is_empty();
-        self.epoch.narrows &= addresses || !self.failures.is_empty();
+        let addresses = self.peers.is_settled() && self.ranges.is_settled();
+        self.epoch.narrows &= !addresses || !self.failures.is_empty();
     }
 
     /// Room in a map.

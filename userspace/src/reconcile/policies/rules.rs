@@ -17,10 +17,8 @@ use crate::policy::{ClassId, PortKey, Row, RowKey, RulesetId};
 impl<T: PolicyTables> PolicyReconciler<T> {
     /// Writes what rulesets and classes need before anything leads to them.
     pub(super) fn write_rules(&mut self, now: Instant) {
-        let new_rows = self.rows.puts().filter(|(key, _)| self.rows.is_new(key)).count();
-        let new_ports = self.ports.puts().filter(|(key, _)| self.ports.is_new(key)).count();
-        let lacks_room = new_rows > self.room(PolicyMap::Rows, self.rows.entries().len())
-            || new_ports > self.room(PolicyMap::Ports, self.ports.entries().len());
+        let lacks_room = self.rows.adding() > self.room(PolicyMap::Rows, self.rows.entries().len())
+            || self.ports.adding() > self.room(PolicyMap::Ports, self.ports.entries().len());
         if lacks_room {
             self.remove_idle(now);
         }
@@ -66,12 +64,14 @@ impl<T: PolicyTables> PolicyReconciler<T> {
     }
 
     fn write_rows(&mut self, now: Instant) {
-        let may_write =
-            |(key, _): &(RowKey, Row)| self.rows.is_new(key) || self.rulesets.is_idle(&key.0, now);
+        let adds_only = self.rows.adding() == self.rows.puts().count();
+        let may_write = |(key, _): &(RowKey, Row)| {
+            adds_only || self.rows.is_new(key) || self.rulesets.is_idle(&key.0, now)
+        };
         let entries: Vec<(RowKey, Row)> = self.rows.puts().filter(may_write).collect();
-        let new = entries.iter().filter(|(key, _)| self.rows.is_new(key)).count();
         let room = self.room(PolicyMap::Rows, self.rows.entries().len());
-        let fitting = if new <= room { entries } else { self.fitting(entries, room) };
+        let fits = self.rows.adding() <= room;
+        let fitting = if fits { entries } else { self.fitting(entries, room) };
         self.put_rows(&fitting);
     }
 
@@ -133,8 +133,7 @@ impl<T: PolicyTables> PolicyReconciler<T> {
 
     /// Classes that some ruleset in use cannot judge yet: no address may get one of these.
     pub(super) fn blocked(&self) -> BTreeSet<ClassId> {
-        let lacking = self.rows.puts().map(|(key, _)| key);
-        let lacking = lacking.filter(|key| self.rows.is_new(key) && self.rulesets.has(&key.0));
+        let lacking = self.rows.additions().filter(|(id, _)| self.rulesets.has(id));
         lacking.map(|(_, class)| class).collect()
     }
 

@@ -105,16 +105,16 @@ fn a_peer_that_must_not_be_one_any_more_is_none_even_if_its_class_cannot_be_writ
     let mut node = node();
     assert!(reaches(&node, "10.0.1.2", "x/a") && !reaches(&node, "10.0.1.3", "x/a"));
     let named = pod("x/b", "c", "10.0.1.2");
-    node.tables().broken.push(PolicyMap::Peers(Family::V4).name());
+    node.tables().faults.broken.push(PolicyMap::Peers(Family::V4).name());
     node.apply(named, never_open);
     assert_eq!(ingress(&node, "x/a"), Some(RulesetId::CLOSED), "what it was is too much");
     assert_eq!(node.reconciler.closed().len(), 1);
     assert!(!reaches(&node, "10.0.1.2", "x/a"));
-    node.tables().broken.clear();
+    node.tables().faults.broken.clear();
     node.settle();
     assert_ne!(ingress(&node, "x/a"), Some(RulesetId::CLOSED));
     node.collect();
-    node.assert_exact("recovered");
+    node.assert_exact();
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn an_address_that_cannot_have_its_class_falls_back_to_its_range() {
     node.settle();
     assert!(reaches(&node, "10.0.1.2", "x/c"));
     node.collect();
-    node.assert_exact("recovered");
+    node.assert_exact();
 }
 
 #[test]
@@ -142,15 +142,15 @@ fn holes_that_cannot_be_written_close_who_would_let_them_in() {
     node.apply(policy("x/q", "c", from_block("10.0.0.0/8", &[])), never_open);
     node.collect();
     assert!(reaches(&node, "10.0.2.99", "x/c"));
-    node.tables().broken.push(PolicyMap::Ranges(Family::V4).name());
+    node.tables().faults.broken.push(PolicyMap::Ranges(Family::V4).name());
     node.apply(policy("x/q", "c", from_block("10.0.0.0/8", &["10.0.2.0/24"])), never_open);
     assert!(!reaches(&node, "10.0.2.99", "x/c"));
     assert!(reaches(&node, "10.0.1.2", "x/a"), "who asks for no block stays");
-    node.tables().broken.clear();
+    node.tables().faults.broken.clear();
     node.settle();
     assert!(!reaches(&node, "10.0.2.99", "x/c") && reaches(&node, "10.0.1.99", "x/c"));
     node.collect();
-    node.assert_exact("recovered");
+    node.assert_exact();
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_ruleset_that_does_not_fit_closes_its_pods_and_no_others() {
     node.apply(gone(Kind::NetworkPolicy, "x/q"), never_open);
     assert_eq!(ingress(&node, "x/c"), Some(RulesetId::OPEN));
     node.collect();
-    node.assert_exact("recovered");
+    node.assert_exact();
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_pod_without_room_stays_unknown_until_there_is() {
     node.settle();
     assert_eq!(ingress(&node, "x/d"), Some(RulesetId::OPEN));
     node.collect();
-    node.assert_exact("recovered");
+    node.assert_exact();
 }
 
 #[test]
@@ -205,10 +205,10 @@ fn the_epoch_goes_on_from_where_an_earlier_agent_left_it() {
 fn an_epoch_that_cannot_be_written_is_due() {
     let mut node = node();
     let before = node.reconciler.epoch();
-    node.tables().broken.push("SETTINGS");
+    node.tables().faults.broken.push("SETTINGS");
     node.apply(pod("x/b", "c", "10.0.1.2"), never_open);
     assert!(node.tables().is_narrowed() && !node.reconciler.is_settled());
-    node.tables().broken.clear();
+    node.tables().faults.broken.clear();
     node.settle();
     assert_eq!(node.reconciler.epoch(), before + 1);
 }
@@ -288,7 +288,7 @@ fn nothing_is_written_before_the_whole_state_is_known() {
     let now = reconciler.tables().now;
     reconciler.follow(&network, now);
     reconciler.retry(now);
-    assert_eq!(reconciler.tables().writes, 0);
+    assert_eq!(reconciler.tables().faults.writes, 0);
     reconciler.forget_endpoints(now);
     assert!(reconciler.tables().endpoints.is_empty());
 }
@@ -303,6 +303,6 @@ fn churn_leaves_nothing_behind() {
         node.apply(gone(Kind::NetworkPolicy, "x/q"), never_open);
     }
     node.collect();
-    node.assert_exact("after churn");
+    node.assert_exact();
     assert_eq!(node.tables().used(PolicyMap::Endpoints), 3);
 }

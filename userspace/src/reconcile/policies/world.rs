@@ -148,7 +148,7 @@ impl Node {
         self.planner = planner(self.room);
         let realized = tables.realized();
         self.reconciler = PolicyReconciler::new(tables, realized);
-        self.tables().dies_after = None;
+        self.tables().faults.dies_after = None;
         let changes = self.planner.apply(self.cluster.events());
         self.network.follow(&self.planner.tables());
         self.tables().promise = promise(&before, &self.wanted());
@@ -222,11 +222,12 @@ impl Node {
     }
 
     /// The maps hold what the planner wants, and nothing else.
-    pub fn assert_exact(&mut self, context: &str) {
+    pub fn assert_exact(&self) {
         let (wanted, endpoints) = (self.planner.tables(), self.wanted_endpoints());
         let failures: Vec<_> = self.reconciler.failures().collect();
-        assert!(self.reconciler.is_settled(), "{context}: {failures:?}");
         let real = self.reconciler.tables();
+        let context = &real.context;
+        assert!(self.reconciler.is_settled(), "{context}: {failures:?}");
         assert_eq!(real.endpoints, endpoints, "{context}");
         assert_eq!(real.peers, wanted.peers, "{context}");
         assert_eq!(real.ranges, wanted.ranges, "{context}");

@@ -133,17 +133,10 @@ impl Reading<'_> {
 
     /// Absent and empty are the same: anybody.
     fn peers(&mut self, field: &str, peers: &Option<Vec<api::NetworkPolicyPeer>>) -> Peers {
-        let peers = peers.as_deref().unwrap_or_default();
-        if peers.is_empty() {
-            return Peers::Any;
+        match peers.as_deref().unwrap_or_default() {
+            [] => Peers::Any,
+            peers => Peers::Only(self.items(field, peers, Peer::Unknown, Self::peer)),
         }
-        let read = |(index, peer)| {
-            self.peer(peer).unwrap_or_else(|message| {
-                self.refuse(format!("{field}[{index}]"), message);
-                Peer::Unknown
-            })
-        };
-        Peers::Only(peers.iter().enumerate().map(read).collect())
     }
 
     fn peer(&self, peer: &api::NetworkPolicyPeer) -> Result<Peer, String> {
@@ -166,17 +159,10 @@ impl Reading<'_> {
 
     /// Absent and empty are the same: every port.
     fn ports(&mut self, field: &str, ports: &Option<Vec<api::NetworkPolicyPort>>) -> Ports {
-        let ports = ports.as_deref().unwrap_or_default();
-        if ports.is_empty() {
-            return Ports::Any;
+        match ports.as_deref().unwrap_or_default() {
+            [] => Ports::Any,
+            ports => Ports::Only(self.items(field, ports, PortMatch::Unknown, Self::port)),
         }
-        let read = |(index, port)| {
-            self.port(port).unwrap_or_else(|message| {
-                self.refuse(format!("{field}[{index}]"), message);
-                PortMatch::Unknown
-            })
-        };
-        Ports::Only(ports.iter().enumerate().map(read).collect())
     }
 
     fn port(&self, port: &api::NetworkPolicyPort) -> Result<PortMatch, String> {
@@ -200,8 +186,23 @@ impl Reading<'_> {
         }
     }
 
-    fn refuse(&mut self, field: String, message: String) {
-        self.reasons.push(closed(field, message, ClosedEffect::MatchesNothing));
+    /// The items of a list; `unknown` in place of each that cannot be read.
+    fn items<T, M: Clone>(
+        &mut self,
+        field: &str,
+        items: &[T],
+        unknown: M,
+        read: fn(&Self, &T) -> Result<M, String>,
+    ) -> Box<[M]> {
+        let mut known = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            known.push(read(self, item).unwrap_or_else(|message| {
+                let field = format!("{field}[{index}]");
+                self.reasons.push(closed(field, message, ClosedEffect::MatchesNothing));
+                unknown.clone()
+            }));
+        }
+        known.into()
     }
 }
 
