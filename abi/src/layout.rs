@@ -63,6 +63,8 @@ pub const ALL: &[(&str, &[Field])] = &[
     entry::<policy::OtherFlow>(),
     entry::<policy::DeniedKey>(),
     entry::<policy::Denied>(),
+    entry::<policy::AllowedKey>(),
+    entry::<policy::Allowed>(),
     entry::<device::Device>(),
     entry::<settings::Settings>(),
 ];

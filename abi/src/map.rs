@@ -100,6 +100,8 @@ maps! {
     OTHER_FLOWS_V6 = 4_096;
     /// LRU hash: why packets were denied → `Denied`.
     DENIED = 4_096;
+    /// LRU hash: bit of a row → `Allowed`.
+    ALLOWED = 4_096;
     /// Hash: ifindex → `Device`.
     DEVICES = 4_096;
     /// Per-CPU array of u64: hook and counter → count.

@@ -181,3 +181,23 @@ abi_struct! {
         pub hook: u32,
     }
 }
+
+abi_struct! {
+    /// What allowed connections: a bit of a row.
+    pub struct AllowedKey = 12 {
+        /// The ruleset.
+        pub ruleset: u32,
+        /// The peer's class.
+        pub class: u32,
+        /// The port class.
+        pub port_class: u32,
+    }
+}
+
+abi_struct! {
+    /// How many it allowed.
+    pub struct Allowed = 8 {
+        /// Connections of TCP, UDP and SCTP, each counted when its pod allows it for the first time.
+        pub connections: u64,
+    }
+}

@@ -9,7 +9,10 @@ use pintle_abi::{
     flow::Flow,
     fragment::{Fragment, FragmentKey, HELD_ENTRIES, HELD_FRAME_LEN, Held},
     map,
-    policy::{Denied, DeniedKey, Endpoint, OtherFlow, OtherKey, PolicyPort, Row, RowKey},
+    policy::{
+        Allowed, AllowedKey, Denied, DeniedKey, Endpoint, OtherFlow, OtherKey, PolicyPort, Row,
+        RowKey,
+    },
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
     socket::{Connection, Datagram, DatagramKey, UdpSocket},
@@ -113,6 +116,8 @@ maps! {
     OTHER_FLOWS_V6: LruHash<OtherKey<V6>, OtherFlow> = map::OTHER_FLOWS_V6.entries;
     /// Why packets were denied → how many. Written by the programs.
     DENIED: LruHash<DeniedKey, Denied> = map::DENIED.entries;
+    /// What allowed connections → how many. Written by the programs.
+    ALLOWED: LruHash<AllowedKey, Allowed> = map::ALLOWED.entries;
     /// Ifindex → what the programs may do there. Written by the agent.
     DEVICES: Hash<u32, Device> = map::DEVICES.entries;
     /// Hook and counter → count. Written by the programs.

@@ -26,6 +26,12 @@ pub fn dropped(hook: Hook, reason: DropReason) {
     increment(drop_index(hook, reason));
 }
 
+/// Counts at a hook, by its number, a packet that the audited policies would drop.
+#[inline(always)]
+pub fn would_drop(hook: u32) {
+    increment(counter_in(hook, Counter::WouldDrop));
+}
+
 /// Counts a socket for which a backend was chosen.
 #[inline(always)]
 pub fn connected() {

@@ -8,16 +8,24 @@ macro_rules! in_the_kernel {
     ($file:ident: $($vector:ident),* $(,)?) => {
         mod $file {
             $(mod $vector {
-                use pintle_tests::{kernel_world::KernelWorld, vectors::{Ip, $file::$vector}};
+                use pintle_tests::{
+                    kernel_world::KernelWorld, vectors::{Ip, $file::$vector}, world::World,
+                };
 
                 #[test]
                 fn v4() {
-                    $vector(&mut *KernelWorld::shared(), Ip::V4);
+                    check(Ip::V4);
                 }
 
                 #[test]
                 fn v6() {
-                    $vector(&mut *KernelWorld::shared(), Ip::V6);
+                    check(Ip::V6);
+                }
+
+                fn check(ip: Ip) {
+                    let world: &mut dyn World = &mut *KernelWorld::shared();
+                    $vector(world, ip);
+                    world.denials_add_up();
                 }
             })*
         }

@@ -13,16 +13,22 @@ macro_rules! on_the_host {
     ($file:ident: $($vector:ident),* $(,)?) => {
         mod $file {
             $(mod $vector {
-                use pintle_tests::vectors::{Ip, $file::$vector};
+                use pintle_tests::{vectors::{Ip, $file::$vector}, world::World};
 
                 #[test]
                 fn v4() {
-                    $vector(&mut crate::world(), Ip::V4);
+                    check(Ip::V4);
                 }
 
                 #[test]
                 fn v6() {
-                    $vector(&mut crate::world(), Ip::V6);
+                    check(Ip::V6);
+                }
+
+                fn check(ip: Ip) {
+                    let world: &mut dyn World = &mut crate::world();
+                    $vector(world, ip);
+                    world.denials_add_up();
                 }
             })*
         }

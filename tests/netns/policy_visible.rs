@@ -158,6 +158,11 @@ fn policies_show_what_became_of_them(agent: &Agent) {
     let web = only(&policies, &[("namespace", "shop"), ("name", "web")]);
     assert!(web["denied_packets"].as_u64() >= denied("default-deny"), "{web}");
     assert_eq!(web["would_deny_packets"], 0);
+    // A question and its answer in each family.
+    assert_eq!(
+        (&web["allowed_connections"], &guard["allowed_connections"]),
+        (&2.into(), &0.into())
+    );
     let pods = rows(agent, &["get", "pods"]);
     let (server, client) =
         (only(&pods, &[("pod", "shop/web-1")]), only(&pods, &[("pod", "shop/client")]));
@@ -200,6 +205,7 @@ fn an_audited_policy_says_what_it_would_deny_and_denies_nothing() {
     for line in [
         "pintle_policy_packets_total{direction=\"ingress\",verdict=\"would-deny\"} 4",
         "pintle_policy_packets_total{direction=\"ingress\",verdict=\"denied\"} 0",
+        "pintle_policy_allowed_connections_total 4",
         "pintle_policies{kind=\"NetworkPolicy\"} 1",
         "pintle_policy_policed_pods 1",
         "pintle_policy_rulesets 1",
@@ -315,6 +321,30 @@ fn names_hold_when_the_agent_starts_again_and_as_long_as_it_runs_when_policies_g
     scene.agent.kill().expect("kill");
     scene.agent.start().expect("start");
     assert_eq!(rule(&scene), "changed-since", "nobody knows any more");
+}
+
+#[test]
+fn what_a_policy_allowed_stays_its_own_when_another_one_changes() {
+    let _company = beside_others();
+    let mut scene = labelled(Cni::Ptp, FastPath::Auto);
+    apply(&mut scene, "guard.yaml", GUARD);
+    apply(&mut scene, "web.yaml", WEB);
+    let allowed = |scene: &Scene| {
+        let found = rows(&scene.agent, &["get", "policies"]);
+        only(&found, &[("name", "web")])["allowed_connections"].clone()
+    };
+    let ask = |scene: &Scene| {
+        let dns = scene.vip(Family::V4, &DNS);
+        scene.client.run(|| udp_ask(dns, b"who")).expect("an answer");
+    };
+    ask(&scene);
+    assert_eq!(allowed(&scene), 1);
+    // The pod has another ruleset from now on.
+    scene.agent.manifests.remove("guard.yaml").expect("remove");
+    scene.agent.settle().expect("settle");
+    assert_eq!(allowed(&scene), 1);
+    ask(&scene);
+    assert_eq!(allowed(&scene), 2);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use pintle_abi::{
     counter::Hook,
     device::Device,
     flow::{Flow, flow_flags},
-    policy::{Denied, DeniedKey, Endpoint, PolicyPort, Row, RowKey},
+    policy::{Allowed, AllowedKey, Denied, DeniedKey, Endpoint, PolicyPort, Row, RowKey},
     settings::Settings,
     source_range::Prefix,
 };
@@ -200,6 +200,12 @@ impl World for HostWorld {
         let elements = maps::DENIED.elements().into_iter();
         // SAFETY: an element of this thread's maps.
         elements.map(|(key, denied)| (key, unsafe { *denied })).collect()
+    }
+
+    fn allowed(&self) -> Vec<(AllowedKey, Allowed)> {
+        let elements = maps::ALLOWED.elements().into_iter();
+        // SAFETY: an element of this thread's maps.
+        elements.map(|(key, allowed)| (key, unsafe { *allowed })).collect()
     }
 
     fn age_other_flows(&mut self, ns: u64) {

@@ -20,7 +20,10 @@ use pintle_abi::{
     device::Device,
     flow::Flow,
     fragment::{Fragment, FragmentKey, Held},
-    policy::{Denied, DeniedKey, Endpoint, OtherFlow, OtherKey, PolicyPort, Row, RowKey},
+    policy::{
+        Allowed, AllowedKey, Denied, DeniedKey, Endpoint, OtherFlow, OtherKey, PolicyPort, Row,
+        RowKey,
+    },
     service::{Frontend, FrontendKey},
     settings::Settings,
     source_range::{Prefix, SourceRange},
@@ -112,6 +115,13 @@ impl KernelWorld {
         PerCpuArray::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    fn elements<K: Pod, V: Pod>(&self, name: &str) -> Vec<(K, V)> {
+        let map = self.ebpf.map(name).unwrap_or_else(|| panic!("no map {name}"));
+        let map =
+            HashMap::<_, K, V>::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"));
+        map.iter().filter_map(Result::ok).collect()
+    }
+
     fn clear_policies(&mut self) {
         tables::clear::<u32, Endpoint>(self.hash("ENDPOINTS"));
         tables::clear::<V4, u32>(self.hash("PEERS_V4"));
@@ -123,6 +133,7 @@ impl KernelWorld {
         tables::clear::<OtherKey<V4>, OtherFlow>(self.hash("OTHER_FLOWS_V4"));
         tables::clear::<OtherKey<V6>, OtherFlow>(self.hash("OTHER_FLOWS_V6"));
         tables::clear::<DeniedKey, Denied>(self.hash("DENIED"));
+        tables::clear::<AllowedKey, Allowed>(self.hash("ALLOWED"));
     }
 
     /// Runs a hook on a frame; returns the code and the frame.
@@ -311,10 +322,11 @@ impl World for KernelWorld {
     }
 
     fn denied(&self) -> Vec<(DeniedKey, Denied)> {
-        let map = self.ebpf.map("DENIED").unwrap_or_else(|| panic!("no map DENIED"));
-        let map = HashMap::<_, DeniedKey, Denied>::try_from(map)
-            .unwrap_or_else(|error| panic!("DENIED: {error}"));
-        map.iter().filter_map(Result::ok).collect()
+        self.elements("DENIED")
+    }
+
+    fn allowed(&self) -> Vec<(AllowedKey, Allowed)> {
+        self.elements("ALLOWED")
     }
 
     fn age_other_flows(&mut self, ns: u64) {

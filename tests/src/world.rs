@@ -9,7 +9,7 @@ use pintle_abi::{
     addr::{V4, V6},
     counter::Hook,
     device::{Device, device_flags},
-    policy::{Denied, DeniedKey, Endpoint, PolicyPort, Row, RowKey},
+    policy::{Allowed, AllowedKey, Denied, DeniedKey, Endpoint, PolicyPort, Row, RowKey},
     service::wildcard_flags,
     settings::Settings,
 };
@@ -158,6 +158,8 @@ pub trait World {
     fn put_row(&mut self, key: RowKey, row: Row);
     /// Why packets were denied.
     fn denied(&self) -> Vec<(DeniedKey, Denied)>;
+    /// What allowed connections, and how many.
+    fn allowed(&self) -> Vec<(AllowedKey, Allowed)>;
     /// Makes every conversation without ports look idle for that much longer.
     fn age_other_flows(&mut self, ns: u64);
     /// How many frontends and source ranges there are.

@@ -281,10 +281,7 @@ pub(super) fn conclude<E: Entrance>(result: Result<Step, DropReason>) -> Step {
         Err(DropReason::NoSourcePort) => Step::MOVE_PORT,
         Err(DropReason::NoMasqueradePort) => Step::MOVE_MASQUERADE,
         Err(reason) if reject::is_answered(reason) => Step::refuse(reason),
-        Err(reason) => {
-            report::dropped(E::HOOK, reason);
-            Step::DROP
-        }
+        Err(reason) => Step::dropped::<E>(reason),
     }
 }
 

@@ -22,9 +22,9 @@ use crate::{
     kernel::now_ns,
     packet::{Headers, Packet, Shape},
     policy::{
-        self, End, ask, direct, endpoint, epoch,
+        self, End, Occasion, ask, direct, endpoint, epoch,
         other::{self, Kind},
-        standing,
+        renew, standing,
     },
     report, sctp,
     wire::ethernet,
@@ -38,8 +38,7 @@ pub fn entrance<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>
     if policy::standing::<E, F>(packet, headers.tuple.src) == standing::DOUBTFUL {
         return conclude::<E>(doubtful::<E, F, P>(packet, &headers, resolved));
     }
-    let transport = Transport::of(headers.proto).filter(|_| resolved && !headers.malformed);
-    conclude::<E>(match transport {
+    conclude::<E>(match tracked(&headers, resolved) {
         Some(transport) => translated::<E, F, P>(packet, &headers, transport),
         None => Ok(otherwise::<E>()),
     })
@@ -50,8 +49,7 @@ pub fn entrance<E: Entrance, F: Family, P: Packet>(packet: &mut P, _: Version<F>
 pub fn to_pod<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
     let Some((headers, resolved)) = read::<F, P>(packet) else { return Step::PASS };
     report::count(Hook::ToPod, Counter::Judged);
-    let transport = Transport::of(headers.proto).filter(|_| resolved && !headers.malformed);
-    if let Some(transport) = transport
+    if let Some(transport) = tracked(&headers, resolved)
         && let Some((flow, sender)) = flow::look_up(transport, &headers.tuple)
     {
         return conclude::<ToPod>(delivered(packet, &headers, flow, sender));
@@ -88,6 +86,12 @@ fn read<F: Family, P: Packet>(packet: &mut P) -> Option<(Headers<F>, bool)> {
     Some((headers, resolved))
 }
 
+/// The transport of a packet that may be of a tracked connection.
+#[inline(always)]
+fn tracked<F>(headers: &Headers<F>, resolved: bool) -> Option<Transport> {
+    Transport::of(headers.proto).filter(|_| resolved && !headers.malformed)
+}
+
 /// A packet that goes on from its headers: its connection is allowed.
 #[inline(always)]
 fn again<F>(headers: &Headers<F>) -> Step {
@@ -104,10 +108,7 @@ fn conclude<E: Entrance>(result: Result<Step, DropReason>) -> Step {
             }
             step
         }
-        Err(reason) => {
-            report::dropped(E::HOOK, reason);
-            Step::DROP
-        }
+        Err(reason) => Step::dropped::<E>(reason),
     }
 }
 
@@ -144,27 +145,40 @@ fn doubtful<E: Entrance, F: Family, P: Packet>(
     if neighbour && (unknown || headers.tuple.src.is_on_link_only()) {
         return Ok(Step::PASS);
     }
-    if !unknown {
-        return Err(DropReason::Spoofed);
+    if unknown
+        && resolved
+        && !headers.malformed
+        && let Some(step) = answer_to_node::<E, F, P>(packet, headers)
+    {
+        return Ok(step);
     }
-    if !resolved || headers.malformed {
-        return Err(DropReason::NotProgrammed);
-    }
+    // Of a source that is not the pod's, the source itself is what tells most.
+    let tuple = &headers.tuple;
+    let peer = if unknown { tuple.dst } else { tuple.src };
+    let (pod, what) = ((End::Client, packet.ifindex()), (headers.proto, tuple.dst_port));
+    ask::<E, F>(pod, peer, what, Occasion::Doubt).map(|()| Step::PASS)
+}
+
+/// A packet from a pod that nothing is known of, if it is an answer to its own node: the node may reach
+/// every pod at any time.
+#[inline(always)]
+fn answer_to_node<E: Entrance, F: Family, P: Packet>(
+    packet: &P,
+    headers: &Headers<F>,
+) -> Option<Step> {
     let Some(transport) = Transport::of(headers.proto) else {
-        let answers = other::answers_node::<F>(headers);
-        return if answers { Ok(Step::PASS) } else { Err(DropReason::NotProgrammed) };
+        return other::answers_node::<F>(headers).then_some(Step::PASS);
     };
-    // The node may reach every pod at any time, so answers to it may leave.
     match flow::look_up(transport, &headers.tuple) {
         Some((flow, End::Server)) if flow.flags & flow_flags::HOST != 0 => {
             flow.ingress_epoch = epoch();
             if flow.flags & flow_flags::DIRECT == 0 {
-                return Ok(again(headers));
+                return Some(again(headers));
             }
             flow::seen_direct::<E, F>(flow, End::Server, headers, packet);
-            Ok(Step::PASS)
+            Some(Step::PASS)
         }
-        _ => Err(DropReason::NotProgrammed),
+        _ => None,
     }
 }
 
@@ -234,18 +248,14 @@ fn judge_ends<E: Entrance, F: Family>(
     main: &mut Flow<F>,
     ends: &Ends<F>,
 ) -> Result<Step, DropReason> {
-    // Before the maps are read: what changes meanwhile is judged again.
-    let epoch = epoch();
     let what = (headers.proto, ends.port);
     if ends.egress_at != 0 {
-        ask::<E, F>(End::Client, ends.egress_at, ends.server, what)?;
-        main.egress_epoch = epoch;
+        let pod = (End::Client, ends.egress_at);
+        renew::<E, F>(&mut main.egress_epoch, pod, ends.server, what)?;
     }
     if ends.ingress_at != 0 {
-        if main.flags & flow_flags::HOST == 0 {
-            ask::<E, F>(End::Server, ends.ingress_at, ends.client, what)?;
-        }
-        main.ingress_epoch = epoch;
+        let pod = (End::Server, ends.ingress_at);
+        let_in::<E, F>(main, pod, ends.client, what)?;
     }
     Ok(again(headers))
 }
@@ -289,10 +299,8 @@ fn answer<F: Family, P: Packet>(
     flow: &mut Flow<F>,
     (server, port): (F, u16),
 ) -> Result<(), DropReason> {
-    let epoch = epoch();
-    ask::<ToPod, F>(End::Client, packet.ifindex(), server, (headers.proto, port))?;
-    flow.egress_epoch = epoch;
-    Ok(())
+    let (pod, what) = ((End::Client, packet.ifindex()), (headers.proto, port));
+    renew::<ToPod, F>(&mut flow.egress_epoch, pod, server, what)
 }
 
 /// To the backend, from a client whose own address is known even if the backend does not see it.
@@ -302,11 +310,22 @@ fn request<F: Family, P: Packet>(
     headers: &Headers<F>,
     main: &mut Flow<F>,
 ) -> Result<Step, DropReason> {
-    let epoch = epoch();
-    if main.flags & flow_flags::HOST == 0 {
-        let what = (headers.proto, headers.tuple.dst_port);
-        ask::<ToPod, F>(End::Server, packet.ifindex(), main.other.src, what)?;
-    }
-    main.ingress_epoch = epoch;
+    let (pod, client) = ((End::Server, packet.ifindex()), main.other.src);
+    let_in::<ToPod, F>(main, pod, client, (headers.proto, headers.tuple.dst_port))?;
     Ok(Step::PASS)
+}
+
+/// Asks the server's side of a translated connection, which has to let in its own node.
+#[inline(always)]
+fn let_in<E: Entrance, F: Family>(
+    main: &mut Flow<F>,
+    pod: (End, u32),
+    client: F,
+    what: (u8, u16),
+) -> Result<(), DropReason> {
+    if main.flags & flow_flags::HOST != 0 {
+        main.ingress_epoch = epoch();
+        return Ok(());
+    }
+    renew::<E, F>(&mut main.ingress_epoch, pod, client, what)
 }

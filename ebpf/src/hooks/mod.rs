@@ -13,6 +13,7 @@ use crate::{
     family::{Family, Transport},
     nat::{self, Hop},
     packet::{Headers, Packet},
+    report,
 };
 
 pub mod entrance;
@@ -171,6 +172,13 @@ impl Step {
     pub const JUDGE: Self = Self { next: Next::Judge, argument: 0 };
     /// Policies have to be asked about a packet that is not to be translated.
     pub const DIRECT: Self = Self { next: Next::Direct, argument: 0 };
+
+    /// No further: counts the reason, where the packet's fate is sealed.
+    #[inline(always)]
+    pub fn dropped<E: Entrance>(reason: DropReason) -> Self {
+        report::dropped(E::HOOK, reason);
+        Self::DROP
+    }
 
     /// The connection is known since an attempt, of which this is the number: on from the headers.
     #[inline(always)]

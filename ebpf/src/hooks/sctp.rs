@@ -16,7 +16,7 @@ use crate::{
     lb,
     nat::{self, Hop},
     packet::{Headers, Packet, Shape},
-    report, sctp,
+    sctp,
 };
 
 /// A hook at which connections begin, for packets of SCTP and no others.
@@ -101,8 +101,7 @@ fn fragment<E: Entrance, F: Family, P: Packet>(packet: &P, headers: &Headers<F>)
     if !ours {
         return entrance::leave::<E>(packet);
     }
-    report::dropped(E::HOOK, DropReason::FragmentUnknown);
-    Step::DROP
+    Step::dropped::<E>(DropReason::FragmentUnknown)
 }
 
 /// Whether a packet is of an association and has to be translated somewhere.

@@ -145,10 +145,7 @@ pub fn icmp<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
 
 #[inline(always)]
 fn conclude(result: Result<Step, DropReason>) -> Step {
-    result.unwrap_or_else(|reason| {
-        report::dropped(Hook::ToPod, reason);
-        Step::DROP
-    })
+    result.unwrap_or_else(Step::dropped::<ToPod>)
 }
 
 /// A packet that is not to be translated: into the pod, unless policies have to be asked.

@@ -222,6 +222,20 @@ pub fn claim(state: &mut u64, from: u64, to: u64) -> bool {
     found == from
 }
 
+/// Adds one to a count in a map; no increment of another CPU is lost.
+#[inline(always)]
+pub fn increment(count: &mut u64) {
+    // SAFETY: the reference is to aligned memory of a map, as the instruction demands.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({count} + 0) += {one}",
+            count = in(reg) core::ptr::from_mut(count),
+            one = in(reg) 1_u64,
+            options(nostack),
+        );
+    }
+}
+
 /// Keeps LLVM from merging this place with its like in another branch, if their numbers differ.
 #[inline(always)]
 pub fn apart<const N: i32>() {

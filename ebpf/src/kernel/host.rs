@@ -75,6 +75,11 @@ pub fn claim(state: &mut u64, from: u64, to: u64) -> bool {
     claimed
 }
 
+/// Adds one to a count.
+pub fn increment(count: &mut u64) {
+    *count += 1;
+}
+
 fn bytes_of<K: Copy>(key: &K) -> Vec<u8> {
     let start = core::ptr::from_ref(key).cast::<u8>();
     // SAFETY: the keys are ABI structs, which are `size_of` initialized bytes.

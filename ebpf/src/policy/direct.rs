@@ -4,61 +4,24 @@
 
 use pintle_abi::{
     addr::proto,
-    counter::{Counter, Hook},
+    counter::Counter,
     drop_reason::DropReason,
     flow::{Flow, flow_flags},
 };
 
 use super::{
-    End, ask, epoch,
+    End, Occasion, epoch,
     orientation::{Sender, sender},
+    own::{ask_own, is_from_node, own_end, own_epoch},
 };
 use crate::{
     family::{Family, Transport},
     flow,
-    hooks::{Entrance, way::LOOPBACK},
+    hooks::Entrance,
     kernel::{IfPresent, now_ns},
     packet::{Headers, Packet},
     report,
 };
-
-/// Whether a packet that is about to enter a pod was made on this node. Own-node traffic is always let in
-/// (kubelet probes), by where it was made and never by its address.
-#[inline(always)]
-pub fn is_from_node<E: Entrance>(packet: &impl Packet) -> bool {
-    E::HOOK as u32 == Hook::ToPod as u32 && packet.arrived_at() <= LOOPBACK
-}
-
-/// Which end the hook's pod is of a connection whose packet this end sends.
-#[inline(always)]
-pub fn own_end<E: Entrance>(sender: End) -> End {
-    match (E::HOOK, sender) {
-        (Hook::ToPod, End::Client) => End::Server,
-        (Hook::ToPod, End::Server) => End::Client,
-        (_, sender) => sender,
-    }
-}
-
-/// Whom the hook's pod exchanges a packet with.
-#[inline(always)]
-pub fn peer<E: Entrance, F: Family>(headers: &Headers<F>) -> F {
-    if E::HOOK as u32 == Hook::ToPod as u32 { headers.tuple.src } else { headers.tuple.dst }
-}
-
-/// Asks the policies of the hook's pod about a packet that this end sends.
-#[inline(always)]
-fn ask_own<E: Entrance, F: Family>(
-    packet: &impl Packet,
-    headers: &Headers<F>,
-    sender: End,
-) -> Result<(), DropReason> {
-    let port = match sender {
-        End::Client => headers.tuple.dst_port,
-        End::Server => headers.tuple.src_port,
-    };
-    let peer = peer::<E, F>(headers);
-    ask::<E, F>(own_end::<E>(sender), packet.ifindex(), peer, (headers.proto, port))
-}
 
 /// Judges a packet of a connection that is not translated.
 #[inline(always)]
@@ -98,7 +61,7 @@ pub fn judge<E: Entrance, F: Family, P: Packet>(
 #[inline(always)]
 fn may_begin<E: Entrance, F: Family>(headers: &Headers<F>, flow: &Flow<F>, sender: End) -> bool {
     sender == End::Server
-        && judged_at::<E, F>(flow, sender) == 0
+        && own_epoch::<E>(sender, flow.egress_epoch, flow.ingress_epoch) == 0
         && (flow::is_first_segment(headers) || headers.proto == proto::UDP)
 }
 
@@ -113,7 +76,12 @@ fn proceed<E: Entrance, F: Family, P: Packet>(
     let epoch = epoch();
     let admitted = flow.flags & flow_flags::HOST != 0 && own_end::<E>(sender) == End::Server;
     if !admitted {
-        ask_own::<E, F>(packet, headers, sender)?;
+        let judged = own_epoch::<E>(sender, flow.egress_epoch, flow.ingress_epoch);
+        let occasion = match Occasion::of(judged) {
+            Occasion::New if may_begin::<E, F>(headers, flow, sender) => Occasion::Guess,
+            occasion => occasion,
+        };
+        ask_own::<E, F>(packet, headers, sender, occasion)?;
     }
     match own_end::<E>(sender) {
         End::Client => flow.egress_epoch = epoch,
@@ -121,15 +89,6 @@ fn proceed<E: Entrance, F: Family, P: Packet>(
     }
     flow::seen_direct::<E, F>(flow, sender, headers, packet);
     Ok(())
-}
-
-/// The epoch at which the hook's pod allowed the connection; 0 for never.
-#[inline(always)]
-fn judged_at<E: Entrance, F: Family>(flow: &Flow<F>, sender: End) -> u32 {
-    match own_end::<E>(sender) {
-        End::Client => flow.egress_epoch,
-        End::Server => flow.ingress_epoch,
-    }
 }
 
 /// Whether a connection may have the entry of its tuple.
@@ -158,16 +117,15 @@ fn begin<E: Entrance, F: Family, P: Packet>(
     }
     let datagram = headers.proto == proto::UDP;
     let likely = if guess == Sender::Server { End::Server } else { End::Client };
-    let sender = match ask_own::<E, F>(packet, headers, likely) {
+    // What looks like an answer may be a datagram that nobody has asked for.
+    let is_clear = guess == Sender::Client || guess == Sender::Server && !datagram;
+    let occasion = if is_clear { Occasion::New } else { Occasion::Guess };
+    let sender = match ask_own::<E, F>(packet, headers, likely, occasion) {
         Ok(()) => likely,
-        Err(reason) => {
-            let other = match guess {
-                // What looks like an answer may be a datagram that nobody has asked for.
-                Sender::Server if datagram => End::Client,
-                Sender::Unclear => End::Server,
-                Sender::Client | Sender::Server => return Err(reason),
-            };
-            ask_own::<E, F>(packet, headers, other)?;
+        Err(reason) if is_clear => return Err(reason),
+        Err(_) => {
+            let other = if datagram { End::Client } else { End::Server };
+            ask_own::<E, F>(packet, headers, other, Occasion::New)?;
             if datagram {
                 // Tracked, it would let in what its pod does not allow.
                 return Ok(());

@@ -12,7 +12,7 @@
 
 use pintle_abi::{
     addr::{V4, borrowed},
-    counter::{Counter, Hook},
+    counter::Hook,
     drop_reason::DropReason,
     flow::Flow,
     policy::{Endpoint, policy_mode},
@@ -23,17 +23,17 @@ use crate::{
     hooks::{Entrance, Next, way::Way},
     maps,
     packet::Packet,
-    report,
 };
 
 pub mod direct;
 pub mod orientation;
 pub mod other;
+pub mod own;
 pub mod verdict;
 
-pub use verdict::{End, endpoint};
+pub use verdict::{End, Occasion, endpoint};
 
-use verdict::{ALLOWED, Question, WOULD_DROP, v6};
+use verdict::{ALLOWED, Question, v6};
 
 /// The epoch at which verdicts count; 0 while policies do not hold. Without branches, for the verifier.
 #[inline(always)]
@@ -146,21 +146,33 @@ pub extern "C" fn changed_since(egress: u32, ingress: u32, of_egress: u32, of_in
     u32::from(epoch != 0 && changed != 0)
 }
 
-/// Asks the policies of the pod behind an interface about a peer, the server's port and the protocol.
+/// Asks the policies of a pod, which is this end and behind that interface, about a peer, protocol and
+/// port of the server. A denial counts where the question is answered, so who gets one drops the packet.
 #[inline(always)]
 pub fn ask<E: Entrance, F: Family>(
-    end: End,
-    ifindex: u32,
+    pod: (End, u32),
     peer: F,
-    (proto, port): (u8, u16),
+    what: (u8, u16),
+    occasion: Occasion,
 ) -> Result<(), DropReason> {
-    let question = Question::new(E::HOOK as u32, ifindex, end, proto, port);
+    let question = Question::new(E::HOOK as u32, pod, what, occasion);
     match F::judge(question.place, peer, question.what) {
         ALLOWED => Ok(()),
-        WOULD_DROP => {
-            report::count(E::HOOK, Counter::WouldDrop);
-            Ok(())
-        }
         code => Err(verdict::reason(code)),
     }
+}
+
+/// The same about a tracked connection: the epoch at which it was allowed is noted in its entry.
+#[inline(always)]
+pub fn renew<E: Entrance, F: Family>(
+    judged: &mut u32,
+    pod: (End, u32),
+    peer: F,
+    what: (u8, u16),
+) -> Result<(), DropReason> {
+    // Before the maps are read: what changes meanwhile is judged again.
+    let epoch = epoch();
+    ask::<E, F>(pod, peer, what, Occasion::of(*judged))?;
+    *judged = epoch;
+    Ok(())
 }

@@ -8,9 +8,8 @@ use pintle_abi::{
 };
 
 use super::{
-    End, ask,
-    direct::{is_from_node, own_end, peer},
-    epoch,
+    End, Occasion, epoch,
+    own::{ask_own, is_from_node, own_end},
 };
 use crate::{
     family::Family,
@@ -62,14 +61,14 @@ pub fn judge<E: Entrance, F: Family, P: Packet>(
         match known::<F>(headers, End::Server) {
             Some(flow) => return allow::<E, F, P>(packet, headers, flow, End::Server),
             None if kind == Kind::Answer && !is_from_node::<E>(packet) => {
-                return ask_own::<E, F>(packet, headers, End::Server);
+                return ask_own::<E, F>(packet, headers, End::Server, Occasion::Again);
             }
             None => {}
         }
     }
     let from_node = is_from_node::<E>(packet);
     if !from_node {
-        ask_own::<E, F>(packet, headers, End::Client)?;
+        ask_own::<E, F>(packet, headers, End::Client, Occasion::Again)?;
     }
     if kind == Kind::Question {
         remember::<E, F>(headers, if from_node { flow_flags::HOST } else { 0 });
@@ -135,22 +134,12 @@ fn allow<E: Entrance, F: Family, P: Packet>(
     };
     if *judged != epoch {
         if !admitted {
-            ask_own::<E, F>(packet, headers, sender)?;
+            ask_own::<E, F>(packet, headers, sender, Occasion::Again)?;
         }
         *judged = epoch;
     }
     flow.last_seen_ns = now_ns();
     Ok(())
-}
-
-#[inline(always)]
-fn ask_own<E: Entrance, F: Family>(
-    packet: &impl Packet,
-    headers: &Headers<F>,
-    sender: End,
-) -> Result<(), DropReason> {
-    let peer = peer::<E, F>(headers);
-    ask::<E, F>(own_end::<E>(sender), packet.ifindex(), peer, (headers.proto, 0))
 }
 
 /// Remembers who began a conversation, so that its answers pass.

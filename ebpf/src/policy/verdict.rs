@@ -8,16 +8,16 @@ use pintle_abi::{
     addr::{V4, V6, proto},
     drop_reason::DropReason,
     policy::{
-        Denied, DeniedKey, Endpoint, PORT_CLASSES, PolicyPort, RowKey, outcome, policy_mode,
-        ruleset,
+        Allowed, AllowedKey, Denied, DeniedKey, Endpoint, PORT_CLASSES, PolicyPort, RowKey,
+        outcome, policy_mode, ruleset,
     },
     socket::family,
 };
 
 use crate::{
     family::Family,
-    kernel::{IfPresent, now_ns},
-    maps,
+    kernel::{IfPresent, increment, now_ns},
+    maps, report,
 };
 
 /// Which end of a connection a pod is.
@@ -30,10 +30,32 @@ pub enum End {
     Server,
 }
 
+/// Why a pod's policies are asked.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// The pod has not allowed the connection yet.
+    New,
+    /// The same, and who began it is a guess: after a denial something else is asked, and decides.
+    Guess,
+    /// The pod has allowed the connection before, or there are no connections without ports.
+    Again,
+    /// The packet is not to pass: nothing is known of the pod, or it uses a source that is not its own.
+    Doubt,
+}
+
+impl Occasion {
+    /// Of a connection that its pod allowed at an epoch; 0 for never.
+    #[inline(always)]
+    pub fn of(judged: u32) -> Self {
+        if judged == 0 { Self::New } else { Self::Again }
+    }
+}
+
 /// Allowed.
 pub const ALLOWED: u32 = 0;
-/// Allowed; the audited policies would not.
-pub const WOULD_DROP: u32 = 1;
+/// Allowed; the audited policies would not. What asks is told [`ALLOWED`].
+const WOULD_DROP: u32 = 1;
 /// The number of the drop reason that stands for 0.
 const DENIED: u32 = 2;
 
@@ -43,39 +65,47 @@ const fn denied(reason: DropReason) -> u32 {
     reason as u32 + DENIED
 }
 
-/// The reason behind a code that is neither [`ALLOWED`] nor [`WOULD_DROP`].
+/// The reason behind a code that is not [`ALLOWED`].
 #[inline(always)]
 pub fn reason(code: u32) -> DropReason {
     const EGRESS: u32 = denied(DropReason::DeniedEgress);
     const INGRESS: u32 = denied(DropReason::DeniedIngress);
     const CAPACITY: u32 = denied(DropReason::PolicyCapacity);
     const MISSING: u32 = denied(DropReason::RowMissing);
+    const SPOOFED: u32 = denied(DropReason::Spoofed);
     match code {
         EGRESS => DropReason::DeniedEgress,
         INGRESS => DropReason::DeniedIngress,
         CAPACITY => DropReason::PolicyCapacity,
         MISSING => DropReason::RowMissing,
+        SPOOFED => DropReason::Spoofed,
         _ => DropReason::NotProgrammed,
     }
 }
 
 /// What is judged, packed into two integers that a function of the kernel can take: such a function is
-/// verified once, whoever calls it.
+/// verified once, whoever calls it. It unpacks where it needs to, which spares its stack.
 #[derive(Clone, Copy)]
 pub struct Question {
     /// Ifindex of the pod, and the hook that asks.
     pub place: u64,
-    /// Port of the server in network byte order, protocol, and which end the pod is.
+    /// Port of the server in network byte order, protocol, which end the pod is, and why it is asked.
     pub what: u32,
 }
 
 impl Question {
-    /// A question of a hook about the pod behind an interface.
+    /// A question of a hook about the pod that is this end, behind an interface.
     #[inline(always)]
-    pub fn new(hook: u32, ifindex: u32, end: End, proto: u8, port: u16) -> Self {
+    pub fn new(
+        hook: u32,
+        (end, ifindex): (End, u32),
+        (proto, port): (u8, u16),
+        occasion: Occasion,
+    ) -> Self {
+        let why = (end as u32) << 24 | (occasion as u32) << 25;
         Self {
             place: u64::from(ifindex) | u64::from(hook) << 32,
-            what: u32::from(port) | u32::from(proto) << 16 | (end as u32) << 24,
+            what: u32::from(port) | u32::from(proto) << 16 | why,
         }
     }
 
@@ -100,8 +130,13 @@ impl Question {
     }
 
     #[inline(always)]
-    fn is_ingress(self) -> bool {
-        self.what >> 24 != 0
+    fn end(self) -> End {
+        if self.what >> 24 & 1 == 0 { End::Client } else { End::Server }
+    }
+
+    #[inline(always)]
+    fn is(self, occasion: Occasion) -> bool {
+        self.what >> 25 == occasion as u32
     }
 }
 
@@ -132,46 +167,55 @@ pub fn v6(high: u64, low: u64) -> V6 {
     V6([(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32])
 }
 
-/// What the policies of a pod say about a peer: [`ALLOWED`], [`WOULD_DROP`] or the code of a reason.
+/// What the policies of a pod say about a peer: [`ALLOWED`] or the code of a reason. A verdict that
+/// decides is counted here; a denied guess decides nothing.
 #[inline(always)]
 fn judge<F: Family>(question: Question, peer: F) -> u32 {
-    let Some(endpoint) = endpoint(question.ifindex()) else {
-        let open = maps::settings().is_some_and(|settings| settings.policy == policy_mode::OPEN);
-        return if open { ALLOWED } else { denied(DropReason::NotProgrammed) };
-    };
-    let ruleset = ruleset_of(endpoint, question, peer);
-    if ruleset == ruleset::OPEN {
-        return ALLOWED;
+    let mut found = AllowedKey { ruleset: ruleset::OPEN, class: 0, port_class: 0 };
+    let code = find(question, peer, &mut found);
+    if code < DENIED && found.ruleset != ruleset::OPEN && !question.is(Occasion::Again) {
+        admit(&found);
     }
-    let mut found = Found { ruleset, class: 0, port_class: 0 };
-    let code = if ruleset == ruleset::CLOSED {
-        denied(DropReason::PolicyCapacity)
-    } else {
-        found.class = class(peer);
-        found.port_class = port_class(ruleset, question);
-        look_up(&found, question)
-    };
-    if code != ALLOWED {
-        note(question, peer, &found, code);
+    if code == ALLOWED || code >= DENIED && question.is(Occasion::Guess) {
+        return code;
+    }
+    note(question, peer, &found, code);
+    if code == WOULD_DROP {
+        report::would_drop(question.hook());
+        return ALLOWED;
     }
     code
 }
 
-/// What a question led to.
-struct Found {
-    ruleset: u32,
-    class: u32,
-    port_class: u32,
+#[inline(always)]
+fn find<F: Family>(question: Question, peer: F, found: &mut AllowedKey) -> u32 {
+    let Some(endpoint) = endpoint(question.ifindex()) else {
+        let open = maps::settings().is_some_and(|settings| settings.policy == policy_mode::OPEN);
+        return if open { ALLOWED } else { denied(DropReason::NotProgrammed) };
+    };
+    if question.is(Occasion::Doubt) {
+        return denied(DropReason::Spoofed);
+    }
+    found.ruleset = ruleset_of(endpoint, question, peer);
+    match found.ruleset {
+        ruleset::OPEN => ALLOWED,
+        ruleset::CLOSED => denied(DropReason::PolicyCapacity),
+        _ => {
+            found.class = class(peer);
+            found.port_class = port_class(found.ruleset, question);
+            look_up(found, question)
+        }
+    }
 }
 
 /// A pod that reaches itself through a service has rulesets of its own for that.
 #[inline(always)]
 fn ruleset_of<F: Family>(endpoint: &Endpoint, question: Question, peer: F) -> u32 {
-    match (question.is_ingress(), peer == F::pod_address(endpoint)) {
-        (false, false) => endpoint.egress,
-        (true, false) => endpoint.ingress,
-        (false, true) => endpoint.hairpin_egress,
-        (true, true) => endpoint.hairpin_ingress,
+    match (question.end(), peer == F::pod_address(endpoint)) {
+        (End::Client, false) => endpoint.egress,
+        (End::Server, false) => endpoint.ingress,
+        (End::Client, true) => endpoint.hairpin_egress,
+        (End::Server, true) => endpoint.hairpin_ingress,
     }
 }
 
@@ -194,39 +238,55 @@ fn port_class(ruleset: u32, question: Question) -> u32 {
 }
 
 #[inline(always)]
-fn look_up(found: &Found, question: Question) -> u32 {
+fn look_up(found: &AllowedKey, question: Question) -> u32 {
     let key = RowKey { ruleset: found.ruleset, class: found.class };
     let Some(row) = maps::POLICY_ROWS.get(&key) else { return denied(DropReason::RowMissing) };
     // SAFETY: as above.
     let row = unsafe { &*row };
     let (word, bit) = ((found.port_class >> 6) as usize & 3, found.port_class & 63);
     if row.allow[word] >> bit & 1 == 0 {
-        let ingress = question.is_ingress();
-        let reason = if ingress { DropReason::DeniedIngress } else { DropReason::DeniedEgress };
-        return denied(reason);
+        return denied(match question.end() {
+            End::Client => DropReason::DeniedEgress,
+            End::Server => DropReason::DeniedIngress,
+        });
     }
     if row.staged[word] >> bit & 1 == 0 { WOULD_DROP } else { ALLOWED }
 }
 
+/// Counts a connection where user space can name the policy that allows it.
+#[inline(always)]
+fn admit(found: &AllowedKey) {
+    let add = || {
+        let _ = maps::ALLOWED.insert(found, &NOT_YET, IfPresent::Refuse);
+        maps::ALLOWED.get(found)
+    };
+    if let Some(allowed) = maps::ALLOWED.get(found).or_else(add) {
+        // SAFETY: an element stays readable and writable while the program runs (RCU).
+        increment(unsafe { &mut (*allowed).connections });
+    }
+}
+
+/// What a new element of `ALLOWED` begins with.
+static NOT_YET: Allowed = Allowed { connections: 0 };
+
 /// Counts a denial where user space can name its policy.
 #[inline(always)]
-fn note<F: Family>(question: Question, peer: F, found: &Found, code: u32) {
+fn note<F: Family>(question: Question, peer: F, found: &AllowedKey, code: u32) {
     let outcome = if code == WOULD_DROP { outcome::WOULD_DROP } else { (code - DENIED) as u8 };
     let key = DeniedKey {
         ifindex: question.ifindex(),
         ruleset: found.ruleset,
         class: found.class,
         port_class: found.port_class as u16,
-        ingress: u8::from(question.is_ingress()),
+        ingress: question.end() as u8,
         outcome,
     };
     let family = if F::ICMP == proto::ICMP { family::V4 } else { family::V6 };
     // Without memory for it the packet is counted at its hook only.
     let Some(denied) = maps::DENIED.get(&key).or_else(|| add(&key)) else { return };
-    // SAFETY: an element stays readable and writable while the program runs (RCU); a lost increment is
-    // accepted for its price.
+    // SAFETY: an element stays readable and writable while the program runs (RCU).
     let denied = unsafe { &mut *denied };
-    denied.packets += 1;
+    increment(&mut denied.packets);
     denied.last_seen_ns = now_ns();
     denied.peer = peer.words();
     denied.port = question.port();

@@ -170,6 +170,7 @@ macro_rules! for_each_vector {
         }
         $run! { policy_services:
             egress_is_judged_behind_the_service, fast_path_asks_both_ends,
+            connections_to_services_are_counted_at_each_end,
             ends_behind_the_stack_judge_for_themselves,
             clients_outside_are_judged_by_their_addresses,
             masqueraded_pods_are_judged_by_their_addresses,
@@ -191,6 +192,7 @@ macro_rules! for_each_vector {
             own_node_is_let_in, own_node_stays_in_after_a_change,
             answers_of_the_own_node_open_nothing, unknown_pod_is_closed,
             unknown_pod_is_open_if_asked_for, foreign_source_is_dropped,
+            doubtful_packets_are_noted,
             foreign_source_does_not_join_a_connection,
             address_of_a_missing_family_is_foreign,
             policies_that_are_off_judge_nothing
@@ -200,7 +202,8 @@ macro_rules! for_each_vector {
             allowed_ingress_passes_with_its_answers, denied_ingress_is_dropped,
             both_ends_must_allow, change_ends_established_connections,
             change_ends_connections_of_the_client,
-            unknown_connections_are_judged_by_their_ports,
+            unknown_connections_are_judged_by_their_ports, unclear_packets_are_noted_once,
+            allowed_connections_are_counted_once,
             finished_connection_does_not_bind_its_successor,
             unanswered_datagrams_do_not_bind_the_other_end,
             pods_without_policy_are_not_tracked, longest_prefix_gives_the_class,

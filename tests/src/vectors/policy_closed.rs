@@ -2,7 +2,10 @@
 //! Who is let in by where it was made, who is let nowhere: pods that nothing is known of, and pods
 //! that use what is not theirs.
 
+use std::net::IpAddr;
+
 use pintle_abi::{
+    addr::{V4, V6},
     counter::Hook,
     drop_reason::DropReason,
     policy::{Endpoint, policy_mode},
@@ -132,6 +135,43 @@ pub fn foreign_source_is_dropped(world: &mut dyn World, ip: Ip) {
         world.denies(FROM_POD, &udp(other, peer).options([1, 1, 1, 0]));
     }
     assert_eq!(world.dropped(FROM_POD, DropReason::Spoofed), 16);
+}
+
+/// Of what is dropped without a rule it is noted which pod sent or got it, and from or to whom; of a
+/// source that is not the pod's, which.
+pub fn doubtful_packets_are_noted(world: &mut dyn World, ip: Ip) {
+    let (own, other, peer) = (ip.client(40000), ip.backend(5, 40000), ip.remote_pod(80));
+    world.police(1);
+    for proto in PROTOCOLS {
+        world.denies(FROM_POD, &first(proto, own, peer));
+        world.denies(TO_POD, &first(proto, peer, own));
+    }
+    world.at_pod(pod(own.ip()));
+    for proto in PROTOCOLS {
+        world.denies(FROM_POD, &first(proto, other, peer));
+    }
+    let denied = world.denied();
+    assert_eq!(denied.len(), 3, "{denied:?}");
+    for (key, value) in denied {
+        let reason = DropReason::ALL[usize::from(key.outcome)];
+        let (expected, port) = match (reason, key.ingress) {
+            (DropReason::NotProgrammed, 0) => (peer, 80),
+            (DropReason::NotProgrammed, 1) => (peer, 40000),
+            (DropReason::Spoofed, 0) => (other, 80),
+            _ => panic!("{reason:?} {key:?}"),
+        };
+        assert_eq!(value.peer, words(expected.ip()), "{reason:?}");
+        assert_eq!((u16::from_be(value.port), value.packets), (port, 3), "{reason:?}");
+        assert_eq!((key.ifindex, key.ruleset, key.class), (IFINDEX, 0, 0), "{reason:?}");
+    }
+}
+
+/// An address as it is noted.
+fn words(ip: IpAddr) -> [u32; 4] {
+    match ip {
+        IpAddr::V4(ip) => [V4::from(ip).0, 0, 0, 0],
+        IpAddr::V6(ip) => V6::from(ip).0,
+    }
 }
 
 /// P6: also into an established connection, of a service or not.

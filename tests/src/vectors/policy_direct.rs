@@ -204,6 +204,34 @@ pub fn unknown_connections_are_judged_by_their_ports(world: &mut dyn World, ip: 
     );
 }
 
+/// A packet that is asked about both ways counts once, under the question that decides.
+pub fn unclear_packets_are_noted_once(world: &mut dyn World, ip: Ip) {
+    let (own, peer) = (ip.client(80), ip.remote_pod(81));
+    world.police(1);
+    world.at_pod(Endpoint { egress: EGRESS, ingress: INGRESS, ..pod(own.ip()) });
+    world.ruleset(EGRESS, &[], &[]);
+    world.ruleset(INGRESS, &[WEB], &[]);
+    // Both ports may be a server's; a datagram that looks like an answer may be none.
+    world.denies(FROM_POD, &data(proto::TCP, own, peer));
+    world.denies(FROM_POD, &data(proto::UDP, own, ip.remote_pod(40000)));
+    let noted = |world: &dyn World| {
+        let sides = world.denied().into_iter().map(|(key, value)| (key.ingress, value.packets));
+        sides.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    assert_eq!(noted(world), [(0, 1), (1, 1)].into());
+    // What passes was not denied.
+    world.put_peer(peer.ip(), FRIEND);
+    world.lets(FROM_POD, &data(proto::TCP, own, peer));
+    assert_eq!(noted(world), [(0, 1), (1, 1)].into());
+    // The server of a connection that it never let in begins one of its own.
+    let client = ip.backend(5, 5000);
+    world.at_pod(Endpoint { ingress: INGRESS, ..pod(client.ip()) });
+    world.lets(FROM_POD, &udp(client, own));
+    world.at_pod(Endpoint { egress: EGRESS, ingress: INGRESS, ..pod(own.ip()) });
+    world.denies(FROM_POD, &udp(own, client));
+    assert_eq!(noted(world), [(0, 2), (1, 1)].into());
+}
+
 /// The tuple of a connection that is over may be used in the other direction.
 pub fn finished_connection_does_not_bind_its_successor(world: &mut dyn World, ip: Ip) {
     let (client, server) = (ip.client(40000), ip.remote_pod(80));
@@ -218,6 +246,33 @@ pub fn finished_connection_does_not_bind_its_successor(world: &mut dyn World, ip
     world.lets(TO_POD, &tcp(server, client, flag::SYN | flag::ACK));
     assert_eq!(world.count(TO_POD, Counter::Judged), 1);
     assert_eq!(world.dropped(TO_POD, DropReason::DeniedIngress), 1);
+}
+
+/// A connection counts when its pod allows it for the first time: neither with its later packets, nor
+/// after a change, nor if it is denied.
+pub fn allowed_connections_are_counted_once(world: &mut dyn World, ip: Ip) {
+    let (own, server) = (ip.client(40000), ip.remote_pod(80));
+    world.at_pod(Endpoint { egress: EGRESS, ingress: INGRESS, ..pod(own.ip()) });
+    world.put_peer(server.ip(), FRIEND);
+    world.ruleset(EGRESS, &[WEB], &[]);
+    world.ruleset(INGRESS, &[], &[PORTS]);
+    for (epoch, proto) in [1, 3, 5].into_iter().zip(PROTOCOLS) {
+        world.police(epoch);
+        world.lets(FROM_POD, &first(proto, own, server));
+        world.lets(FROM_POD, &first(proto, own, server));
+        world.lets(TO_POD, &data(proto, server, own));
+        world.lets(TO_POD, &first(proto, ip.outside(7, 50000), ip.client(81)));
+        world.denies(FROM_POD, &first(proto, own, ip.outside(7, 80)));
+        world.police(epoch + 1);
+        world.lets(FROM_POD, &data(proto, own, server));
+        world.lets(TO_POD, &data(proto, server, own));
+    }
+    let counted: std::collections::BTreeMap<_, _> = world
+        .allowed()
+        .into_iter()
+        .map(|(key, value)| ((key.ruleset, key.class, key.port_class), value.connections))
+        .collect();
+    assert_eq!(counted, [((EGRESS, FRIEND, WEB), 3), ((INGRESS, 0, PORTS), 3)].into());
 }
 
 /// A client that was let out but not in answers nothing; its peer may still dial it.

@@ -96,6 +96,34 @@ pub fn fast_path_asks_both_ends(world: &mut dyn World, ip: Ip) {
     assert_eq!(world.dropped(FROM_POD, DropReason::DeniedEgress), 3);
 }
 
+/// A connection through a service counts once for each end that allows it, also if the other one does
+/// not at first.
+pub fn connections_to_services_are_counted_at_each_end(world: &mut dyn World, ip: Ip) {
+    let (client, service, backend) = (ip.client(40000), ip.service(80), ip.backend(5, 8080));
+    world.ruleset(EGRESS, &[], &[WEB]);
+    world.ruleset(INGRESS, &[WEB], &[]);
+    world.at_pod(Endpoint { egress: EGRESS, ..pod(client.ip()) });
+    world.put_endpoint(BEHIND, Some(&Endpoint { ingress: INGRESS, ..pod(backend.ip()) }));
+    for (epoch, proto) in [1, 3, 5].into_iter().zip(PROTOCOLS) {
+        world.police(epoch);
+        world.service_behind(BEHIND, (service, proto), 1, &[backend]);
+        let request = first(proto, client, service);
+        world.put_peer(client.ip(), 0);
+        world.denies(FROM_POD, &request);
+        world.put_peer(client.ip(), FRIEND);
+        world.takes(FROM_POD, &request, Exit::Pod, &arrived(proto, client, backend));
+        world.police(epoch + 1);
+        world.takes(FROM_POD, &request, Exit::Pod, &arrived(proto, client, backend));
+    }
+    let mut counted: Vec<_> = world
+        .allowed()
+        .into_iter()
+        .map(|(key, value)| (key.ruleset, key.class, key.port_class, value.connections))
+        .collect();
+    counted.sort_unstable();
+    assert_eq!(counted, [(EGRESS, 0, WEB, 3), (INGRESS, FRIEND, WEB, 3)]);
+}
+
 /// Through the stack each pod's hook judges its own.
 pub fn ends_behind_the_stack_judge_for_themselves(world: &mut dyn World, ip: Ip) {
     let (client, service, backend) = (ip.client(40000), ip.service(80), ip.backend(5, 8080));

@@ -7,9 +7,20 @@ use pintle_abi::{
     addr::proto,
     counter::{Counter, Hook, counter_index, drop_index},
     drop_reason::DropReason,
+    policy::outcome,
 };
 
 use super::{Table, World};
+
+/// Why policies drop packets.
+const DENIALS: [DropReason; 6] = [
+    DropReason::DeniedEgress,
+    DropReason::DeniedIngress,
+    DropReason::NotProgrammed,
+    DropReason::PolicyCapacity,
+    DropReason::RowMissing,
+    DropReason::Spoofed,
+];
 
 /// The protocols that have flows, with the word for each.
 const FLOW_PROTOCOLS: [(u8, &str); 3] =
@@ -73,5 +84,22 @@ impl dyn World + '_ {
     /// A drop reason of a hook.
     pub fn dropped(&self, hook: Hook, reason: DropReason) -> u64 {
         self.counter(drop_index(hook, reason))
+    }
+
+    /// The packets that policies dropped, or would have, are those of which the maps say why: each is
+    /// noted once.
+    #[track_caller]
+    pub fn denials_add_up(&self) {
+        let denied = self.denied();
+        let noted = |outcome: u8| -> u64 {
+            let alike = denied.iter().filter(|(key, _)| key.outcome == outcome);
+            alike.map(|(_, value)| value.packets).sum()
+        };
+        for reason in DENIALS {
+            let dropped: u64 = Hook::ALL.iter().map(|hook| self.dropped(*hook, reason)).sum();
+            assert_eq!(noted(reason as u8), dropped, "{}: {denied:?}", reason.as_str());
+        }
+        let passed: u64 = Hook::ALL.iter().map(|hook| self.count(*hook, Counter::WouldDrop)).sum();
+        assert_eq!(noted(outcome::WOULD_DROP), passed, "would drop: {denied:?}");
     }
 }

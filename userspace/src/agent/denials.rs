@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Watches what policies deny: the programs count, and once a second what has grown is logged with
-//! its names and added to the metrics.
+//! its names and added to the metrics. What they allow is named and added up on the way.
 //!
 //! Nothing is logged for each packet. A rule that denies a pod's packets all the time is logged once
 //! a minute, and at most [`LOGGED`] lines come in a second; the counts are complete all the same.
@@ -19,9 +19,15 @@ use anyhow::Context as _;
 use prometheus_client::metrics::{counter::Counter, family::Family};
 use tracing::{info, warn};
 
-use super::{Shared, lock, node_agent::NodeAgent, policy_report};
+use super::{
+    Shared,
+    allowed::{Allowed, Growth},
+    lock,
+    node_agent::NodeAgent,
+    policy_report,
+};
 use crate::{
-    datapath::{pins::Pins, policy_entry::DeniedEntry, policy_view::DeniedMap},
+    datapath::{pins::Pins, policy_entry::DeniedEntry, policy_view::VerdictMaps},
     model::policy::Direction,
     policy::{DenialKey, Outcome},
     server::policy::{Cause, Denial, NamedDenial},
@@ -46,6 +52,8 @@ pub struct Denials {
     names: Mutex<HashMap<DenialKey, NamedDenial>>,
     /// Since the agent started.
     pub packets: Packets,
+    /// Of what is allowed.
+    pub allowed: Allowed,
 }
 
 impl Denials {
@@ -91,15 +99,17 @@ pub fn watch(
     agent: Shared,
     denials: Arc<Denials>,
 ) -> anyhow::Result<mpsc::Sender<()>> {
-    let map = DeniedMap::open(pins).context("open the map of denials")?;
-    let mut watch = Watch::new(&map.read().context("read the map of denials")?);
+    let maps = VerdictMaps::open(pins).context("open the maps of verdicts")?;
+    let mut watch = Watch::new(&maps.denied().context("read the map of denials")?);
+    let mut growth = Growth::new(&maps.allowed().context("read the map of what is allowed")?);
     let (stop, stopped) = mpsc::channel();
     let run = move || {
         let mut was_readable = true;
         while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
-            let is_readable = round(&map, &mut watch, &agent, &denials);
+            let is_readable = round(&maps, &mut watch, &agent, &denials)
+                .and_then(|()| add_up(&maps, &mut growth, &agent, &denials.allowed));
             if let (Err(error), true) = (&is_readable, was_readable) {
-                warn!(%error, "read what policies deny");
+                warn!(%error, "read what policies deny and allow");
             }
             was_readable = is_readable.is_ok();
         }
@@ -108,8 +118,13 @@ pub fn watch(
     Ok(stop)
 }
 
-fn round(map: &DeniedMap, watch: &mut Watch, agent: &Shared, denials: &Denials) -> io::Result<()> {
-    let entries = map.read()?;
+fn round(
+    maps: &VerdictMaps,
+    watch: &mut Watch,
+    agent: &Shared,
+    denials: &Denials,
+) -> io::Result<()> {
+    let entries = maps.denied()?;
     let seen = watch.take(&entries, Instant::now());
     for (key, packets) in &seen.grown {
         denials.packets.get_or_create(&labels(key.direction, key.outcome)).inc_by(*packets);
@@ -129,6 +144,23 @@ fn round(map: &DeniedMap, watch: &mut Watch, agent: &Shared, denials: &Denials) 
             rules = seen.unlogged,
             "more denials, to be logged later; `pintle get drops` has all"
         );
+    }
+    Ok(())
+}
+
+fn add_up(
+    maps: &VerdictMaps,
+    growth: &mut Growth,
+    agent: &Shared,
+    allowed: &Allowed,
+) -> io::Result<()> {
+    let entries = maps.allowed()?;
+    allowed.connections.inc_by(growth.take(&entries));
+    let unnamed = allowed.unnamed(&entries);
+    if !unnamed.is_empty() {
+        let agent = lock(agent);
+        let name = |key| Some((key, policy_report::allowed_by(&agent, &key)?));
+        allowed.remember(unnamed.into_iter().filter_map(name));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! servers take it to answer. A thread sweeps expired flows. When the agent ends, however it ends,
 //! programs and maps stay and go on.
 
+mod allowed;
 mod attachments;
 pub mod conntrack;
 mod denials;

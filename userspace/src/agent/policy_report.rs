@@ -10,7 +10,7 @@ use crate::{
         policy::{Direction, Enforcement},
     },
     node::IfIndex,
-    policy::{self, Judgement, Outcome, RulesetId},
+    policy::{self, AllowedKey, Judgement, Outcome, RulesetId},
     reconcile::policies::Subject,
     server::policy::{
         Answer, Cause, Denial, Interface, NamedDenial, Party, PartyKind, Policies, Policy,
@@ -52,6 +52,14 @@ impl PolicySource for Reporter {
         drop(agent);
         self.denials.remember(fresh);
         found
+    }
+
+    fn name_allowed(&self, keys: &[AllowedKey]) -> Vec<Cause> {
+        let names = &self.denials.allowed;
+        let fresh: Vec<_> = keys.iter().filter(|key| names.name(key).is_none()).collect();
+        let agent = lock(&self.agent);
+        names.remember(fresh.into_iter().filter_map(|key| Some((*key, allowed_by(&agent, key)?))));
+        keys.iter().map(|key| names.name(key).unwrap_or(Cause::Changed)).collect()
     }
 
     fn find(&self, words: &[String]) -> Vec<Party> {
@@ -96,8 +104,14 @@ pub(super) fn name(agent: &NodeAgent, pods: &Bound<'_>, denial: &Denial) -> Opti
         }
         Outcome::RowMissing => Cause::RowMissing,
         Outcome::NotProgrammed => Cause::NotProgrammed,
+        Outcome::Spoofed => Cause::Spoofed,
     };
     Some(NamedDenial { pod, peer: peer(agent, denial.peer), cause })
+}
+
+/// What allows connections, if the compiler knows it now.
+pub(super) fn allowed_by(agent: &NodeAgent, key: &AllowedKey) -> Option<Cause> {
+    agent.policies.planner.explain_allowed(key).map(Cause::from)
 }
 
 /// The name of a peer, if it is a pod or a node.

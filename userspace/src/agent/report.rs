@@ -216,6 +216,11 @@ pub fn registry(shared: &Shared, denials: &Denials, pins: Pins) -> Registry {
         "Packets that policies did not want since the agent started, by what became of them",
         denials.packets.clone(),
     );
+    registry.register(
+        "policy_allowed_connections",
+        "Connections that policies allowed since the agent started",
+        denials.allowed.connections.clone(),
+    );
     registry.register_collector(Box::new(PolicyMetrics::new(shared.clone())));
     registry.register_collector(Box::new(MapMetrics::new(pins)));
     all

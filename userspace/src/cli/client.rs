@@ -10,9 +10,12 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::server::{
-    policy::{Answer, Denial, NamedDenial, Party, Policies, Question},
-    state::{Names, Status},
+use crate::{
+    policy::AllowedKey,
+    server::{
+        policy::{Answer, Cause, Denial, NamedDenial, Party, Policies, Question},
+        state::{Names, Status},
+    },
 };
 
 /// Longer than any answer takes, even of a busy agent.
@@ -31,6 +34,8 @@ pub trait Agent {
     fn policies(&self) -> io::Result<Policies>;
     /// Names of denials, in their order.
     fn name_denials(&self, denials: &[Denial]) -> io::Result<Vec<NamedDenial>>;
+    /// What allowed counted connections, in their order.
+    fn name_allowed(&self, keys: &[AllowedKey]) -> io::Result<Vec<Cause>>;
     /// Who answers to names or addresses, in their order.
     fn find(&self, words: &[String]) -> io::Result<Vec<Party>>;
     /// What policies say of connections, in their order.
@@ -103,6 +108,10 @@ impl Agent for SocketAgent {
         self.post("/policies/denials", denials)
     }
 
+    fn name_allowed(&self, keys: &[AllowedKey]) -> io::Result<Vec<Cause>> {
+        self.post("/policies/allowed", keys)
+    }
+
     fn find(&self, words: &[String]) -> io::Result<Vec<Party>> {
         self.post("/policies/parties", words)
     }
@@ -141,6 +150,9 @@ mod tests {
             Policies::default()
         }
         fn name_denials(&self, _: &[Denial]) -> Vec<NamedDenial> {
+            Vec::new()
+        }
+        fn name_allowed(&self, _: &[AllowedKey]) -> Vec<Cause> {
             Vec::new()
         }
         fn find(&self, words: &[String]) -> Vec<Party> {

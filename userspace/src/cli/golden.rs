@@ -25,8 +25,9 @@ use crate::{
     },
     model::addr::{BackendAddr, FrontendAddr, FrontendKey, Protocol},
     node::IfIndex,
+    policy::AllowedKey,
     server::{
-        policy::{Answer, Denial, NamedDenial, Party, Policies, Question},
+        policy::{Answer, Cause, Denial, NamedDenial, Party, Policies, Question},
         state::{Backend, Frontend, Interface, Names, Rejection, SocketLb, Status},
     },
 };
@@ -264,6 +265,10 @@ impl Agent for FakeAgent {
 
     fn name_denials(&self, denials: &[Denial]) -> io::Result<Vec<NamedDenial>> {
         self.check().map(|()| denials.iter().map(super::policy_golden::named).collect())
+    }
+
+    fn name_allowed(&self, keys: &[AllowedKey]) -> io::Result<Vec<Cause>> {
+        self.check().map(|()| keys.iter().map(super::policy_golden::allowed_by).collect())
     }
 
     fn find(&self, words: &[String]) -> io::Result<Vec<Party>> {

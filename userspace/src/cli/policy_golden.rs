@@ -8,13 +8,13 @@ use pintle_abi::{counter::Hook, policy::ruleset};
 use super::golden::{FakeMaps, check};
 use crate::{
     datapath::{
-        policy_entry::{DeniedEntry, EndpointEntry},
+        policy_entry::{AllowedEntry, DeniedEntry, EndpointEntry},
         policy_view::{PolicyMaps, PolicyMode},
         view::ReadError,
     },
     model::policy::Direction,
     node::IfIndex,
-    policy::{DenialKey, Outcome},
+    policy::{AllowedKey, DenialKey, Outcome},
     server::policy::{
         Answer, Cause, Denial, Interface, NamedDenial, Party, PartyKind, Policies, Policy,
         PolicyPod, PolicySummary, Question,
@@ -53,12 +53,31 @@ impl PolicyMaps for FakeMaps {
             hook: Some(Hook::ToPod),
         };
         let closed = entry(ruleset::CLOSED, 0, 0, "10.244.1.8", Outcome::Closed, 9, 53);
+        let spoofed = entry(ruleset::OPEN, 0, 0, "172.17.0.2", Outcome::Spoofed, 12, 443);
         Ok(vec![
             entry(WEB_INGRESS, CLUSTER, 0, "10.244.1.9", Outcome::Denied, 1204, 22),
             entry(WEB_INGRESS, SHOP, 3, "fd00:1::9", Outcome::WouldDeny, 3, 8080),
             entry(WEB_INGRESS, 0, 0, "192.0.2.1", Outcome::Denied, 2, 0),
             DeniedEntry { key: DenialKey { ifindex: 9, ..closed.key }, ..closed },
             entry(0x0bad_cafe, 5, 1, "192.0.2.7", Outcome::Denied, 1, 443),
+            entry(ruleset::OPEN, 0, 0, "10.244.1.9", Outcome::NotProgrammed, 7, 80),
+            DeniedEntry {
+                key: DenialKey { direction: Direction::Egress, ..spoofed.key },
+                ..spoofed
+            },
+        ])
+    }
+
+    fn allowed(&self) -> Result<Vec<AllowedEntry>, ReadError> {
+        let entry = |ruleset, class, port_class, connections| AllowedEntry {
+            key: AllowedKey { ruleset, class, port_class },
+            connections,
+        };
+        Ok(vec![
+            entry(CART_EGRESS, SHOP, 0, 5_301),
+            entry(CART_EGRESS, CLUSTER, 0, 11),
+            entry(WEB_INGRESS, SHOP, 3, 4),
+            entry(0x0bad_cafe, 5, 1, 70),
         ])
     }
 
@@ -165,6 +184,8 @@ fn isolation() -> Cause {
 pub(super) fn named(denial: &Denial) -> NamedDenial {
     let cause = match (denial.key.outcome, denial.key.ruleset, denial.key.class) {
         (Outcome::Closed, ..) => Cause::Closed { reason: None },
+        (Outcome::NotProgrammed, ..) => Cause::NotProgrammed,
+        (Outcome::Spoofed, ..) => Cause::Spoofed,
         (Outcome::WouldDeny, ..) => isolation(),
         (_, WEB_INGRESS, CLUSTER) => guard(),
         (_, WEB_INGRESS, _) => isolation(),
@@ -176,6 +197,16 @@ pub(super) fn named(denial: &Denial) -> NamedDenial {
     };
     let peer = party(&denial.peer.to_string()).name;
     NamedDenial { pod: Some(pod.into()), peer, cause }
+}
+
+/// What allowed the connections that the programs count.
+pub(super) fn allowed_by(key: &AllowedKey) -> Cause {
+    match (key.ruleset, key.class) {
+        (CART_EGRESS, SHOP) => guard(),
+        (CART_EGRESS, _) => Cause::NoPolicy,
+        (WEB_INGRESS, _) => rule("shop/web", Direction::Ingress),
+        _ => Cause::Changed,
+    }
 }
 
 /// Who answers to a name or an address.

@@ -33,9 +33,11 @@ pub fn words(cause: &Cause) -> String {
 pub fn outcome(outcome: Outcome) -> Cell {
     let tone = match outcome {
         Outcome::WouldDeny => Tone::Warning,
-        Outcome::Denied | Outcome::Closed | Outcome::RowMissing | Outcome::NotProgrammed => {
-            Tone::Bad
-        }
+        Outcome::Denied
+        | Outcome::Closed
+        | Outcome::RowMissing
+        | Outcome::NotProgrammed
+        | Outcome::Spoofed => Tone::Bad,
     };
     Cell::Word(outcome.as_str(), tone)
 }

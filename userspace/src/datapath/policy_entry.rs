@@ -7,7 +7,7 @@ use pintle_abi::{
     addr::{V4, V6, proto},
     counter::Hook,
     drop_reason::DropReason,
-    policy::{Denied, DeniedKey, Endpoint, Row, outcome},
+    policy::{self as abi, Denied, DeniedKey, Endpoint, Row, outcome},
     socket::family,
 };
 
@@ -15,7 +15,7 @@ use super::entry::AbiAddr as _;
 use crate::{
     model::policy::Direction,
     node::IfIndex,
-    policy::{DenialKey, Outcome, Reading},
+    policy::{AllowedKey, DenialKey, Outcome, Reading},
 };
 
 /// Packets that policies denied, or would deny, counted together.
@@ -27,7 +27,7 @@ pub struct DeniedEntry {
     pub packets: u64,
     /// When the last one was judged, `CLOCK_MONOTONIC` in ns.
     pub last_seen_ns: u64,
-    /// The peer of the last one.
+    /// The peer of the last one; the source that it used if that was not the pod's.
     pub peer: IpAddr,
     /// Its IP protocol number.
     pub proto: u8,
@@ -49,6 +49,15 @@ impl DeniedEntry {
             number => number.to_string(),
         }
     }
+}
+
+/// Connections that policies allowed, counted together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedEntry {
+    /// What allowed them.
+    pub key: AllowedKey,
+    /// How many.
+    pub connections: u64,
 }
 
 /// A pod of this node as the programs know it.
@@ -119,6 +128,13 @@ pub(super) fn denied(key: &DeniedKey, value: &Denied) -> Option<DeniedEntry> {
     })
 }
 
+/// Allowed connections; `None` of what is no port class.
+pub(super) fn allowed(key: &abi::AllowedKey, value: &abi::Allowed) -> Option<AllowedEntry> {
+    let port_class = u8::try_from(key.port_class).ok()?;
+    let key = AllowedKey { ruleset: key.ruleset, class: key.class, port_class };
+    Some(AllowedEntry { key, connections: value.connections })
+}
+
 fn outcome_of(number: u8) -> Option<Outcome> {
     if number == outcome::WOULD_DROP {
         return Some(Outcome::WouldDeny);
@@ -128,6 +144,7 @@ fn outcome_of(number: u8) -> Option<Outcome> {
         DropReason::PolicyCapacity => Some(Outcome::Closed),
         DropReason::RowMissing => Some(Outcome::RowMissing),
         DropReason::NotProgrammed => Some(Outcome::NotProgrammed),
+        DropReason::Spoofed => Some(Outcome::Spoofed),
         _ => None,
     }
 }
@@ -190,6 +207,7 @@ mod tests {
         assert_eq!(word(DropReason::PolicyCapacity as u8), "closed");
         assert_eq!(word(DropReason::RowMissing as u8), "row-missing");
         assert_eq!(word(DropReason::NotProgrammed as u8), "not-programmed");
+        assert_eq!(word(DropReason::Spoofed as u8), "spoofed");
         assert_eq!(of(200), None);
         assert_eq!(of(DropReason::Malformed as u8), None);
     }

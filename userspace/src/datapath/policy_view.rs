@@ -10,14 +10,14 @@ use aya::maps::MapData;
 
 use pintle_abi::{
     map,
-    policy::{Denied, DeniedKey, Endpoint, Row, RowKey, policy_mode},
+    policy::{Allowed, AllowedKey, Denied, DeniedKey, Endpoint, Row, RowKey, policy_mode},
 };
 
 use super::{
     batch,
     element::Elements,
     pins::Pins,
-    policy_entry::{self, DeniedEntry, EndpointEntry},
+    policy_entry::{self, AllowedEntry, DeniedEntry, EndpointEntry},
     view::{ReadError, View},
 };
 use crate::policy::Reading;
@@ -51,6 +51,8 @@ pub trait PolicyMaps {
     fn policy_mode(&self) -> Result<(PolicyMode, u32), ReadError>;
     /// What policies denied, or would deny, the latest first.
     fn denied(&self) -> Result<Vec<DeniedEntry>, ReadError>;
+    /// How many connections policies allowed, sorted by what allowed them.
+    fn allowed(&self) -> Result<Vec<AllowedEntry>, ReadError>;
     /// This node's pods, sorted by interface.
     fn endpoints(&self) -> Result<Vec<EndpointEntry>, ReadError>;
     /// Whether a row lets a port class pass, as enforced and with the audited policies; `None` if
@@ -80,6 +82,15 @@ impl PolicyMaps for View {
             found.extend(policy_entry::denied(key, value));
         })?;
         Ok(latest_first(found))
+    }
+
+    fn allowed(&self) -> Result<Vec<AllowedEntry>, ReadError> {
+        let mut found = Vec::new();
+        self.for_each(&map::ALLOWED, |key: &AllowedKey, value: &Allowed| {
+            found.extend(policy_entry::allowed(key, value));
+        })?;
+        found.sort_by_key(|entry| entry.key);
+        Ok(found)
     }
 
     fn endpoints(&self) -> Result<Vec<EndpointEntry>, ReadError> {
@@ -115,25 +126,38 @@ fn latest_first(mut found: Vec<DeniedEntry>) -> Vec<DeniedEntry> {
     found
 }
 
-/// The denials alone, for who reads them again and again.
+/// What is counted of verdicts, for who reads it again and again.
 #[derive(Debug)]
-pub struct DeniedMap {
-    fd: OwnedFd,
+pub struct VerdictMaps {
+    denied: OwnedFd,
+    allowed: OwnedFd,
 }
 
-impl DeniedMap {
-    /// Opens the pinned map, which the loader of this binary has made or checked.
+impl VerdictMaps {
+    /// Opens the pinned maps, which the loader of this binary has made or checked.
     pub fn open(pins: &Pins) -> io::Result<Self> {
-        let map = MapData::from_pin(pins.map(&map::DENIED)).map_err(io::Error::other)?;
-        Ok(Self { fd: map.fd().as_fd().try_clone_to_owned()? })
+        let open = |spec| {
+            let map = MapData::from_pin(pins.map(spec)).map_err(io::Error::other)?;
+            map.fd().as_fd().try_clone_to_owned()
+        };
+        Ok(Self { denied: open(&map::DENIED)?, allowed: open(&map::ALLOWED)? })
     }
 
     /// What policies denied, or would deny, the latest first.
-    pub fn read(&self) -> io::Result<Vec<DeniedEntry>> {
+    pub fn denied(&self) -> io::Result<Vec<DeniedEntry>> {
         let mut found = Vec::new();
-        batch::for_each(self.fd.as_fd(), |key: &DeniedKey, value: &Denied| {
+        batch::for_each(self.denied.as_fd(), |key: &DeniedKey, value: &Denied| {
             found.extend(policy_entry::denied(key, value));
         })?;
         Ok(latest_first(found))
+    }
+
+    /// How many connections policies allowed.
+    pub fn allowed(&self) -> io::Result<Vec<AllowedEntry>> {
+        let mut found = Vec::new();
+        batch::for_each(self.allowed.as_fd(), |key: &AllowedKey, value: &Allowed| {
+            found.extend(policy_entry::allowed(key, value));
+        })?;
+        Ok(found)
     }
 }

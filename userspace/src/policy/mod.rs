@@ -29,7 +29,7 @@ mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use denial::{DenialKey, Outcome};
+pub use denial::{AllowedKey, DenialKey, Outcome};
 pub use explain::{Explanation, PolicyUse, Reading, Why};
 pub use planner::{Counts, Judgement, Options, Party, Planner, Problem, Verdict};
 pub use ruleset::ClosedReason;

@@ -10,7 +10,7 @@ use crate::{
         addr::Protocol,
         policy::{Direction, Enforcement},
     },
-    policy::{DenialKey, Explanation, Why},
+    policy::{AllowedKey, DenialKey, Explanation, Why},
 };
 
 /// What the agent knows of policies, asked for when a request arrives.
@@ -19,6 +19,8 @@ pub trait PolicySource: Send + Sync + 'static {
     fn policies(&self) -> Policies;
     /// Names for what the programs count.
     fn name_denials(&self, denials: &[Denial]) -> Vec<NamedDenial>;
+    /// What allowed the connections that the programs count.
+    fn name_allowed(&self, keys: &[AllowedKey]) -> Vec<Cause>;
     /// Who answers to these names or addresses.
     fn find(&self, words: &[String]) -> Vec<Party>;
     /// What policies say of connections.
@@ -214,6 +216,8 @@ pub enum Cause {
     RowMissing,
     /// Nothing is known of the pod.
     NotProgrammed,
+    /// The pod used a source that is not its own.
+    Spoofed,
     /// Policies that have changed since.
     Changed,
 }
@@ -270,6 +274,7 @@ impl Cause {
             Self::Closed { .. } => "closed".to_owned(),
             Self::RowMissing => "row-missing".to_owned(),
             Self::NotProgrammed => "not-programmed".to_owned(),
+            Self::Spoofed => "own-source".to_owned(),
             Self::Changed => "changed-since".to_owned(),
         }
     }

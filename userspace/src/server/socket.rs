@@ -21,9 +21,10 @@ use thiserror::Error;
 use tokio::net::UnixListener;
 
 use super::{
-    policy::{Answer, Denial, NamedDenial, Party, Policies, PolicySource, Question},
+    policy::{Answer, Cause, Denial, NamedDenial, Party, Policies, PolicySource, Question},
     state::{Names, Readiness, StateSource, Status},
 };
+use crate::policy::AllowedKey;
 
 /// Everything that can be asked for over the socket.
 pub trait Knowledge: StateSource + PolicySource {}
@@ -122,6 +123,9 @@ fn routes(source: Arc<dyn Knowledge>) -> Router {
     async fn denials(State(source): Source, Json(of): Json<Vec<Denial>>) -> Json<Vec<NamedDenial>> {
         Json(source.name_denials(&of))
     }
+    async fn allowed(State(source): Source, Json(of): Json<Vec<AllowedKey>>) -> Json<Vec<Cause>> {
+        Json(source.name_allowed(&of))
+    }
     async fn parties(State(source): Source, Json(of): Json<Vec<String>>) -> Json<Vec<Party>> {
         Json(source.find(&of))
     }
@@ -134,6 +138,7 @@ fn routes(source: Arc<dyn Knowledge>) -> Router {
         .route("/readyz", get(readiness))
         .route("/policies", get(policies))
         .route("/policies/denials", post(denials))
+        .route("/policies/allowed", post(allowed))
         .route("/policies/parties", post(parties))
         .route("/policies/verdicts", post(verdicts))
         .with_state(source)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `pintle get drops`: what policies denied, or would deny, by rule.
+//! `pintle get drops`: what policies denied, or would deny, by rule; and what was dropped because
+//! nothing is known of its pod, or because its pod used a foreign source.
 
 use clap::Args;
 
@@ -56,6 +57,7 @@ impl Row for DropRow {
         let DeniedEntry { key, packets, peer, port, hook, .. } = self.entry;
         let named = self.named.as_ref();
         let [tier, policies, rule] = verdict::cells(named.map(|named| &named.cause));
+        let asked = |cell| if key.outcome.has_ruleset() { cell } else { Cell::None };
         let peer_name = named.and_then(|named| named.peer.clone()).filter(|_| !self.numeric);
         vec![
             Cell::Nanoseconds(self.ago_ns),
@@ -71,9 +73,9 @@ impl Row for DropRow {
             rule,
             hook.map_or(Cell::Unknown, |hook| Cell::text(hook.as_str())),
             Cell::Number(key.ifindex.into()),
-            Cell::Ruleset(key.ruleset),
-            Cell::Id(key.class),
-            Cell::Number(key.port_class.into()),
+            asked(Cell::Ruleset(key.ruleset)),
+            asked(Cell::Id(key.class)),
+            asked(Cell::Number(key.port_class.into())),
         ]
     }
 

@@ -16,9 +16,9 @@ use crate::{
         },
         verdict,
     },
-    datapath::policy_entry::DeniedEntry,
-    policy::Outcome,
-    server::policy::{NamedDenial, Policy},
+    datapath::policy_entry::{AllowedEntry, DeniedEntry},
+    policy::{AllowedKey, Outcome},
+    server::policy::{Cause, NamedDenial, Policy},
 };
 
 /// Flags of `get policies`.
@@ -31,18 +31,22 @@ pub struct PoliciesArgs {
     pub namespace: Option<String>,
 }
 
-/// Packets that were denied because of a policy, or would be.
+/// What was allowed and denied because of a policy.
 #[derive(Clone, Copy, Debug, Default)]
-struct Packets {
+struct Counts {
+    /// Connections.
+    allowed: u64,
+    /// Packets.
     denied: u64,
+    /// Packets that it would deny if it were enforced.
     would_deny: u64,
 }
 
-/// A policy with what it denied.
+/// A policy with what it did.
 #[derive(Clone, Debug)]
 pub struct PolicyRow {
     policy: Policy,
-    packets: Packets,
+    counts: Counts,
 }
 
 impl PolicyRow {
@@ -62,6 +66,7 @@ impl Row for PolicyRow {
         Column::right("PODS", "pods"),
         Column::right("RULESETS", "rulesets"),
         Column::right("ROWS", "rows"),
+        Column::right("CONNECTIONS_ALLOWED", "allowed_connections"),
         Column::right("DENIED", "denied_packets"),
         Column::right("WOULD_DENY", "would_deny_packets"),
         Column::left("POD_NAMES", "pod_names").wide(),
@@ -85,8 +90,9 @@ impl Row for PolicyRow {
             Cell::Number(policy.pods.len() as u64),
             Cell::Number(policy.rulesets.len() as u64),
             Cell::Number(policy.rows),
-            Cell::Number(self.packets.denied),
-            Cell::Number(self.packets.would_deny),
+            Cell::Number(self.counts.allowed),
+            Cell::Number(self.counts.denied),
+            Cell::Number(self.counts.would_deny),
             Cell::Words(policy.pods.clone()),
             Cell::Words(ids.collect()),
         ]
@@ -103,10 +109,13 @@ pub fn run(args: &PoliciesArgs, env: &mut Env<'_>) -> anyhow::Result<()> {
     verdict::note_off(&*maps, env)?;
     let known = env.agent.policies().map_err(CommandError::NoAgent)?.policies;
     let denied = drops::named(maps.denied()?, env)?;
-    let packets = by_policy(&denied);
+    let allowed = maps.allowed()?;
+    let keys: Vec<AllowedKey> = allowed.iter().map(|entry| entry.key).collect();
+    let rules = env.agent.name_allowed(&keys).map_err(CommandError::NoAgent)?;
+    let counts = by_policy(&denied, allowed.iter().zip(&rules));
     let row = |policy: Policy| {
-        let packets = packets.get(policy.name.as_str()).copied().unwrap_or_default();
-        PolicyRow { policy, packets }
+        let counts = counts.get(policy.name.as_str()).copied().unwrap_or_default();
+        PolicyRow { policy, counts }
     };
     let mut rows: Vec<PolicyRow> = known.into_iter().map(row).collect();
     if let Some(namespace) = &args.namespace {
@@ -124,17 +133,26 @@ pub fn run(args: &PoliciesArgs, env: &mut Env<'_>) -> anyhow::Result<()> {
     Ok(print(&rows, &env.style, env.out)?)
 }
 
-/// Each packet counts for every policy that its denial names: several can isolate a pod together.
-fn by_policy(denied: &[(DeniedEntry, Option<NamedDenial>)]) -> HashMap<&str, Packets> {
-    let mut found: HashMap<&str, Packets> = HashMap::new();
+/// Each packet counts for every policy that its denial names: several can isolate a pod together. A
+/// connection counts for the one whose rule allows it.
+fn by_policy<'a>(
+    denied: &'a [(DeniedEntry, Option<NamedDenial>)],
+    allowed: impl Iterator<Item = (&'a AllowedEntry, &'a Cause)>,
+) -> HashMap<&'a str, Counts> {
+    let mut found: HashMap<&str, Counts> = HashMap::new();
     for (entry, named) in denied {
         let policies = named.iter().flat_map(|named| named.cause.policies());
         for policy in policies {
-            let packets = found.entry(policy).or_default();
+            let counts = found.entry(policy).or_default();
             match entry.key.outcome {
-                Outcome::WouldDeny => packets.would_deny += entry.packets,
-                _ => packets.denied += entry.packets,
+                Outcome::WouldDeny => counts.would_deny += entry.packets,
+                _ => counts.denied += entry.packets,
             }
+        }
+    }
+    for (entry, rule) in allowed {
+        for policy in rule.policies() {
+            found.entry(policy).or_default().allowed += entry.connections;
         }
     }
     found
