@@ -217,8 +217,8 @@ fn measure_typical(
         (0..count).map(|n| (remote(n), None)),
     )?;
     let local = |number: u32| format!("pod-{number}");
-    bench.change("pod of this node deleted", POD, at_once, (0..50).map(|n| (local(n), None)))?;
-    let added = (0..50).map(|n| (local(n), Some(cluster.pod(n, first))));
+    bench.change("pod of this node deleted", POD, at_once, (0..100).map(|n| (local(n), None)))?;
+    let added = (0..100).map(|n| (local(n), Some(cluster.pod(n, first))));
     bench.change("pod of this node added", POD, at_once, added)?;
     let labels =
         (0..count).map(|n| (local(500 + n), Some(cluster.pod(500 + n, Version(1 + n % 3)))));

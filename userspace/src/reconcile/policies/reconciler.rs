@@ -23,6 +23,9 @@ use crate::{
     policy::{Changes, ClassId, PortKey, Row, RowKey, RulesetId},
 };
 
+/// How many rows are removed in a turn: what changes meanwhile does not wait for tens of thousands.
+pub(super) const ROWS_AT_A_TIME: usize = 4096;
+
 /// How many writes of a list may fail before the rest of it waits for the next turn.
 const PATIENCE: usize = 8;
 
@@ -43,6 +46,8 @@ pub struct PolicyReconciler<T> {
     pub(super) detours: BTreeSet<ClassId>,
     pub(super) pods: Pods,
     pub(super) failures: BTreeMap<Subject, Failure>,
+    /// There are rows that could be removed now.
+    pub(super) has_leftovers: bool,
     /// The whole desired state is known.
     is_complete: bool,
     epoch: Epoch,
@@ -79,6 +84,7 @@ impl<T: PolicyTables> PolicyReconciler<T> {
             detours: BTreeSet::new(),
             pods: Pods::default(),
             failures: BTreeMap::new(),
+            has_leftovers: false,
             is_complete: false,
             epoch: Epoch { current: epoch, narrows: false, is_behind: false },
         }
@@ -154,6 +160,9 @@ impl<T: PolicyTables> PolicyReconciler<T> {
     pub fn due(&self, now: Instant) -> Option<Instant> {
         if !self.has_pending() {
             return None;
+        }
+        if self.has_leftovers {
+            return Some(now);
         }
         let next = [self.rulesets.next_idle(now), self.classes.next_idle(now)];
         next.into_iter().flatten().min()
@@ -248,7 +257,7 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         self.write_endpoints(Timing::Late, &closed, now);
         self.arrive(now);
         self.move_epoch();
-        self.remove_idle(now);
+        self.remove_idle(ROWS_AT_A_TIME, now);
         self.rulesets.forget(now);
         self.classes.forget(now);
     }

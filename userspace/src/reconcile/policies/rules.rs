@@ -20,7 +20,7 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         let lacks_room = self.rows.adding() > self.room(PolicyMap::Rows, self.rows.entries().len())
             || self.ports.adding() > self.room(PolicyMap::Ports, self.ports.entries().len());
         if lacks_room {
-            self.remove_idle(now);
+            self.remove_idle(usize::MAX, now);
         }
         self.write_ports(now);
         self.write_rows(now);
@@ -155,18 +155,21 @@ impl<T: PolicyTables> PolicyReconciler<T> {
         incomplete
     }
 
-    /// Removes what nothing has led to for some time.
-    pub(super) fn remove_idle(&mut self, now: Instant) {
+    /// Removes what nothing has led to for some time, of rows at most so many; notes whether there are
+    /// more.
+    pub(super) fn remove_idle(&mut self, most: usize, now: Instant) {
         let is_idle = |(id, class): &RowKey| {
             self.rulesets.is_idle(id, now) || self.classes.is_idle(class, now)
         };
-        let rows: Vec<RowKey> = self.rows.gone().filter(is_idle).collect();
+        let rows: Vec<RowKey> = self.rows.gone().filter(is_idle).take(most).collect();
+        self.has_leftovers = rows.len() == most;
         let (made, failed) = write_all(&rows, |rest| self.tables.remove_rows(rest));
         for key in made {
             self.rows.made(key, None);
         }
         if let Some((_, failure)) = failed.into_iter().next() {
             self.failures.insert(Subject::Leftovers(PolicyMap::Rows), failure);
+            self.has_leftovers = false;
         }
         let ports = self.ports.gone().filter(|(id, _)| self.rulesets.is_idle(id, now));
         let ports: Vec<PortKey> = ports.collect();

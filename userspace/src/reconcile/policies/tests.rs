@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::{
     failure::{Failure, Subject},
     fake::FakeTables,
+    reconciler::ROWS_AT_A_TIME,
     tables::{EndpointRecord, PolicyMap},
     world::{Node, PAUSE, index_of, never_open, whole},
 };
@@ -22,7 +23,7 @@ use crate::{
         },
     },
     node::IfIndex,
-    policy::{RulesetId, tests::world::HERE},
+    policy::{ClassId, Row, RulesetId, tests::world::HERE},
 };
 
 fn name(text: &str) -> ObjectName {
@@ -227,6 +228,22 @@ fn a_ruleset_that_an_earlier_version_had_understood_otherwise_is_closed_while_it
     node.reconciler.retry(now);
     assert_eq!(node.reconciler.tables().rows, wanted);
     assert!(reaches(&node, "10.0.1.2", "x/a") && !reaches(&node, "10.0.1.3", "x/a"));
+}
+
+#[test]
+fn rows_that_are_left_over_go_in_turns() {
+    let mut node = node();
+    let wanted = node.tables().rows.clone();
+    let classes = (0..2 * ROWS_AT_A_TIME as u32).map(ClassId);
+    let foreign = RulesetId(0x5eed);
+    node.tables().rows.extend(classes.map(|class| ((foreign, class), Row::default())));
+    node.restart(&[], whole);
+    let now = node.now();
+    assert_eq!(node.tables().rows.len(), wanted.len() + ROWS_AT_A_TIME);
+    assert_eq!(node.reconciler.due(now), Some(now));
+    node.reconciler.retry(now);
+    assert_eq!(node.tables().rows, wanted);
+    assert_eq!(node.reconciler.due(now), None);
 }
 
 #[test]
