@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pintle::node::{Ineligible, NodeView, Probes, Selection, Snapshot, Solicitor};
+use pintle::node::{Ineligible, NodeView, Probes, Selection, Snapshot, Solicitor, solicit::Asked};
 use pintle_tests::netns::NetNs;
 use tokio::{sync::watch, time::timeout};
 
@@ -182,9 +182,8 @@ async fn solicited(receiver: &mut watch::Receiver<Snapshot>) {
     // Once more than once: a port may not forward yet when it is first asked.
     for _ in 0..10 {
         let snapshot = receiver.borrow().clone();
-        let now = Instant::now();
-        solicitor.ask(&snapshot, addresses, now);
-        assert!(solicitor.expects_until(now).is_some() || is_found(&snapshot));
+        solicitor.ask(&snapshot, addresses, Asked::New);
+        assert!(solicitor.expects_until(Instant::now()).is_some() || is_found(&snapshot));
         if timeout(Duration::from_millis(500), receiver.wait_for(is_found)).await.is_ok() {
             break;
         }
@@ -194,9 +193,11 @@ async fn solicited(receiver: &mut watch::Receiver<Snapshot>) {
     run("bridge fdb flush dev cni0 dynamic");
     let (late, mut receiver) = NodeView::start(Selection::default(), Probes::NONE).unwrap();
     assert!(!is_found(&late), "the bridge has forgotten");
-    solicitor.ask(&late, addresses, Instant::now());
+    let mut solicitor = Solicitor::open().unwrap();
+    solicitor.ask(&late, addresses, Asked::Lost);
+    assert_eq!(solicitor.expects_until(Instant::now()), None, "those may be gone");
     until("asked for again", &mut receiver, is_found).await;
-    solicitor.ask(&receiver.borrow(), addresses, Instant::now());
+    solicitor.ask(&receiver.borrow(), addresses, Asked::New);
     assert_eq!(solicitor.expects_until(Instant::now()), None, "all have answered");
     run("ip link del br1p");
 }

@@ -5,6 +5,7 @@ use pintle_tests::agent::FastPath;
 use pintle_tests::client::http_get;
 use pintle_tests::load::{Kind, Load, repeat, short_http, short_udp};
 use pintle_tests::manifest::Endpoint;
+use pintle_tests::objects::PodObject;
 use pintle_tests::topology::{Cni, Family};
 
 use crate::company::alone;
@@ -50,7 +51,13 @@ fn a_new_backend_is_sent_nothing_before_it_is_let_in() {
     });
     let mut new = Vec::new();
     for number in 4..10 {
-        new.push(Backend::new(&mut scene.world.nodes[0], number).expect("a new backend"));
+        let name = format!("web-{number}");
+        let node = &mut scene.world.nodes[0];
+        let pod = node.wire_pod(&name).expect("a pod that nobody knows");
+        let mut backend = Backend::of(pod).expect("its servers");
+        let object = PodObject::new("shop", &name, &node.name, &[]);
+        backend.pod = node.announce(backend.pod, object).expect("its object");
+        new.push(backend);
         let ready: Vec<Endpoint> =
             endpoints(&scene.backends).into_iter().chain(endpoints(&new)).collect();
         scene.set_endpoints(&ready);

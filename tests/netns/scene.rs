@@ -85,7 +85,11 @@ impl Scene {
 impl Backend {
     /// Adds backend `number` to the node.
     pub fn new(node: &mut Node, number: u8) -> Result<Backend> {
-        let pod = node.add_pod(&format!("web-{number}"))?;
+        Backend::of(node.add_pod(&format!("web-{number}"))?)
+    }
+
+    /// Lets a pod serve.
+    pub fn of(pod: Pod) -> Result<Backend> {
         let http = Server::http(&pod, HTTP.target)?;
         let others = [Server::udp_echo(&pod, DNS.target)?, Server::tcp_echo(&pod, ECHO.target)?];
         Ok(Backend { pod, http, _others: others })

@@ -4,21 +4,10 @@
 use pintle_tests::topology::Family;
 
 use super::in_both_layouts;
-use super::nine_pods::{Cell, NinePods, policy};
+use super::nine_pods::{Cell, NinePods, from, policy, to};
 use super::probe::Protocol::{Tcp, Udp};
 
 in_both_layouts!(blocks_match_pods_by_their_addresses, holes_are_of_their_own_block_only);
-
-/// The addresses that may dial `x`, and the ports at which.
-fn from(nine: &mut NinePods, peers: &str, is_peer: impl Fn(&Cell) -> bool) {
-    let spec = format!("ingress: [{{from: [{peers}]}}]");
-    nine.check(peers, &[policy("x/p", &spec)], |cell| cell.dst_ns() != "x" || is_peer(cell));
-}
-
-fn to(nine: &mut NinePods, peers: &str, is_peer: impl Fn(&Cell) -> bool) {
-    let spec = format!("policyTypes: [Egress], egress: [{{to: [{peers}]}}]");
-    nine.check(peers, &[policy("x/p", &spec)], |cell| cell.src_ns() != "x" || is_peer(cell));
-}
 
 fn is_v4(cell: &Cell) -> bool {
     cell.family == Family::V4

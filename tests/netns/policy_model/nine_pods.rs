@@ -305,6 +305,18 @@ fn service_of((pod, number): (&Pod, u8)) -> Service {
     service
 }
 
+/// Checks who may dial `x` by the peers of the only rule; everybody else may be dialled by all.
+pub fn from(nine: &mut NinePods, peers: &str, is_peer: impl Fn(&Cell) -> bool) {
+    let spec = format!("ingress: [{{from: [{peers}]}}]");
+    nine.check(peers, &[policy("x/p", &spec)], |cell| cell.dst_ns() != "x" || is_peer(cell));
+}
+
+/// The same of whom `x` may dial.
+pub fn to(nine: &mut NinePods, peers: &str, is_peer: impl Fn(&Cell) -> bool) {
+    let spec = format!("policyTypes: [Egress], egress: [{{to: [{peers}]}}]");
+    nine.check(peers, &[policy("x/p", &spec)], |cell| cell.src_ns() != "x" || is_peer(cell));
+}
+
 /// A NetworkPolicy: `NAMESPACE/NAME` and its spec in flow style, without the outer braces.
 pub fn policy(name: &str, spec: &str) -> String {
     annotated(name, "", spec)

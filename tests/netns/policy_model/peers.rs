@@ -2,22 +2,10 @@
 //! Who the selectors of peers mean.
 
 use super::in_both_layouts;
-use super::nine_pods::{Cell, NinePods, policy};
+use super::nine_pods::{NinePods, from, policy, to};
 use super::probe::Protocol::Tcp;
 
 in_both_layouts!(peers_are_found_by_selectors, expressions_are_all_to_hold);
-
-/// Who may dial `x`, by the peers of the only rule; everybody else may be dialled by all.
-fn from(nine: &mut NinePods, peers: &str, is_peer: impl Fn(&Cell) -> bool) {
-    let spec = format!("ingress: [{{from: [{peers}]}}]");
-    nine.check(peers, &[policy("x/p", &spec)], |cell| cell.dst_ns() != "x" || is_peer(cell));
-}
-
-/// Whom `x` may dial.
-fn to(nine: &mut NinePods, peers: &str, is_peer: impl Fn(&Cell) -> bool) {
-    let spec = format!("policyTypes: [Egress], egress: [{{to: [{peers}]}}]");
-    nine.check(peers, &[policy("x/p", &spec)], |cell| cell.src_ns() != "x" || is_peer(cell));
-}
 
 const POD_A: &str = "podSelector: {matchLabels: {pod: a}}";
 const NS_Y: &str = "namespaceSelector: {matchLabels: {ns: y}}";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Network policies about what has no ports: ICMP and its errors, other protocols, later fragments.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use pintle_abi::{counter::Hook, drop_reason::DropReason, policy::Endpoint};
 
@@ -138,18 +138,24 @@ pub fn neighbour_discovery_always_passes(world: &mut dyn World, ip: Ip) {
     }
     // Nothing else has such a source.
     world.denies(FROM_POD, &ping(ip, link_local, ip.router()));
-    world.denies(FROM_POD, &udp(std::net::SocketAddr::new(link_local, 1), ip.node(1)));
+    world.denies(FROM_POD, &udp(SocketAddr::new(link_local, 1), ip.node(1)));
     assert_eq!(world.dropped(FROM_POD, DropReason::Spoofed), 7);
 }
 
-/// Fragments have the verdict of their first; one that comes before it is dropped.
-pub fn fragments_share_the_verdict_of_their_first(world: &mut dyn World, ip: Ip) {
+/// Our pod may ask a friend at its port 80, and nobody may ask it.
+fn may_ask_a_friend(world: &mut dyn World, ip: Ip) -> (SocketAddr, SocketAddr) {
     let (own, peer) = (ip.client(40000), ip.remote_pod(80));
     world.police(1);
     world.at_pod(Endpoint { egress: EGRESS, ingress: INGRESS, ..pod(own.ip()) });
     world.put_peer(peer.ip(), FRIEND);
     world.ruleset(EGRESS, &[WEB], &[]);
     world.ruleset(INGRESS, &[], &[]);
+    (own, peer)
+}
+
+/// Fragments have the verdict of their first; one that comes before it is dropped.
+pub fn fragments_share_the_verdict_of_their_first(world: &mut dyn World, ip: Ip) {
+    let (own, peer) = may_ask_a_friend(world, ip);
     let allowed = udp(own, peer).payload([1; 1000]).fragments(7, 400);
     world.denies(FROM_POD, &allowed[1]);
     allowed.iter().for_each(|piece| world.lets(FROM_POD, piece));
@@ -195,12 +201,7 @@ pub fn truncated_packets_are_dropped(world: &mut dyn World, ip: Ip) {
 
 /// IP options and extension headers are no way around.
 pub fn unusual_headers_are_judged(world: &mut dyn World, ip: Ip) {
-    let (own, peer) = (ip.client(40000), ip.remote_pod(80));
-    world.police(1);
-    world.at_pod(Endpoint { egress: EGRESS, ingress: INGRESS, ..pod(own.ip()) });
-    world.put_peer(peer.ip(), FRIEND);
-    world.ruleset(EGRESS, &[WEB], &[]);
-    world.ruleset(INGRESS, &[], &[]);
+    let (own, peer) = may_ask_a_friend(world, ip);
     let unusual = |src, dst| {
         let frame = udp(src, dst);
         if ip.is_v6() {

@@ -2,14 +2,14 @@
 //! Changes that wait until the new pods of this node are found: who is sent to a pod must be let in
 //! there, and a pod is let in once its interface is known. On a bridge it has to answer for that.
 
-use std::{mem, time::Instant};
+use std::{collections::VecDeque, time::Instant};
 
 use crate::{node::solicit::ANSWER, source::event::Delivery};
 
 /// Deliveries in their order.
 #[derive(Debug, Default)]
 pub struct Held {
-    deliveries: Vec<Delivery>,
+    deliveries: VecDeque<Delivery>,
     until: Option<Instant>,
 }
 
@@ -18,7 +18,7 @@ impl Held {
     /// pods come after it.
     pub fn push(&mut self, delivery: Delivery, now: Instant) {
         self.until.get_or_insert(now + ANSWER);
-        self.deliveries.push(delivery);
+        self.deliveries.push_back(delivery);
     }
 
     /// Whether nothing waits.
@@ -31,13 +31,16 @@ impl Held {
         self.until
     }
 
-    /// What waits no longer, if pods are still to answer or not.
-    pub fn release(&mut self, pods_may_answer: bool, now: Instant) -> Vec<Delivery> {
+    /// The next one that waits no longer, if pods are still to answer or not.
+    pub fn release(&mut self, pods_may_answer: bool, now: Instant) -> Option<Delivery> {
         if pods_may_answer && self.until.is_some_and(|until| now < until) {
-            return Vec::new();
+            return None;
         }
-        self.until = None;
-        mem::take(&mut self.deliveries)
+        let next = self.deliveries.pop_front();
+        if self.deliveries.is_empty() {
+            self.until = None;
+        }
+        next
     }
 }
 
@@ -53,10 +56,14 @@ mod tests {
     fn changes_wait_for_pods_that_may_answer() {
         let (mut held, now) = (Held::default(), Instant::now());
         push(&mut held, now);
-        assert!(held.release(true, now).is_empty());
-        push(&mut held, now + ANSWER / 2);
-        assert_eq!(held.release(false, now + ANSWER / 2).len(), 2);
+        assert!(held.release(true, now).is_none());
+        let later = now + ANSWER / 2;
+        push(&mut held, later);
+        assert_eq!(held.release(false, later).unwrap().noticed, now);
+        assert!(!held.is_empty(), "the second is not released with the first");
+        assert_eq!(held.release(false, later).unwrap().noticed, later);
         assert!(held.is_empty() && held.until().is_none());
+        assert!(held.release(false, later).is_none());
     }
 
     #[test]
@@ -65,6 +72,7 @@ mod tests {
         push(&mut held, now);
         push(&mut held, now + ANSWER / 2);
         assert_eq!(held.until(), Some(now + ANSWER));
-        assert_eq!(held.release(true, now + ANSWER).len(), 2);
+        let end = now + ANSWER;
+        assert!(held.release(true, end).is_some() && held.release(true, end).is_some());
     }
 }

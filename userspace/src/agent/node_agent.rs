@@ -148,7 +148,7 @@ impl NodeAgent {
     fn release(&mut self) {
         let now = Instant::now();
         let pods_may_answer = self.policies.expect_pods_until(now).is_some();
-        for delivery in self.held.release(pods_may_answer, now) {
+        while let Some(delivery) = self.held.release(pods_may_answer, now) {
             self.follow_services(delivery);
         }
     }

@@ -13,7 +13,7 @@ use super::{policy_start::Beginning, report::programming_histogram};
 use crate::{
     datapath::policy_tables::KernelPolicyTables,
     model::{event::Event, ip::Family, name::Kind, object::Object},
-    node::{Snapshot, Solicitor},
+    node::{Snapshot, Solicitor, solicit::Asked},
     policy::{Options, Planner, Problem, Room},
     reconcile::policies::{
         Failure, PolicyReconciler, Subject,
@@ -109,9 +109,9 @@ impl Policies {
                 self.programming.observe(noticed.elapsed().as_secs_f64());
             }
         }
-        self.solicitor.ask(network, self.reconciler.unresolved(), now);
+        self.solicitor.ask(network, self.reconciler.unresolved(), Asked::New);
         self.collect.get_or_insert(now + COLLECT);
-        self.begin(now);
+        self.begin(Instant::now());
         self.tell();
     }
 
@@ -125,7 +125,7 @@ impl Policies {
         if self.switch == Switch::On {
             let now = Instant::now();
             self.reconciler.follow(network, now);
-            self.solicitor.ask(network, self.reconciler.unresolved(), now);
+            self.solicitor.ask(network, self.reconciler.unresolved(), Asked::Lost);
             self.begin(now);
             self.tell();
         }
@@ -136,7 +136,7 @@ impl Policies {
         if self.switch == Switch::On {
             let now = Instant::now();
             self.reconciler.retry(now);
-            self.solicitor.ask(network, self.reconciler.unresolved(), now);
+            self.solicitor.ask(network, self.reconciler.unresolved(), Asked::Lost);
             self.begin(now);
             self.tell();
         }
@@ -182,9 +182,10 @@ impl Policies {
         self.collect.into_iter().chain(self.waits_until).chain(answers).min()
     }
 
-    /// Whether the maps hold everything that is known.
+    /// Whether policies hold, and the maps everything that is known.
     pub fn is_settled(&self) -> bool {
-        self.switch == Switch::Off || self.reconciler.failures().next().is_none()
+        let holds = self.beginning.is_none() && self.reconciler.failures().next().is_none();
+        self.switch == Switch::Off || holds
     }
 
     /// What could not be written, and what is closed because it cannot be judged; in words.

@@ -66,12 +66,21 @@ impl Snapshot {
     }
 }
 
+/// Who is asked for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A pod that nothing was known of.
+    New,
+    /// One that was found before: it may be gone.
+    Lost,
+}
+
 /// Asks on behalf of the agent. Invariant: it never changes what the kernel knows to be true.
 #[derive(Debug)]
 pub struct Solicitor {
     socket: Socket,
-    /// Who has not answered, and since when they are asked.
-    asked: BTreeMap<IpAddr, Instant>,
+    /// Who has not answered, and until when an answer is expected, if it is.
+    asked: BTreeMap<IpAddr, Option<Instant>>,
 }
 
 impl Solicitor {
@@ -83,16 +92,18 @@ impl Solicitor {
     }
 
     /// Asks for every one of these addresses that nobody has answered for; those of local pods. The
-    /// kernel gives up after some seconds without an answer, so this is to be repeated.
+    /// kernel gives up after some seconds without an answer, so this is to be repeated. Only who is new
+    /// is expected to answer, and only the first time.
     pub fn ask(
         &mut self,
         network: &Snapshot,
         unresolved: impl IntoIterator<Item = IpAddr>,
-        now: Instant,
+        these_are: Asked,
     ) {
         let before = mem::take(&mut self.asked);
+        let answer = (these_are == Asked::New).then(|| Instant::now() + ANSWER);
         for one in unresolved.into_iter().filter_map(|ip| network.solicitation(ip)) {
-            self.asked.insert(one.ip, before.get(&one.ip).copied().unwrap_or(now));
+            self.asked.insert(one.ip, before.get(&one.ip).copied().unwrap_or(answer));
             if let Err(error) = self.send(one) {
                 // The device may have gone meanwhile; whoever still misses the pod asks again.
                 debug!(ip = %one.ip, on = %one.on, %error, "cannot ask for a neighbour");
@@ -100,10 +111,9 @@ impl Solicitor {
         }
     }
 
-    /// Until when somebody may answer who was asked for the first time; `None` if nobody is worth
-    /// waiting for.
+    /// Until when somebody is expected to answer; `None` if nobody is worth waiting for.
     pub fn expects_until(&self, now: Instant) -> Option<Instant> {
-        self.asked.values().map(|since| *since + ANSWER).filter(|until| now < *until).max()
+        self.asked.values().flatten().copied().filter(|until| now < *until).max()
     }
 
     fn send(&self, one: Solicitation) -> io::Result<()> {
