@@ -319,6 +319,16 @@ impl Agent {
         ["--bpf-root".into(), bpf_root, "--run-dir".into(), run_dir]
     }
 
+    /// What helps to understand a test that has failed.
+    fn report(&self) {
+        let name = &self.node_name;
+        for question in ["status", "counters"] {
+            let answer = self.cli(&[question]).map(|output| lossy(&output.stdout));
+            eprintln!("--- {question} of the agent on {name} ---\n{}", answer.unwrap_or_default());
+        }
+        eprintln!("--- log of the agent on {name} ---\n{}", self.log());
+    }
+
     fn log_path(&self) -> PathBuf {
         self.files.path().join("agent.log")
     }
@@ -327,7 +337,7 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- log of the agent on {} ---\n{}", self.node_name, self.log());
+            self.report();
         }
         if self.child.is_some() {
             let _ = self.kill();

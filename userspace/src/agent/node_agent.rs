@@ -210,7 +210,7 @@ impl NodeAgent {
         let now = Instant::now();
         let tables = self.reconciler.tables();
         let spare = Family::ALL.map(|family| tables.backend_capacity(family) - 1);
-        self.take_over.before_programming(&changes, spare);
+        self.take_over.before_programming(&changes, spare, &self.network.addresses());
         let outcome =
             self.reconciler.apply(changes, &resolver(&self.network, self.fast_path.is_on()), now);
         self.programmed_at = Some(now);

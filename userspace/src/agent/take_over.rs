@@ -33,7 +33,7 @@ use crate::{
     takeover::{
         self, Leftovers,
         conntrack::{self, Connection},
-        flows::{KnownBackend, kernel_flow},
+        flows::{KnownBackend, kernel_flow, reservation},
         ipvs, keeper,
         netlink::Netfilter,
         running,
@@ -114,28 +114,32 @@ impl TakeOver {
 
     /// Notes the connections to what is about to be programmed. Backends have no ids yet: `spare`
     /// is one of each family that nobody has, so that it never seems to be gone.
-    pub fn before_programming(&mut self, desired: &Changes, spare: [u32; 2]) {
+    pub fn before_programming(&mut self, desired: &Changes, spare: [u32; 2], node: &[IpAddr]) {
         let Some(flows) = &self.flows else { return };
         self.served.take(desired);
         let backend = |addr: &BackendAddr| {
             let id = spare[Family::of(addr.ip) as usize];
             self.served.backends.contains(addr).then_some(KnownBackend { id, generation: 0 })
         };
-        let noted = translated().and_then(|found| self.write(flows, &found, backend));
+        let noted = translated().and_then(|found| self.write(flows, &found, backend, node));
         if let Err(error) = noted {
             warn!(%error, "note the connections that kube-proxy has opened; trying again");
         }
     }
 
     /// Ends the take-over: what kube-proxy has left goes, its connections stay.
-    fn finish(&self, backend: impl Fn(&BackendAddr) -> Option<KnownBackend>) -> io::Result<bool> {
+    fn finish(
+        &self,
+        backend: impl Fn(&BackendAddr) -> Option<KnownBackend>,
+        node: &[IpAddr],
+    ) -> io::Result<bool> {
         let Some(flows) = &self.flows else { return Ok(false) };
         // A source that knows of no service at all is no reason to take kube-proxy's away.
         if self.served.frontends.is_empty() {
             return Ok(false);
         }
         let connections = translated()?;
-        self.write(flows, &connections, &backend)?;
+        self.write(flows, &connections, &backend, node)?;
         if let Err(error) = hold(&connections) {
             // A kernel without nf_tables; usually others have rules that ask for tracking, too.
             warn!(%error, "keep the kernel translating; kube-proxy's connections may break");
@@ -145,7 +149,7 @@ impl TakeOver {
         let removal_ms = start.elapsed().as_millis();
         // Those that the rules have translated until they went.
         let connections = translated()?;
-        let written = self.write(flows, &connections, &backend)?;
+        let written = self.write(flows, &connections, &backend, node)?;
         if connections.is_empty() {
             ipvs::remove()?;
         }
@@ -163,14 +167,19 @@ impl TakeOver {
         flows: &KernelFlows,
         connections: &[Connection],
         backend: impl Fn(&BackendAddr) -> Option<KnownBackend>,
+        node: &[IpAddr],
     ) -> io::Result<Written> {
         let now = monotonic_ns();
         let served = |dialled: &FrontendAddr| self.served.contains(dialled);
-        flows.write(
-            connections
-                .iter()
-                .filter_map(|connection| kernel_flow(connection, now, served, &backend)),
-        )
+        let (mut kept, mut reserved) = (Vec::new(), Vec::new());
+        for connection in connections {
+            let Some(flow) = kernel_flow(connection, now, served, &backend) else { continue };
+            kept.push(flow);
+            reserved.extend(reservation(connection, now, |ip| node.contains(ip)));
+        }
+        let refused = flows.write(reserved)?.refused;
+        let written = flows.write(kept)?;
+        Ok(Written { refused: written.refused + refused, ..written })
     }
 
     /// Rules that come back are somebody's who is at work; what was seen before the end is not.
@@ -213,7 +222,7 @@ impl NodeAgent {
             let (id, generation) = reconciler.backend(addr)?;
             Some(KnownBackend { id, generation })
         };
-        let ended = match self.take_over.finish(backend) {
+        let ended = match self.take_over.finish(backend, &self.network.addresses()) {
             Ok(false) => return,
             Ok(true) => {
                 let ended = self.reconciler.tables_mut().put_take_over(false);

@@ -2,7 +2,9 @@
 //! From the kernel's tracked connections to flow entries that let their packets pass. Pure.
 //!
 //! Such an entry is an alias without main entry: its key is the connection as the client sees it, so
-//! packets of both directions find it there. The backend's side is the kernel's alone.
+//! packets of both directions find it there. On the backend's side the connection is like one that is
+//! not translated; where the kernel has masqueraded its client, an entry of such a one keeps its port
+//! from being given to another ([`reservation`]).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -72,6 +74,42 @@ pub fn kernel_flow(
         }
     };
     Some(KernelFlow { protocol, entry })
+}
+
+/// The entry of a masqueraded connection's backend's side; `None` if the client is seen by its own
+/// address and port, which nobody else has. Policies judge it like any connection, and admit those of
+/// the node itself.
+pub fn reservation(
+    connection: &Connection,
+    now_ns: u64,
+    is_node: impl Fn(&IpAddr) -> bool,
+) -> Option<KernelFlow> {
+    let Connection { protocol, original, reply, progress, .. } = *connection;
+    if reply.destination == original.source {
+        return None;
+    }
+    let side = Ends { source: reply.destination, destination: reply.source };
+    let host = if is_node(&original.source.ip()) { flow_flags::HOST } else { 0 };
+    let entry = match side.source.ip() {
+        IpAddr::V4(_) => {
+            let (key, flow) = direct(tuple(side, v4)?, progress, host);
+            Entry::V4(key, Flow { last_seen_ns: now_ns, ..flow })
+        }
+        IpAddr::V6(_) => {
+            let (key, flow) = direct(tuple(side, v6)?, progress, host);
+            Entry::V6(key, Flow { last_seen_ns: now_ns, ..flow })
+        }
+    };
+    Some(KernelFlow { protocol, entry })
+}
+
+fn direct<A: Ordered>(side: Tuple<A>, progress: Progress, host: u16) -> (Tuple<A>, Flow<A>)
+where
+    Flow<A>: Default,
+{
+    let (key, flow) = entry(side, side, progress, KnownBackend::default());
+    let first = flow.flags & flow_flags::CLIENT_FIRST;
+    (key, Flow { flags: flow_flags::DIRECT | host | first, ..flow })
 }
 
 fn entry<A: Ordered>(
@@ -191,5 +229,29 @@ mod tests {
         assert!(flow(&connection(Protocol::Tcp, Progress::Closing), None).is_some());
         assert_eq!(flow(&connection(Protocol::Udp, Progress::Established), None), None);
         assert!(flow(&connection(Protocol::Udp, Progress::Established), Some(KNOWN)).is_some());
+    }
+
+    #[test]
+    fn the_port_of_a_masqueraded_client_is_reserved_on_the_backends_side() {
+        let masqueraded = connection(Protocol::Tcp, Progress::Established);
+        let reserve = |connection, is_node: bool| reservation(&connection, 9, |_| is_node);
+        let Some(KernelFlow { entry: Entry::V4(key, flow), .. }) = reserve(masqueraded, false)
+        else {
+            panic!("no entry");
+        };
+        let side =
+            Ends { source: masqueraded.reply.destination, destination: masqueraded.reply.source };
+        let (expected, first) = tuple(side, v4).unwrap().canonical();
+        assert_eq!((key, flow.other), (expected, tuple(side, v4).unwrap()));
+        let first = if first == 1 { flow_flags::CLIENT_FIRST } else { 0 };
+        assert_eq!(flow.flags, flow_flags::DIRECT | first);
+        assert_eq!((flow.egress_epoch, flow.ingress_epoch), (0, 0), "nobody has judged it");
+        let Some(KernelFlow { entry: Entry::V4(_, flow), .. }) = reserve(masqueraded, true) else {
+            panic!("no entry");
+        };
+        assert_eq!(flow.flags, flow_flags::DIRECT | flow_flags::HOST | first);
+        let source = masqueraded.original.source;
+        let reply = Ends { destination: source, ..masqueraded.reply };
+        assert_eq!(reserve(Connection { reply, ..masqueraded }, false), None);
     }
 }
