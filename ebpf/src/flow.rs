@@ -9,7 +9,7 @@
 
 use pintle_abi::{
     addr::{Tuple, proto},
-    counter::Counter,
+    counter::{Counter, Hook},
     drop_reason::DropReason,
     flow::{Flow, TcpState, flow_flags, is_closed, is_expired, udp_timeout_ns},
 };
@@ -164,7 +164,7 @@ pub enum Resumed<A: 'static> {
 
 /// The main entry behind the alias that a client's packet has hit.
 #[inline(always)]
-pub fn resume<F: Family>(
+pub fn resume<E: Entrance, F: Family>(
     transport: Transport,
     headers: &Headers<F>,
     alias: &mut Flow<F>,
@@ -178,16 +178,25 @@ pub fn resume<F: Family>(
     }
     let gone = lb::backend::<F>(alias.backend)
         .is_none_or(|backend| backend.generation != alias.generation);
+    let forged = is_forged::<E, F>(main);
     let fresh = match headers.proto {
         // The next datagram goes to a backend that is there.
-        proto::UDP => gone || is_over(main, headers.proto, now),
-        _ => is_first_segment(headers) && may_start_again(main, gone, now),
+        proto::UDP => forged || gone || is_over(main, headers.proto, now),
+        _ => is_first_segment(headers) && (forged || may_start_again(main, gone, now)),
     };
     if fresh {
         return Resumed::Over;
     }
     alias.last_seen_ns = now;
     Resumed::Main(main)
+}
+
+/// Whether somebody outside has begun, from a client's address and port, what this client goes on with:
+/// a router that sent back what the host had sent to a service of before, or a forger. Its answers would
+/// go out to the network.
+#[inline(always)]
+fn is_forged<E: Entrance, A>(main: &Flow<A>) -> bool {
+    E::HOOK as u32 != Hook::FromNet as u32 && main.flags & flow_flags::OUTSIDE != 0
 }
 
 /// Whether a packet still belongs to the kernel's own connection tracking, which kube-proxy has told

@@ -119,7 +119,7 @@ pub(super) fn known<E: Entrance, F: Family, P: Packet>(
                 return None;
             }
             let now = now_ns();
-            let main = match flow::resume(transport, headers, alias, now) {
+            let main = match flow::resume::<E, F>(transport, headers, alias, now) {
                 Resumed::Main(main) => main,
                 Resumed::Over => return None,
                 Resumed::Lost => return Some(Ok(Step::RESTORE)),

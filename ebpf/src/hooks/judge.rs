@@ -204,7 +204,7 @@ fn translated<E: Entrance, F: Family, P: Packet>(
     match flow::find(transport, &headers.tuple) {
         Found::FromClient(alias) => {
             let now = now_ns();
-            let Resumed::Main(main) = flow::resume(transport, headers, alias, now) else {
+            let Resumed::Main(main) = flow::resume::<E, F>(transport, headers, alias, now) else {
                 return Ok(again(headers));
             };
             flow::uncount(main, packet);

@@ -80,6 +80,37 @@ pub fn other_address_of_the_host_is_masqueraded(world: &mut dyn World, ip: Ip) {
     );
 }
 
+/// What the host sent to an address that was no service's came back from the router once it was one; or
+/// somebody outside forges sources. The host, and a pod, get connections of their own all the same.
+pub fn nobody_outside_takes_the_tuple_of_a_client_here(world: &mut dyn World, ip: Ip) {
+    let (service, backend) = (ip.service(80), ip.backend(5, 8080));
+    put_remote(world, 1, backend);
+    for proto in PROTOCOLS {
+        Kind::ClusterIp.expose(world, ip, proto, (1, 1));
+        let clients = [
+            (Hook::ToNet, ip.node(41000), Exit::Routes, Hook::FromNet),
+            (Hook::FromPod, ip.client(41000), Exit::Next, Hook::ToPod),
+        ];
+        for (hook, client, exit, back) in clients {
+            world.send(Hook::FromNet, &first(proto, client, service));
+            let sent = first(proto, client, backend).ttl(if exit == Exit::Next { 64 } else { 63 });
+            world.takes(hook, &first(proto, client, service), exit, &sent);
+            let (reply, seen) = (data(proto, backend, client), data(proto, service, client));
+            world.takes(back, &reply, Exit::Next, &seen);
+            // What comes from outside again does not get it back.
+            world.send(Hook::FromNet, &first(proto, client, service));
+            world.takes(back, &reply, Exit::Next, &seen);
+            world.forget_flows(Forget::Everything);
+        }
+    }
+    world.expect(
+        "from_pod: 2 to a service, from_pod: 2 new flows, to_pod: 4 from a service, \
+         from_net: 8 to a service, from_net: 4 from a service, from_net: 2 redirected, \
+         from_net: 4 new flows, from_net: 2 masqueraded flows, to_net: 2 to a service, \
+         to_net: 2 redirected, to_net: 2 new flows",
+    );
+}
+
 /// A pod with the host's network, say the API server: it answers over loopback.
 pub fn host_reaches_a_server_of_its_own(world: &mut dyn World, ip: Ip) {
     let (host, backend) = (ip.node(41000), ip.node(6443));

@@ -112,6 +112,7 @@ macro_rules! for_each_vector {
         $run! { host:
             host_reaches_a_pod_of_its_node, host_reaches_a_pod_of_another_node,
             other_address_of_the_host_is_masqueraded, host_reaches_a_server_of_its_own,
+            nobody_outside_takes_the_tuple_of_a_client_here,
             loopback_source_is_masqueraded, forwarded_packets_are_left_alone,
             host_is_told_that_it_is_refused, client_outside_is_told_that_it_is_refused,
             echo_is_refused_at_cluster_addresses_only,
