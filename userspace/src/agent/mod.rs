@@ -43,14 +43,15 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    cli::agent::{AgentArgs, SourceArg},
+    cli::agent::{AgentArgs, Policy, SourceArg},
     config::{Config, file::ConfigFile, kube_proxy::KubeProxyConfiguration},
     datapath::{pins::Pins, sweep::Sweeper},
     node::Snapshot,
     server::{HealthServer, MetricsServer, Recorder, StateSource, socket, socket_path},
     source::{
         dir::DirSource,
-        event::{Batches, Source as _},
+        event::{Batches, Source as _, SourceError},
+        kube::{Interest, KubeSource},
     },
 };
 use denials::Denials;
@@ -91,10 +92,7 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
     let recorder = Arc::new(Recorder::new(config.sync_period));
     let agent = start::node_agent(&args, &config, &pins, snapshot, recorder.clone(), take_over)?;
     let agent: Shared = Arc::new(Mutex::new(agent));
-    let SourceArg::Dir(path) = &args.source else {
-        bail!("--source kube is not in this build yet; use --source dir:PATH");
-    };
-    let batches = DirSource::new(path).start().context("start the source")?;
+    let batches = source(&args, &config).context("start the source")?;
     let _sweeper = sweep(&pins)?;
     let denials = Arc::new(Denials::new());
     let _watch = denials::watch(&pins, agent.clone(), denials.clone())?;
@@ -117,6 +115,18 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
         signal = ended() => {
             info!(signal = signal?, "ending; programs and maps stay");
             Ok(())
+        }
+    }
+}
+
+/// Starts to read what `--source` names.
+fn source(args: &AgentArgs, config: &Config) -> Result<Batches, SourceError> {
+    match &args.source {
+        SourceArg::Dir(path) => DirSource::new(path).start(),
+        SourceArg::Kube => {
+            let node_name = config.node_name.clone();
+            let interest = Interest { node_name, policies: args.policy == Policy::On };
+            KubeSource::new(config.api.clone(), interest).start()
         }
     }
 }

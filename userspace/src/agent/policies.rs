@@ -277,6 +277,7 @@ fn is_of_policy(event: &Event) -> bool {
             | Kind::ServiceCidr
             | Kind::File
             | Kind::Directory
+            | Kind::Watch
             | Kind::Other(_) => false,
         },
         Event::Rejected(..) => false,

@@ -76,6 +76,8 @@ pub enum Kind {
     File,
     /// The directory of the directory source.
     Directory,
+    /// The API source's watch of a resource.
+    Watch,
     /// A kind that Pintle does not know.
     Other(Arc<str>),
 }
@@ -94,6 +96,7 @@ impl Kind {
             Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
             Self::File => "File",
             Self::Directory => "Directory",
+            Self::Watch => "Watch",
             Self::Other(kind) => kind,
         }
     }
@@ -108,6 +111,7 @@ impl Kind {
                 | Self::ClusterNetworkPolicy
                 | Self::File
                 | Self::Directory
+                | Self::Watch
         )
     }
 }

@@ -82,6 +82,18 @@ pub enum RejectReason {
         /// Its path.
         path: Arc<str>,
     },
+    /// An object of the API server that has not the fields that its kind has.
+    #[error("{message}; what was read before stays in force")]
+    Undecodable {
+        /// The decoder's message.
+        message: String,
+    },
+    /// The API server does not answer, or refuses a watch.
+    #[error("{message}; what was read before stays in force")]
+    WatchFails {
+        /// The client's message.
+        message: String,
+    },
     /// `metadata.name` or `metadata.namespace` is absent or cannot be a name.
     #[error("{file}:{line}: {kind} has no valid name: '{name}'")]
     BadName {

@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    event::{Batch, Event},
+    changes::{Changes, Told},
+    event::Batch,
     parse::Parsed,
 };
 use crate::model::{
@@ -26,12 +27,8 @@ pub(super) struct Catalog {
     files: BTreeMap<Arc<str>, Box<[ObjectRef]>>,
     /// Versions by file name; nearly always one.
     objects: HashMap<ObjectRef, Vec<Version>>,
-    /// What was told of the objects that were touched since the last batch.
-    touched: BTreeMap<ObjectRef, Told>,
+    changes: Changes,
 }
-
-/// What is in force for an object and what is wrong with it.
-type Told = (Option<Object>, Vec<RejectReason>);
 
 /// What one file says about an object.
 #[derive(Clone, Debug)]
@@ -78,21 +75,10 @@ impl Catalog {
     /// The difference that all updates since the last call made, ordered by object. An object that
     /// moved from one file to another is as it was.
     pub fn events(&mut self) -> Batch {
-        let mut events = Batch::new();
-        for (object, (old_value, old_reasons)) in std::mem::take(&mut self.touched) {
-            let versions = self.objects.get(&object).map(Vec::as_slice).unwrap_or_default();
-            let (value, reasons) = in_force(versions);
-            if value != old_value {
-                events.push(match value {
-                    Some(value) => Event::Apply(value),
-                    None => Event::Delete(object.clone()),
-                });
-            }
-            if reasons != old_reasons {
-                events.push(Event::Rejected(object, reasons.into()));
-            }
-        }
-        events
+        let objects = &self.objects;
+        self.changes.events(|object| {
+            in_force(objects.get(object).map(Vec::as_slice).unwrap_or_default())
+        })
     }
 
     fn read(&self, file: &Arc<str>, documents: Vec<Parsed>) -> Fresh {
@@ -145,9 +131,7 @@ impl Catalog {
 
     fn replace(&mut self, object: &ObjectRef, file: &Arc<str>, version: Option<Version>) {
         let versions = self.objects.entry(object.clone()).or_insert_with(|| Vec::with_capacity(1));
-        if !self.touched.contains_key(object) {
-            self.touched.insert(object.clone(), in_force(versions));
-        }
+        self.changes.touch(object, || in_force(versions));
         match (versions.binary_search_by(|version| version.file.cmp(file)), version) {
             (Ok(index), Some(version)) => versions[index] = version,
             (Ok(index), None) => drop(versions.remove(index)),

@@ -4,7 +4,7 @@
 use proptest::{prelude::*, sample::select};
 
 use super::*;
-use crate::source::{convert::Converter, load, parse, split};
+use crate::source::{convert::Converter, load, parse, split, text::say};
 
 struct Directory {
     catalog: Catalog,
@@ -23,23 +23,6 @@ impl Directory {
         let documents = load::documents(&name, text, syntax, &self.converter);
         self.catalog.update(&name, documents);
         self.catalog.events().iter().map(say).collect()
-    }
-}
-
-fn say(event: &Event) -> String {
-    match event {
-        Event::Apply(Object::Service(service)) => {
-            let ips: Vec<_> = service.cluster_ips.iter().map(|ip| ip.to_string()).collect();
-            format!("apply {} {}", service.name, ips.join(" "))
-        }
-        Event::Apply(object) => format!("apply {}", object.object_ref()),
-        Event::Delete(object) => format!("delete {object}"),
-        Event::Rejected(object, reasons) if reasons.is_empty() => format!("cleared {object}"),
-        Event::Rejected(object, reasons) => {
-            let reasons: Vec<_> = reasons.iter().map(ToString::to_string).collect();
-            format!("{object}: {}", reasons.join("; "))
-        }
-        Event::Synced => "synced".to_owned(),
     }
 }
 

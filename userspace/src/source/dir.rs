@@ -69,7 +69,7 @@ impl Source for DirSource {
             .enable_io()
             .enable_time()
             .build()
-            .map_err(SourceError::Watcher)?;
+            .map_err(SourceError::Thread)?;
         let (sender, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
         let watcher = Watcher {
             path: self.path,
@@ -80,7 +80,7 @@ impl Source for DirSource {
         thread::Builder::new()
             .name("source-dir".to_owned())
             .spawn(move || runtime.block_on(watcher.run(inotify)))
-            .map_err(SourceError::Watcher)?;
+            .map_err(SourceError::Thread)?;
         Ok(batches)
     }
 }

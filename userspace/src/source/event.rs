@@ -44,6 +44,16 @@ pub enum SourceError {
         error: io::Error,
     },
     /// No thread or event loop could be had.
-    #[error("starting the directory watcher: {0}")]
-    Watcher(io::Error),
+    #[error("starting the source's thread: {0}")]
+    Thread(io::Error),
+    /// There is no way to the API server: no kubeconfig, no service account, a bad address.
+    #[error("the way to the API server: {0}")]
+    Api(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl SourceError {
+    /// What stands between us and the API server.
+    pub(super) fn api(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Api(error.into())
+    }
 }

@@ -60,6 +60,7 @@ impl Planner {
             | Kind::ServiceCidr
             | Kind::File
             | Kind::Directory
+            | Kind::Watch
             | Kind::Other(_) => {}
         }
     }
