@@ -6,6 +6,7 @@
 //! programs and maps stay and go on.
 
 mod allowed;
+mod announcer;
 mod attachments;
 pub mod conntrack;
 mod denials;
@@ -54,6 +55,7 @@ use crate::{
         kube::{Interest, KubeSource},
     },
 };
+use announcer::Announcer;
 use denials::Denials;
 use health_checks::HealthChecks;
 use node_agent::NodeAgent;
@@ -92,7 +94,7 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
     let recorder = Arc::new(Recorder::new(config.sync_period));
     let agent = start::node_agent(&args, &config, &pins, snapshot, recorder.clone(), take_over)?;
     let agent: Shared = Arc::new(Mutex::new(agent));
-    let batches = source(&args, &config).context("start the source")?;
+    let (batches, announcer) = source(&args, &config).context("start the source")?;
     let _sweeper = sweep(&pins)?;
     let denials = Arc::new(Denials::new());
     let _watch = denials::watch(&pins, agent.clone(), denials.clone())?;
@@ -109,7 +111,7 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
         "started"
     );
     tokio::select! {
-        result = follow(&agent, &pods, health_checks, batches, network) => result,
+        result = follow(&agent, &pods, (health_checks, announcer), batches, network) => result,
         result = servers => result,
         () = changed => bail!("the configuration file has changed; to be started again with it"),
         signal = ended() => {
@@ -119,14 +121,16 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
     }
 }
 
-/// Starts to read what `--source` names.
-fn source(args: &AgentArgs, config: &Config) -> Result<Batches, SourceError> {
+/// Starts to read what `--source` names; also where it is told what users must know.
+fn source(args: &AgentArgs, config: &Config) -> Result<(Batches, Announcer), SourceError> {
     match &args.source {
-        SourceArg::Dir(path) => DirSource::new(path).start(),
+        SourceArg::Dir(path) => Ok((DirSource::new(path).start()?, Announcer::new(None))),
         SourceArg::Kube => {
             let node_name = config.node_name.clone();
             let interest = Interest { node_name, policies: args.policy == Policy::On };
-            KubeSource::new(config.api.clone(), interest).start()
+            let source = KubeSource::new(config.api.clone(), interest);
+            let announcer = Announcer::new(Some(source.announcements()));
+            Ok((source.start()?, announcer))
         }
     }
 }
@@ -135,7 +139,7 @@ fn source(args: &AgentArgs, config: &Config) -> Result<Batches, SourceError> {
 async fn follow(
     agent: &Shared,
     pods: &Mutex<Pods>,
-    mut health_checks: HealthChecks,
+    (mut health_checks, mut announcer): (HealthChecks, Announcer),
     mut batches: Batches,
     mut network: watch::Receiver<Snapshot>,
 ) -> anyhow::Result<()> {
@@ -159,6 +163,7 @@ async fn follow(
             _ = retry.tick() => {
                 lock(agent).retry();
                 health_checks.retry();
+                announcer.follow(&lock(agent));
             }
             _ = netfilter.tick() => {
                 let agent = agent.clone();

@@ -76,9 +76,8 @@ impl Catalog {
     /// moved from one file to another is as it was.
     pub fn events(&mut self) -> Batch {
         let objects = &self.objects;
-        self.changes.events(|object| {
-            in_force(objects.get(object).map(Vec::as_slice).unwrap_or_default())
-        })
+        self.changes
+            .events(|object| in_force(objects.get(object).map(Vec::as_slice).unwrap_or_default()))
     }
 
     fn read(&self, file: &Arc<str>, documents: Vec<Parsed>) -> Fresh {

@@ -6,6 +6,8 @@ use std::{io, path::PathBuf, time::Instant};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use crate::model::name::ObjectRef;
+
 pub use crate::model::event::{Batch, Event};
 
 /// The receiving end of a source. It ends only when the source cannot go on.
@@ -23,6 +25,31 @@ pub struct Delivery {
 /// Batches that may wait for the receiver before the source stops reading; what changes meanwhile
 /// is coalesced by the source's own queue.
 pub(super) const BATCHES_IN_FLIGHT: usize = 16;
+
+/// Where a source that can is told what the users of its objects must know.
+pub type Announcements = mpsc::Sender<Announcement>;
+
+/// Something that the users of an object must know.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Announcement {
+    /// What they should look at.
+    pub object: ObjectRef,
+    /// In a word, in camel case.
+    pub reason: &'static str,
+    /// In a sentence.
+    pub note: String,
+    /// Who sees it.
+    pub whose: Whose,
+}
+
+/// On which nodes something is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// It is in the object: each node sees it.
+    Everybody,
+    /// On this one.
+    ThisNode,
+}
 
 /// A place that objects come from.
 pub trait Source {

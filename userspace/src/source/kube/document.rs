@@ -23,7 +23,7 @@ use crate::{
 /// An object of the API server.
 #[derive(Clone, Debug)]
 pub(super) struct Document {
-    /// Name, namespace and resource version; the rest is not read.
+    /// Its identity and resource version; the rest is not read.
     metadata: ObjectMeta,
     text: Box<RawValue>,
 }
@@ -40,14 +40,16 @@ struct Metadata {
     name: Option<String>,
     namespace: Option<String>,
     resource_version: Option<String>,
+    uid: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
-        let Metadata { name, namespace, resource_version } =
+        let Metadata { name, namespace, resource_version, uid } =
             serde_json::from_str::<Head>(text.get()).unwrap_or_default().metadata;
-        let metadata = ObjectMeta { name, namespace, resource_version, ..ObjectMeta::default() };
+        let metadata =
+            ObjectMeta { name, namespace, resource_version, uid, ..ObjectMeta::default() };
         Ok(Self { metadata, text })
     }
 }
@@ -68,6 +70,11 @@ impl Document {
                 Ok(Err(Undecodable { object, reason }))
             }
         }
+    }
+
+    /// What tells it from others that had its name.
+    pub fn uid(&self) -> Option<&str> {
+        self.metadata.uid.as_deref()
     }
 
     /// Its kind and name.
@@ -98,7 +105,7 @@ impl kube::Resource for Document {
     type Scope = DynamicResourceScope;
 
     fn kind(resource: &Self::DynamicType) -> Cow<'_, str> {
-        resource.model_kind().as_str().to_owned().into()
+        resource.kind.kind().as_str().to_owned().into()
     }
 
     fn group(resource: &Self::DynamicType) -> Cow<'_, str> {

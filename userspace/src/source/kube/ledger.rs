@@ -15,7 +15,10 @@ use tokio::{
 };
 use tracing::info;
 
-use super::document::Undecodable;
+use super::{
+    announce::Addressed,
+    document::{Document, Undecodable},
+};
 use crate::{
     model::{
         name::{Kind, ObjectRef},
@@ -23,8 +26,8 @@ use crate::{
     },
     source::{
         changes::{Changes, Told},
-        convert::{Converted, DocumentKind},
-        event::{Batch, Delivery, Event},
+        convert::{Converted, Converter, DocumentKind, NameError},
+        event::{Announcement, Batch, Delivery, Event},
     },
 };
 
@@ -47,8 +50,8 @@ pub(super) struct Step {
 pub(super) enum Heard {
     /// A list begins.
     ListBegins,
-    /// An object is like this, be it listed or changed.
-    Is(Converted),
+    /// An object, of this identity, is like this, be it listed or changed.
+    Is(Converted, Option<Box<str>>),
     /// An object cannot be decoded.
     Undecodable(Undecodable),
     /// An object is gone.
@@ -63,10 +66,24 @@ pub(super) enum Heard {
     Works(ObjectRef),
 }
 
+impl Heard {
+    /// What a document says; an error if it does not even say of which object.
+    pub fn of(
+        document: &Document,
+        kind: DocumentKind,
+        converter: &Converter,
+    ) -> Result<Self, NameError> {
+        let read = document.read(kind, converter)?;
+        let uid = document.uid().map(Box::from);
+        Ok(read.map_or_else(Self::Undecodable, |converted| Self::Is(converted, uid)))
+    }
+}
+
 /// An object as it was heard of last.
 #[derive(Debug, Default)]
 struct Entry {
     told: Told,
+    uid: Option<Box<str>>,
     /// Number of the list, or of the list before the change, that named it.
     list: u32,
 }
@@ -100,7 +117,14 @@ impl Ledger {
 
     /// Takes in what is heard and delivers what that changes, until the receiver is gone. While the
     /// receiver is busy, changes pile up here and only the last of each object counts.
-    pub async fn run(mut self, mut steps: Receiver<Step>, sender: Sender<Delivery>) {
+    ///
+    /// Announcements go on with the identity of their objects.
+    pub async fn run(
+        mut self,
+        mut steps: Receiver<Step>,
+        sender: Sender<Delivery>,
+        (mut announcements, poster): (Receiver<Announcement>, Sender<Addressed>),
+    ) {
         let mut burst = Vec::with_capacity(BURST);
         loop {
             select! {
@@ -116,9 +140,21 @@ impl Ledger {
                         permit.send(delivery);
                     }
                 }
+                Some(announcement) = announcements.recv() => {
+                    if let Some(addressed) = self.address(announcement) {
+                        // Who cannot keep up posts the first ones.
+                        let _ = poster.try_send(addressed);
+                    }
+                }
                 () = sender.closed() => return,
             }
         }
+    }
+
+    /// Finds out whom an announcement is about; `None` if that is gone by now.
+    fn address(&self, announcement: Announcement) -> Option<Addressed> {
+        let uid = self.objects.get(&announcement.object)?.uid.clone()?;
+        Some(Addressed { announcement, uid })
     }
 
     /// Takes in what a watch has heard.
@@ -127,9 +163,10 @@ impl Ledger {
         let kind = step.kind.kind();
         match step.heard {
             Heard::ListBegins => *self.lists.entry(kind).or_default() += 1,
-            Heard::Is(converted) => {
-                let told = (converted.value, converted.reasons);
-                self.entry(converted.object).told = told;
+            Heard::Is(converted, uid) => {
+                let entry = self.entry(converted.object);
+                entry.told = (converted.value, converted.reasons);
+                entry.uid = uid;
             }
             Heard::Undecodable(Undecodable { object, reason }) => {
                 self.entry(object).told.1 = vec![reason];

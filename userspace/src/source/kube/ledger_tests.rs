@@ -8,10 +8,7 @@ use serde_json::json;
 use tokio::{sync::mpsc, time::timeout};
 
 use super::*;
-use crate::{
-    model::name::ObjectName,
-    source::{convert::Converter, kube::document::Document, text::say},
-};
+use crate::{model::name::ObjectName, source::text::say};
 
 const SERVICE: DocumentKind = DocumentKind::Service;
 const SLICE: DocumentKind = DocumentKind::EndpointSlice;
@@ -27,8 +24,7 @@ fn service(name: &str, ip: &str) -> Heard {
 
 fn document(object: &serde_json::Value) -> Heard {
     let document: Document = serde_json::from_str(&object.to_string()).unwrap();
-    let read = document.read(SERVICE, &Converter::default()).unwrap();
-    read.map_or_else(Heard::Undecodable, Heard::Is)
+    Heard::of(&document, SERVICE, &Converter::default()).unwrap()
 }
 
 fn gone(name: &str) -> Heard {
@@ -150,7 +146,10 @@ async fn changes_pile_up_while_the_receiver_is_busy() {
     const PATIENCE: Duration = Duration::from_secs(20);
     let (heard, steps) = mpsc::channel(8);
     let (sender, mut batches) = mpsc::channel(1);
-    let ledger = tokio::spawn(Ledger::new([SERVICE].into_iter()).run(steps, sender));
+    let (_announcements, announced) = mpsc::channel(1);
+    let (poster, _posted) = mpsc::channel(1);
+    let ledger = Ledger::new([SERVICE].into_iter()).run(steps, sender, (announced, poster));
+    let ledger = tokio::spawn(ledger);
     let send = async |told| heard.send(step(SERVICE, told)).await.unwrap();
     send(Heard::ListBegins).await;
     send(Heard::ListEnds).await;
@@ -168,6 +167,22 @@ async fn changes_pile_up_while_the_receiver_is_busy() {
     assert!(count <= 4, "{count} batches");
     drop(batches);
     timeout(PATIENCE, ledger).await.unwrap().unwrap();
+}
+
+#[test]
+fn an_announcement_is_about_the_object_that_has_the_name_now() {
+    let web =
+        |uid| json!({"metadata": {"name": "web", "uid": uid}, "spec": {"clusterIP": "10.96.0.1"}});
+    let mut services = Services::with([document(&web("u-1"))]);
+    let object = ObjectRef::new(Kind::Service, ObjectName::namespaced("default", "web"));
+    let whose = crate::source::event::Whose::Everybody;
+    let announcement = Announcement { object, reason: "Rejected", note: "bad".into(), whose };
+    let uid = |services: &Services| Some(services.0.address(announcement.clone())?.uid);
+    assert_eq!(uid(&services).as_deref(), Some("u-1"));
+    services.hear([document(&web("u-2"))]);
+    assert_eq!(uid(&services).as_deref(), Some("u-2"));
+    services.hear([gone("web")]);
+    assert_eq!(uid(&services), None);
 }
 
 /// What the server may do next.

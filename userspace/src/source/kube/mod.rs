@@ -6,6 +6,7 @@
 //! really changed, and tells the end of the start once each kind was listed. Nothing is taken away
 //! because a watch was lost: only what a later, complete list does not name is gone.
 
+mod announce;
 mod client;
 mod contact;
 mod document;
@@ -17,9 +18,8 @@ use std::{sync::Arc, thread};
 
 use tokio::{runtime, sync::mpsc};
 
-use super::{
-    convert::Converter,
-    event::{BATCHES_IN_FLIGHT, Batches, Source, SourceError},
+use super::event::{
+    Announcement, Announcements, BATCHES_IN_FLIGHT, Batches, Delivery, Source, SourceError,
 };
 use crate::config::resolved::Api;
 use client::Pace;
@@ -30,11 +30,15 @@ use watch::{Hearer, Watch};
 /// What watches may have heard and the ledger has not taken in yet.
 const STEPS_IN_FLIGHT: usize = 1024;
 
+/// Announcements that may wait to be posted; those that find no room are not.
+const ANNOUNCEMENTS: usize = 64;
+
 /// Watches the API server.
 #[derive(Debug)]
 pub struct KubeSource {
     api: Api,
     interest: Interest,
+    announcements: (Announcements, mpsc::Receiver<Announcement>),
 }
 
 /// Which objects are needed.
@@ -49,7 +53,12 @@ pub struct Interest {
 impl KubeSource {
     /// A source that asks the API server that `api` leads to.
     pub fn new(api: Api, interest: Interest) -> Self {
-        Self { api, interest }
+        Self { api, interest, announcements: mpsc::channel(ANNOUNCEMENTS) }
+    }
+
+    /// Where it is told what it shall post as Kubernetes Events.
+    pub fn announcements(&self) -> Announcements {
+        self.announcements.0.clone()
     }
 }
 
@@ -60,31 +69,40 @@ impl Source for KubeSource {
             .enable_time()
             .build()
             .map_err(SourceError::Thread)?;
-        let config = runtime.block_on(client::config(&self.api))?;
-        let pace = Pace::of(&self.api);
         let (sender, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
-        let (heard, steps) = mpsc::channel(STEPS_IN_FLIGHT);
-        let converter = Arc::new(Converter::default());
-        let resources: Vec<_> = Resource::wanted(&self.interest).collect();
-        let ledger = Ledger::new(resources.iter().map(|resource| resource.kind));
-        let mut watches = Vec::new();
-        {
-            let _context = runtime.enter();
-            for resource in resources {
-                let hearer = Hearer { heard: heard.clone(), converter: converter.clone() };
-                watches.push(Watch::new(resource, (&config, pace), &self.interest, hearer)?);
-            }
-        }
-        let run = async move {
-            let watches: Vec<_> =
-                watches.into_iter().map(|watch| tokio::spawn(watch.run())).collect();
-            ledger.run(steps, sender).await;
-            watches.iter().for_each(tokio::task::JoinHandle::abort);
-        };
+        let run = runtime.block_on(self.prepare(sender))?;
         thread::Builder::new()
             .name("source-kube".to_owned())
             .spawn(move || runtime.block_on(run))
             .map_err(SourceError::Thread)?;
         Ok(batches)
+    }
+}
+
+impl KubeSource {
+    /// Everything that can go wrong before the first request; returns what is to run then.
+    async fn prepare(
+        self,
+        sender: mpsc::Sender<Delivery>,
+    ) -> Result<impl Future<Output = ()> + Send + use<>, SourceError> {
+        let config = client::config(&self.api).await?;
+        let pace = Pace::of(&self.api);
+        let (heard, steps) = mpsc::channel(STEPS_IN_FLIGHT);
+        let hearer = Hearer { heard, converter: Arc::default() };
+        let watches = Resource::wanted(&self.interest)
+            .map(|resource| Watch::new(resource, (&config, pace), &self.interest, hearer.clone()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let poster = client::client(&config, pace, Arc::default())?;
+        let kinds = Resource::wanted(&self.interest).map(|resource| resource.kind);
+        let ledger = Ledger::new(kinds);
+        let (announce, addressed) = mpsc::channel(ANNOUNCEMENTS);
+        let announcements = (self.announcements.1, announce);
+        let posting = announce::run(poster, self.interest.node_name, addressed);
+        Ok(async move {
+            // They end with the runtime, once nobody wants to know any more.
+            watches.into_iter().for_each(|watch| drop(tokio::spawn(watch.run())));
+            tokio::spawn(posting);
+            ledger.run(steps, sender, announcements).await;
+        })
     }
 }

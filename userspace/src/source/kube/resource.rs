@@ -123,8 +123,16 @@ impl Resource {
         }
     }
 
-    /// The model's word for what it holds.
-    pub(super) fn model_kind(&self) -> Kind {
-        self.kind.kind()
+    /// The one that holds objects of a kind.
+    pub(super) fn of(kind: &Kind) -> Option<&'static Self> {
+        RESOURCES.iter().find(|resource| resource.kind.kind() == *kind)
+    }
+
+    /// `networking.k8s.io/v1`.
+    pub(super) fn api_version(&self) -> String {
+        match self.group {
+            "" => self.version.to_owned(),
+            group => format!("{group}/{}", self.version),
+        }
     }
 }

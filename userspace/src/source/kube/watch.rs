@@ -230,9 +230,9 @@ impl Watch {
             Event::Init => Ok(Heard::ListBegins),
             Event::InitDone => Ok(Heard::ListEnds),
             Event::Delete(document) => document.object(kind).map(Heard::Gone),
-            Event::Apply(document) | Event::InitApply(document) => document
-                .read(kind, &self.hearer.converter)
-                .map(|read| read.map_or_else(Heard::Undecodable, Heard::Is)),
+            Event::Apply(document) | Event::InitApply(document) => {
+                Heard::of(&document, kind, &self.hearer.converter)
+            }
         };
         match heard {
             Ok(heard) => self.hear(heard).await,
