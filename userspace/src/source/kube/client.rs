@@ -32,57 +32,53 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// The same for what was sent and is not acknowledged.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// How many requests may be made: a watch that ends as soon as it has begun must not become a flood.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+/// Where the API server is, who we are, and how much we may ask.
+#[derive(Debug)]
+pub(super) struct Way {
+    config: Config,
+    /// So many requests at once, and so long until as many may be made again: a watch that ends as
+    /// soon as it has begun must not become a flood.
     burst: u64,
     refill: Duration,
 }
 
-impl Pace {
-    /// The pace of `clientConnection`, for each watch.
-    pub fn of(api: &Api) -> Self {
+impl Way {
+    /// As a kubeconfig says, or as for any pod of the cluster.
+    pub async fn find(api: &Api) -> Result<Self, SourceError> {
+        let mut config = match &api.kubeconfig {
+            Some(path) => {
+                let read = Kubeconfig::read_from(path).map_err(SourceError::api)?;
+                let options = KubeConfigOptions::default();
+                Config::from_custom_kubeconfig(read, &options).await.map_err(SourceError::api)?
+            }
+            None => Config::incluster().map_err(SourceError::api)?,
+        };
+        if let Some(master) = &api.master {
+            config.cluster_url = master.parse::<Uri>().map_err(SourceError::api)?;
+        }
         let burst = api.burst.max(1);
         let refill = f64::from(burst) / f64::from(api.qps.max(MIN_QPS));
-        Self { burst: u64::from(burst), refill: Duration::from_secs_f64(refill) }
+        Ok(Self { config, burst: u64::from(burst), refill: Duration::from_secs_f64(refill) })
     }
-}
 
-/// Where the API server is and who we are: as a kubeconfig says, or as a pod of the cluster.
-pub(super) async fn config(api: &Api) -> Result<Config, SourceError> {
-    let mut config = match &api.kubeconfig {
-        Some(path) => {
-            let read = Kubeconfig::read_from(path).map_err(SourceError::api)?;
-            let options = KubeConfigOptions::default();
-            Config::from_custom_kubeconfig(read, &options).await.map_err(SourceError::api)?
-        }
-        None => Config::incluster().map_err(SourceError::api)?,
-    };
-    if let Some(master) = &api.master {
-        config.cluster_url = master.parse::<Uri>().map_err(SourceError::api)?;
+    /// A client with connections and a pace of its own; whenever the server grants a request,
+    /// `contact` hears of it. Credentials are read anew.
+    ///
+    /// What fails is not tried again here: that is the watch's. Must be called in a runtime.
+    pub fn client(&self, contact: Arc<Contact>) -> Result<Client, SourceError> {
+        let config = &self.config;
+        let https =
+            config.rustls_https_connector_with_connector(connector()).map_err(SourceError::api)?;
+        let service = ServiceBuilder::new()
+            .rate_limit(self.burst, self.refill)
+            .layer(config.base_uri_layer())
+            .option_layer(config.auth_layer().map_err(SourceError::api)?)
+            .layer(config.extra_headers_layer().map_err(SourceError::api)?)
+            .layer(ContactLayer(contact))
+            .map_err(BoxError::from)
+            .service(HttpClient::builder(TokioExecutor::new()).build(https));
+        Ok(Client::new(service, config.default_namespace.clone()))
     }
-    Ok(config)
-}
-
-/// A client with connections of its own; whenever the server answers, `contact` hears of it.
-///
-/// What fails is not tried again here: that is the watch's.
-pub(super) fn client(
-    config: &Config,
-    pace: Pace,
-    contact: Arc<Contact>,
-) -> Result<Client, SourceError> {
-    let https =
-        config.rustls_https_connector_with_connector(connector()).map_err(SourceError::api)?;
-    let service = ServiceBuilder::new()
-        .rate_limit(pace.burst, pace.refill)
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer().map_err(SourceError::api)?)
-        .layer(config.extra_headers_layer().map_err(SourceError::api)?)
-        .layer(ContactLayer(contact))
-        .map_err(BoxError::from)
-        .service(HttpClient::builder(TokioExecutor::new()).build(https));
-    Ok(Client::new(service, config.default_namespace.clone()))
 }
 
 fn connector() -> HttpConnector {

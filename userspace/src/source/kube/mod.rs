@@ -22,7 +22,7 @@ use super::event::{
     Announcement, Announcements, BATCHES_IN_FLIGHT, Batches, Delivery, Source, SourceError,
 };
 use crate::config::resolved::Api;
-use client::Pace;
+use client::Way;
 use ledger::Ledger;
 pub use resource::{RESOURCES, Resource};
 use watch::{Hearer, Watch};
@@ -85,14 +85,13 @@ impl KubeSource {
         self,
         sender: mpsc::Sender<Delivery>,
     ) -> Result<impl Future<Output = ()> + Send + use<>, SourceError> {
-        let config = client::config(&self.api).await?;
-        let pace = Pace::of(&self.api);
+        let way = Arc::new(Way::find(&self.api).await?);
         let (heard, steps) = mpsc::channel(STEPS_IN_FLIGHT);
         let hearer = Hearer { heard, converter: Arc::default() };
-        let watches = Resource::wanted(&self.interest)
-            .map(|resource| Watch::new(resource, (&config, pace), &self.interest, hearer.clone()))
-            .collect::<Result<Vec<_>, _>>()?;
-        let poster = client::client(&config, pace, Arc::default())?;
+        let watch = |resource| Watch::new(resource, way.clone(), &self.interest, hearer.clone());
+        let watches: Vec<_> = Resource::wanted(&self.interest).map(watch).collect();
+        // With bad credentials in the configuration this is where it shows.
+        let poster = way.client(Arc::default())?;
         let kinds = Resource::wanted(&self.interest).map(|resource| resource.kind);
         let ledger = Ledger::new(kinds);
         let (announce, addressed) = mpsc::channel(ANNOUNCEMENTS);

@@ -11,7 +11,8 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use backon::ExponentialBuilder;
 use futures_util::StreamExt;
 use kube::{
-    Api, Config,
+    Api,
+    core::Status,
     runtime::{
         utils::ResetTimerBackoff,
         watcher::{self, Error, Event, ExponentialBackoff, watcher},
@@ -26,7 +27,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Interest, Resource,
-    client::{self, Pace},
+    client::Way,
     contact::Contact,
     document::Document,
     ledger::{Heard, Step},
@@ -36,7 +37,7 @@ use crate::{
         name::{Kind, ObjectName, ObjectRef},
         rejection::RejectReason,
     },
-    source::{convert::Converter, event::SourceError},
+    source::convert::Converter,
 };
 
 /// Objects of a page, where lists are not streamed.
@@ -63,7 +64,7 @@ pub(super) struct Hearer {
 #[derive(Debug)]
 pub(super) struct Watch {
     resource: &'static Resource,
-    api: Api<Document>,
+    way: Arc<Way>,
     fields: String,
     /// Whether the server sends lists as a stream, as far as we know.
     streams_lists: bool,
@@ -96,24 +97,22 @@ enum Fate {
 }
 
 impl Watch {
-    /// Prepares to follow a resource. Must be called in the runtime that will run it.
+    /// Prepares to follow a resource.
     pub fn new(
         resource: &'static Resource,
-        (config, pace): (&Config, Pace),
+        way: Arc<Way>,
         interest: &Interest,
         hearer: Hearer,
-    ) -> Result<Self, SourceError> {
-        let contact = Arc::<Contact>::default();
-        let client = client::client(config, pace, contact.clone())?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             resource,
-            api: Api::all_with(client, &resource),
+            way,
             fields: resource.fields(interest).into_owned(),
             streams_lists: true,
-            contact,
+            contact: Arc::default(),
             hearer,
             failure: None,
-        })
+        }
     }
 
     /// Follows it until nobody listens.
@@ -130,7 +129,15 @@ impl Watch {
     /// Lists the resource, and follows it as long as one watcher can.
     async fn follow(&mut self, waits: &mut impl Iterator<Item = Duration>) -> Result<End, Unheard> {
         let contact = self.contact.clone();
-        let mut events = pin!(watcher(self.api.clone(), self.config()));
+        let api = match self.way.client(contact.clone()) {
+            Ok(client) => Api::<Document>::all_with(client, &self.resource),
+            Err(error) => {
+                self.fails(error.to_string()).await?;
+                sleep(waits.next().unwrap_or(LONGEST_WAIT)).await;
+                return Ok(End::Again);
+            }
+        };
+        let mut events = pin!(watcher(api, self.config()));
         let mut list_ends = Some(Instant::now() + LIST_PATIENCE);
         loop {
             let stalls = async {
@@ -187,26 +194,24 @@ impl Watch {
                 self.works().await?;
                 return Ok(Some(End::Absent));
             }
-            Fate::GoesOn | Fate::Replaced => self.fails(in_full(&error)).await?,
+            Fate::GoesOn | Fate::Replaced => self.fails(words(&error)).await?,
         }
         sleep(waits.next().unwrap_or(LONGEST_WAIT)).await;
         Ok(matches!(fate, Fate::Replaced).then_some(End::Again))
     }
 
     fn fate(&self, error: &Error) -> Fate {
-        let code = match error {
-            Error::InitialListFailed(kube::Error::Api(status))
-            | Error::WatchStartFailed(kube::Error::Api(status))
-            | Error::WatchFailed(kube::Error::Api(status)) => status.code,
-            Error::WatchError(status) => status.code,
-            _ => return Fate::GoesOn,
-        };
+        if let Error::WatchFailed(kube::Error::SerdeError(_) | kube::Error::Api(_)) = error {
+            // Somebody's change was in what nobody understands: only a list can tell it.
+            return Fate::Replaced;
+        }
         let starts = matches!(error, Error::WatchStartFailed(_));
-        match code {
-            404 if self.resource.is_optional() => Fate::Absent,
-            400 | 422 if starts && self.streams_lists => Fate::Paged,
-            // The place where we were is forgotten, which the library expects in the stream only.
-            410 => Fate::Replaced,
+        match status(error).map(|status| status.code) {
+            Some(404) if self.resource.is_optional() => Fate::Absent,
+            Some(400 | 422) if starts && self.streams_lists => Fate::Paged,
+            // The place where we were is forgotten, which the library expects in the stream only; or
+            // we are not who we were, and a new client reads the token again.
+            Some(401 | 410) => Fate::Replaced,
             _ => Fate::GoesOn,
         }
     }
@@ -282,10 +287,24 @@ fn backoff(shortest: Duration, longest: Duration) -> ResetTimerBackoff<Exponenti
     ResetTimerBackoff::new(builder.into(), CALM)
 }
 
+/// What the server has answered, if it has.
+fn status(error: &Error) -> Option<&Status> {
+    match error {
+        Error::InitialListFailed(kube::Error::Api(status))
+        | Error::WatchStartFailed(kube::Error::Api(status))
+        | Error::WatchFailed(kube::Error::Api(status))
+        | Error::WatchError(status) => Some(status),
+        _ => None,
+    }
+}
+
 /// An error with what led to it, each part once: outer ones often repeat what is inside.
-fn in_full(error: &dyn std::error::Error) -> String {
+fn words(error: &Error) -> String {
+    if let Some(Status { code, reason, message, .. }) = status(error).filter(|s| s.code != 0) {
+        return format!("the API server answers {code} {reason}: {message}");
+    }
     let mut text = error.to_string();
-    let mut source = error.source();
+    let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         let part = cause.to_string();
         if !text.contains(&part) {
