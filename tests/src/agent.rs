@@ -50,6 +50,8 @@ pub struct Agent {
     node_name: String,
     fast_path: FastPath,
     binary: PathBuf,
+    /// Where it reads, if that is not its directory.
+    kubeconfig: Option<PathBuf>,
     bpf_root: PathBuf,
     files: TempDir,
     child: Option<Child>,
@@ -85,6 +87,7 @@ impl Agent {
             node_name: node.name.clone(),
             fast_path,
             binary: default_binary()?,
+            kubeconfig: None,
             bpf_root: Path::new(BPFFS).join(root),
             files,
             child: None,
@@ -122,10 +125,10 @@ impl Agent {
             FastPath::Auto => "auto",
             FastPath::Off => "off",
         };
-        let source = format!("dir:{}", self.manifests.path().display());
         let mut command = self.command();
         command
-            .args(["agent", "--source", &source, "--node-name", &self.node_name])
+            .args(["agent", "--node-name", &self.node_name])
+            .args(self.source_args())
             .args(["--pod-interfaces", "auto", "--fast-path", fast_path])
             .args(["--healthz-bind-address", "127.0.0.1:10256"])
             .args(self.directory_args())
@@ -135,6 +138,20 @@ impl Agent {
             command.args(["--metrics-bind-address", ""]);
         }
         command
+    }
+
+    fn source_args(&self) -> Vec<String> {
+        match &self.kubeconfig {
+            Some(path) => {
+                vec!["--source=kube".into(), format!("--kubeconfig={}", path.display())]
+            }
+            None => vec![format!("--source=dir:{}", self.manifests.path().display())],
+        }
+    }
+
+    /// From the next start on it reads from the API server of a kubeconfig.
+    pub fn read_from(&mut self, kubeconfig: &Path) {
+        self.kubeconfig = Some(kubeconfig.to_owned());
     }
 
     /// Returns when everything that the agent has read so far is programmed.

@@ -77,12 +77,19 @@ impl Cluster {
         Ok(())
     }
 
+    /// The YAML texts of all objects, without further order.
+    pub fn texts(self) -> impl Iterator<Item = String> {
+        (0..self.services)
+            .flat_map(move |service| [service_yaml(self, service), self.slice_yaml(service, 0)])
+    }
+
     /// Writes the slice of a service; an odd version has another address for its first endpoint.
     pub fn write_slice(&self, dir: &ManifestDir, service: u32, version: u32) -> Result<()> {
         dir.write(&format!("slice-{service}.yaml"), &self.slice_yaml(service, version))
     }
 
-    fn slice_yaml(&self, service: u32, version: u32) -> String {
+    /// The slice of a service as [`Cluster::write_slice`] writes it.
+    pub fn slice_yaml(&self, service: u32, version: u32) -> String {
         let mut text = format!(
             "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  \
              name: web-{service}-x7k2p\n  namespace: shop\n  labels:\n    \

@@ -64,6 +64,18 @@ pub fn process_memory(agent: &Agent, name: &str) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
+/// CPU time of the agent's process so far, user and kernel, in milliseconds.
+pub fn cpu_time(agent: &Agent) -> Result<f64> {
+    let pid = agent.pid().context("the agent does not run")?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name of the process, in parentheses, may hold anything.
+    let fields = stat.rsplit_once(')').context("no name in stat")?.1.split_whitespace();
+    let ticks: Vec<f64> = fields.skip(11).take(2).flat_map(str::parse).collect();
+    // SAFETY: the call has no preconditions.
+    let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+    Ok(ticks.iter().sum::<f64>() / ticks_per_second * 1e3)
+}
+
 /// Kernel memory of the maps with certain names, in MiB.
 pub fn map_memory(agent: &Agent, belongs: impl Fn(&str) -> bool) -> Result<f64> {
     let maps = agent.json(&["get", "maps"])?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cargo xtask bench-control`, `bench-latency`, `bench-policy`, `bench-program`: measurements on this
-//! machine.
+//! `cargo xtask bench-api`, `bench-control`, `bench-latency`, `bench-policy`, `bench-program`:
+//! measurements on this machine.
 
 use crate::programs;
 use anyhow::Result;

@@ -41,6 +41,8 @@ enum Verb {
     Tidy(tidy::Tidy),
     /// Loads every program and prints what the kernel's verifier spent on it.
     Verify(verify::Verify),
+    /// Measures the agent at an API server: cold start, changes, memory.
+    BenchApi(bench::Bench),
     /// Measures the control plane: changes, cold load, memory.
     BenchControl(bench::Bench),
     /// Measures latency against the alternatives.
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Fmt(verb) => verb.run(),
         Verb::Tidy(verb) => verb.run(),
         Verb::Verify(verb) => verb.run(),
+        Verb::BenchApi(verb) => verb.run("bench_api"),
         Verb::BenchControl(verb) => verb.run("bench_control"),
         Verb::BenchLatency(verb) => verb.run("bench_latency"),
         Verb::BenchPolicy(verb) => verb.run("bench_policy"),
