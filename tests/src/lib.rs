@@ -3,6 +3,7 @@
 //! and worlds of network namespaces with real servers, clients and the agent as a process.
 
 pub mod agent;
+pub mod api_server;
 pub mod cgroup;
 pub mod client;
 pub mod cluster;

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The API server of the tests, held against what kube-apiserver does: over plain sockets, without
+//! privileges.
+
+mod client;
+mod events;
+mod expiry;
+mod faults;
+mod garbage;
+mod lists;
+mod objects;
+mod outages;
+mod refusals;
+mod requests;
+mod scale;
+mod selectors;
+mod streaming_lists;
+mod watches;
