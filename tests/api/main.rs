@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The API server of the tests, held against what kube-apiserver does: over plain sockets, without
-//! privileges.
+//! The API server of the tests, held against what kube-apiserver does, over plain sockets; and in
+//! [`source`] what the agent's API source makes of it. No privileges.
 
 mod client;
 mod events;
@@ -14,5 +14,6 @@ mod refusals;
 mod requests;
 mod scale;
 mod selectors;
+mod source;
 mod streaming_lists;
 mod watches;

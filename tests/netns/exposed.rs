@@ -3,10 +3,12 @@
 //! outside at a node port. Of its three backends the last one is on another node.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use anyhow::Result;
 use pintle_tests::{
     agent::{Agent, FastPath},
+    api_server::ApiServer,
     cgroup::Cgroup,
     load::{Kind, Load},
     manifest::{Endpoint, Port, Service},
@@ -53,6 +55,18 @@ impl Exposed {
         let mut scene = Exposed::build(cni, fast_path, socket_lb).expect("build the scene");
         scene.agent.start().expect("start the agent");
         scene
+    }
+
+    /// The same, with an agent that reads from an API server.
+    pub fn at_an_api_server(
+        cni: Cni,
+        fast_path: FastPath,
+        socket_lb: &str,
+    ) -> (Exposed, Arc<ApiServer>) {
+        let mut scene = Exposed::build(cni, fast_path, socket_lb).expect("build the scene");
+        let server = scene.agent.read_from_api().expect("an API server");
+        scene.agent.start().expect("start the agent");
+        (scene, server)
     }
 
     fn build(cni: Cni, fast_path: FastPath, socket_lb: &str) -> Result<Exposed> {

@@ -20,8 +20,7 @@ use crate::{
 /// Connections that are kept open; each has a server that ends it once in the update.
 const KEPT: u32 = 6;
 
-fn a_rolling_update_costs_nothing(cni: Cni, fast_path: FastPath, socket_lb: &str) {
-    let mut scene = Exposed::new(cni, fast_path, socket_lb);
+fn a_rolling_update_costs_nothing(mut scene: Exposed) {
     let kinds = [
         (Kind::Short { per_second: 60 }, 1),
         (Kind::UdpNewPort { per_second: 60 }, 1),
@@ -87,11 +86,18 @@ fn set_oldest(scene: &mut Exposed, condition: Option<Condition>) {
 #[test]
 fn past_the_stack_a_rolling_update_costs_nothing() {
     let _company = alone();
-    a_rolling_update_costs_nothing(Cni::Ptp, FastPath::Auto, "off");
+    a_rolling_update_costs_nothing(Exposed::new(Cni::Ptp, FastPath::Auto, "off"));
 }
 
 #[test]
 fn through_the_stack_and_by_the_node_s_sockets_a_rolling_update_costs_nothing() {
     let _company = alone();
-    a_rolling_update_costs_nothing(Cni::Bridge, FastPath::Off, "host");
+    a_rolling_update_costs_nothing(Exposed::new(Cni::Bridge, FastPath::Off, "host"));
+}
+
+#[test]
+fn told_by_an_api_server_a_rolling_update_costs_nothing() {
+    let _company = alone();
+    let (scene, _server) = Exposed::at_an_api_server(Cni::Bridge, FastPath::Auto, "off");
+    a_rolling_update_costs_nothing(scene);
 }

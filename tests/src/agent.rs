@@ -8,6 +8,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -21,6 +22,7 @@ use pintle::server::socket_path;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::api_server::ApiServer;
 use crate::manifest::ManifestDir;
 use crate::netns::NetNs;
 use crate::topology::Node;
@@ -31,6 +33,8 @@ const ROOT_PREFIX: &str = "pintle-test-";
 const NOTICE: Duration = Duration::from_secs(1);
 /// How long it may take to load its programs; an interpreted machine takes most of that.
 const READY: Duration = Duration::from_secs(60);
+/// Where an API server of its own listens.
+const API_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Whether packets may skip the node's stack.
@@ -147,6 +151,15 @@ impl Agent {
             }
             None => vec![format!("--source=dir:{}", self.manifests.path().display())],
         }
+    }
+
+    /// From the next start on it reads from an API server in its node, which has the objects of its
+    /// directory.
+    pub fn read_from_api(&mut self) -> Result<Arc<ApiServer>> {
+        let server = Arc::new(ApiServer::start_in(&self.netns, API_SERVER)?);
+        self.manifests.mirror(server.clone())?;
+        self.read_from(&server.write_kubeconfig(self.files.path())?);
+        Ok(server)
     }
 
     /// From the next start on it reads from the API server of a kubeconfig.

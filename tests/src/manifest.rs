@@ -4,9 +4,11 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
+use crate::api_server::{ApiServer, Mirror};
 use crate::topology::{Family, Pod};
 
 /// One port of a Service.
@@ -178,6 +180,7 @@ pub fn slice_yaml(service: &Service, endpoints: &[Endpoint], family: Family) -> 
 /// A directory that an agent watches.
 pub struct ManifestDir {
     path: PathBuf,
+    mirror: OnceLock<Mirror>,
 }
 
 impl ManifestDir {
@@ -185,7 +188,19 @@ impl ManifestDir {
     pub fn new(path: impl Into<PathBuf>) -> Result<ManifestDir> {
         let path = path.into();
         std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
-        Ok(ManifestDir { path })
+        Ok(ManifestDir { path, mirror: OnceLock::new() })
+    }
+
+    /// From now on an API server has the objects of this directory, those that are there included.
+    pub fn mirror(&self, server: Arc<ApiServer>) -> Result<()> {
+        let mirror = Mirror::new(server);
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            mirror.written(&name, &std::fs::read_to_string(entry.path())?)?;
+        }
+        ensure!(self.mirror.set(mirror).is_ok(), "the directory has a mirror");
+        Ok(())
     }
 
     /// Where it is.
@@ -197,12 +212,14 @@ impl ManifestDir {
     pub fn write(&self, file: &str, text: &str) -> Result<()> {
         let part = self.path.join(format!(".{file}.part"));
         std::fs::write(&part, text).with_context(|| part.display().to_string())?;
-        std::fs::rename(&part, self.path.join(file)).with_context(|| file.to_owned())
+        std::fs::rename(&part, self.path.join(file)).with_context(|| file.to_owned())?;
+        self.mirror.get().map_or(Ok(()), |mirror| mirror.written(file, text))
     }
 
     /// Removes one file.
     pub fn remove(&self, file: &str) -> Result<()> {
-        std::fs::remove_file(self.path.join(file)).with_context(|| file.to_owned())
+        std::fs::remove_file(self.path.join(file)).with_context(|| file.to_owned())?;
+        self.mirror.get().map_or(Ok(()), |mirror| mirror.removed(file))
     }
 
     /// Writes a Service to `NAME-service.yaml`.

@@ -21,6 +21,7 @@ mod kind;
 mod kubeconfig;
 mod list;
 mod listener;
+mod mirror;
 mod object;
 mod request;
 mod routes;
@@ -44,6 +45,7 @@ pub use authorization::{Attributes, Verb};
 pub use faults::{Pace, Refusal, StreamingLists};
 pub use journal::Record;
 pub use kind::Kind;
+pub use mirror::Mirror;
 
 use crate::netns::NetNs;
 use events::Events;

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What users must know is posted as Kubernetes Events.
+
+use std::time::Instant;
+
+use pintle::model::name::{Kind as ModelKind, ObjectName, ObjectRef};
+use pintle::source::event::{Announcement, Announcements, Whose};
+use pintle_tests::api_server::Verb;
+use serde_json::Value;
+
+use super::{PATIENCE, Scene, service};
+
+fn about(name: &str, whose: Whose) -> Announcement {
+    let object = ObjectRef::new(ModelKind::Service, ObjectName::namespaced("shop", name));
+    Announcement { object, reason: "Rejected", note: format!("{name} is odd"), whose }
+}
+
+fn tell(announcements: &Announcements, announcement: Announcement) {
+    announcements.try_send(announcement).expect("there is room");
+}
+
+/// Waits for so many requests for Events; the Events that there are then.
+#[track_caller]
+fn posted(scene: &Scene, requests: usize) -> Vec<Value> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let all = scene.server.requests();
+        let creates = all.iter().filter(|request| {
+            request.attributes.as_ref().is_some_and(|about| about.verb == Verb::Create)
+                && request.status.is_some()
+        });
+        if creates.count() >= requests {
+            return scene.server.events();
+        }
+        assert!(Instant::now() < end, "{:?}", scene.server.events());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_event_names_its_object_by_its_uid() {
+    let scene = Scene::new();
+    scene.put(&service("web", "10.96.0.1"));
+    let (mut listener, announcements) = scene.listen_for(true);
+    listener.until(|known| known.is_synced);
+    tell(&announcements, about("nobody", Whose::ThisNode));
+    tell(&announcements, about("web", Whose::ThisNode));
+    let events = posted(&scene, 1);
+    let [event] = &events[..] else { panic!("{events:#?}") };
+    assert_eq!(event["message"], "web is odd");
+    assert_eq!(event["type"], "Warning");
+    assert_eq!(event["source"]["host"], "node-1");
+    let object = &event["involvedObject"];
+    assert_eq!((&object["kind"], &object["namespace"]), (&"Service".into(), &"shop".into()));
+    assert!(object["uid"].as_str().is_some_and(|uid| uid.len() > 8), "{object}");
+}
+
+#[test]
+fn what_all_nodes_see_is_posted_once() {
+    let scene = Scene::new();
+    scene.put(&service("web", "10.96.0.1"));
+    let nodes: Vec<_> = (0..2)
+        .map(|_| {
+            let (mut listener, announcements) = scene.listen_for(true);
+            listener.until(|known| known.is_synced);
+            tell(&announcements, about("web", Whose::Everybody));
+            (listener, announcements)
+        })
+        .collect();
+    assert_eq!(posted(&scene, 2).len(), 1);
+    drop(nodes);
+}
