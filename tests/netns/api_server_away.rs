@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pintle_tests::{
     agent::FastPath,
     api_server::Kind as ObjectKind,
-    client::{DEADLINE, http_get, udp_get_within},
+    client::{http_get, udp_ask, udp_pod},
     load::{Kind, Load},
     topology::{Cni, Family},
 };
@@ -62,10 +62,9 @@ fn only_answers(scene: &Exposed, name: &str) {
         let (ns, http) = scene.way(From::Pod, family, &HTTP);
         let (_, dns) = scene.way(From::Pod, family, &DNS);
         for _ in 0..20 {
-            let answers = ns.run(|| [http_get(http), udp_get_within(dns, DEADLINE)]);
-            for answer in answers {
-                assert_eq!(answer.expect("an answer").pod, name);
-            }
+            let (by_tcp, by_udp) = ns.run(|| (http_get(http), udp_ask(dns, b"who")));
+            assert_eq!(by_tcp.expect("an answer").pod, name);
+            assert_eq!(udp_pod(&by_udp.expect("an answer")), name);
         }
     }
 }
@@ -76,10 +75,12 @@ fn set_ready_unseen(scene: &Exposed, backends: &[usize]) {
     scene.agent.manifests.endpoints(&scene.web, &chosen).expect("write the slices");
 }
 
+/// Watches that fail, as `pintle status` tells it, whatever else it has to complain of.
 fn failing_watches(scene: &Exposed) -> usize {
-    let status = scene.agent.json(&["status"]).expect("the status");
-    let rejected = status["rejected"].as_array().expect("a list");
-    let objects = rejected.iter().filter_map(|one| one["object"].as_str());
+    let out = scene.agent.cli(&["status", "-o", "json"]).expect("run it");
+    let status: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+    let rejected = status["rejected"].as_array().into_iter().flatten();
+    let objects = rejected.filter_map(|one| one["object"].as_str());
     objects.filter(|object| object.starts_with("Watch ")).count()
 }
 
@@ -95,9 +96,7 @@ fn traffic_goes_on_while_the_api_server_is_away_and_the_agent_dies() {
     std::thread::sleep(Duration::from_secs(2));
     // It starts, and leaves alone what it finds, for as long as nobody tells it anything.
     scene.agent.launch().expect("start the agent");
-    within(WAITS, "the agent asks again", || {
-        scene.agent.json(&["status"]).is_ok() && failing_watches(&scene) > 0
-    });
+    within(WAITS, "the agent asks again", || failing_watches(&scene) > 0);
     std::thread::sleep(Duration::from_secs(5));
     none_has_failed(loads);
     set_ready_unseen(&scene, &[2]);

@@ -89,12 +89,13 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
     socket::refuse_company(&socket_path(&args.run_dir, &args.bpf_root))?;
     let take_over = TakeOver::at_start(args.take_over)?;
     let pins = Pins::new(&args.bpf_root);
+    // Nothing is touched for a source that is not there; and it reads while the programs are loaded.
+    let (batches, announcer) = source(&args, &config).context("start the source")?;
     let (snapshot, network) = start::node_view(&args)?;
     start::adapt_host(&config)?;
     let recorder = Arc::new(Recorder::new(config.sync_period));
     let agent = start::node_agent(&args, &config, &pins, snapshot, recorder.clone(), take_over)?;
     let agent: Shared = Arc::new(Mutex::new(agent));
-    let (batches, announcer) = source(&args, &config).context("start the source")?;
     let _sweeper = sweep(&pins)?;
     let denials = Arc::new(Denials::new());
     let _watch = denials::watch(&pins, agent.clone(), denials.clone())?;

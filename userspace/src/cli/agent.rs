@@ -351,10 +351,6 @@ fn shown(path: Option<&Path>) -> impl std::fmt::Display {
 }
 
 fn check(args: &AgentArgs) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        args.source != SourceArg::Kube,
-        "--source kube is not in this build yet; use --source dir:PATH"
-    );
     anyhow::ensure!(args.node_name.as_deref() != Some(""), "--node-name is empty");
     for is_family in [IpAddr::is_ipv4 as fn(&IpAddr) -> bool, IpAddr::is_ipv6] {
         let count = args.hairpin_addresses.iter().filter(|ip| is_family(ip)).count();
@@ -373,9 +369,12 @@ fn check_source(source: &SourceArg) -> Result<(), CommandError> {
     }
 }
 
+/// The client library warns of each watch that is cut, which is every day's business.
+const ROUTINE: &str = "kube_client::client=error";
+
 fn start_log(log: &Log) -> anyhow::Result<()> {
-    let filter =
-        EnvFilter::try_new(&log.filter).with_context(|| format!("--log-level {}", log.filter))?;
+    let filter = EnvFilter::try_new(format!("{ROUTINE},{}", log.filter))
+        .with_context(|| format!("--log-level {}", log.filter))?;
     let format = log.format;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
@@ -426,12 +425,11 @@ mod tests {
     }
 
     #[test]
-    fn what_this_build_lacks_is_refused_in_words() {
+    fn what_cannot_be_done_is_refused_in_words() {
         let refused = |flags: &[&str], words: &str| {
             let error = parse(flags).unwrap_err();
             assert!(error.contains(words), "{error}");
         };
-        refused(&["--source=kube"], "not in this build yet");
         refused(&["--source=dir:/y", "--map-size=SOCKETS_V4=1"], "no map SOCKETS_V4");
         refused(&["--source=dir:"], "dir:PATH");
         refused(&["--source=dir:/y", "--map-size=FLOWS=1"], "no map FLOWS");

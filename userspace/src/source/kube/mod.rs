@@ -70,17 +70,28 @@ impl Source for KubeSource {
             .build()
             .map_err(SourceError::Thread)?;
         let (sender, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
-        let run = runtime.block_on(self.prepare(sender))?;
+        let (ready, prepared) = std::sync::mpsc::sync_channel(1);
+        let run = async move {
+            let told = match self.prepare(sender).await {
+                Ok(run) => (ready.send(Ok(())), Some(run)),
+                Err(error) => (ready.send(Err(error)), None),
+            };
+            if let (Ok(()), Some(run)) = told {
+                run.await;
+            }
+        };
         thread::Builder::new()
             .name("source-kube".to_owned())
             .spawn(move || runtime.block_on(run))
             .map_err(SourceError::Thread)?;
+        prepared.recv().unwrap_or_else(|gone| Err(SourceError::api(gone)))?;
         Ok(batches)
     }
 }
 
 impl KubeSource {
-    /// Everything that can go wrong before the first request; returns what is to run then.
+    /// Everything that can go wrong before the first request, none of which asks anybody; returns what
+    /// is to run then.
     async fn prepare(
         self,
         sender: mpsc::Sender<Delivery>,
