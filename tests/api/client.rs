@@ -181,7 +181,7 @@ impl Watch {
     }
 
     /// Asserts that nothing comes for a while.
-    pub fn is_quiet(&mut self) {
+    pub fn stays_quiet(&mut self) {
         let socket = self.0.get_ref().stream.get_ref();
         socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
         let mut line = String::new();
@@ -198,7 +198,7 @@ impl Watch {
     }
 
     /// Asserts that the connection is cut.
-    pub fn is_cut(mut self) {
+    pub fn breaks_off(mut self) {
         let kind = self.line().map_err(|error| error.kind());
         assert_eq!(kind, Err(io::ErrorKind::UnexpectedEof));
     }

@@ -19,8 +19,8 @@ fn watches_that_are_cut_end_in_the_middle() {
     let watch = Watch::open(&server, WATCH);
     let nodes = Watch::open(&server, "/api/v1/nodes?watch=true");
     server.cut_watches();
-    watch.is_cut();
-    nodes.is_cut();
+    watch.breaks_off();
+    nodes.breaks_off();
     assert!(server.requests().iter().all(|request| !request.is_open));
     // The server itself is there.
     get_json(&server, "/api/v1/services");
@@ -55,7 +55,7 @@ fn a_silent_watch_says_nothing_and_does_not_end_and_a_new_one_speaks() {
     let start = server.revision();
     server.put(service("web", "web")).unwrap();
     thread::sleep(Duration::from_millis(1200));
-    silent.is_quiet();
+    silent.stays_quiet();
     let mut new = Watch::open(&server, &format!("{WATCH}&resourceVersion={start}"));
     assert_eq!(new.brief().0, "ADDED");
 }

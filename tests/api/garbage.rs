@@ -19,7 +19,7 @@ fn a_line_goes_into_the_watches_of_its_kind_between_events() {
     assert_eq!(watch.brief().0, "ADDED");
     assert_eq!(watch.line().unwrap(), "{\"type\":\"ADD\n");
     assert_eq!(watch.brief().0, "MODIFIED");
-    nodes.is_quiet();
+    nodes.stays_quiet();
 }
 
 #[test]

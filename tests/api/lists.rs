@@ -87,6 +87,14 @@ fn a_page_that_takes_all_has_no_continuation() {
 }
 
 #[test]
+fn a_list_of_any_revision_has_no_pages() {
+    let server = with_services(3);
+    let list = get_json(&server, "/api/v1/services?limit=1&resourceVersion=0");
+    assert_eq!(names(&list), ["s0", "s1", "s2"]);
+    assert_eq!(list["metadata"]["continue"], Value::Null);
+}
+
+#[test]
 fn pages_of_a_selection_do_not_say_how_much_remains() {
     let server = with_services(3);
     let list = get_json(&server, "/api/v1/services?limit=1&labelSelector=app%3Dweb");

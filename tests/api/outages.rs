@@ -13,7 +13,7 @@ fn a_server_that_is_away_refuses_connections_and_has_cut_those_it_had() {
     let server = ApiServer::start().unwrap();
     let watch = Watch::open(&server, "/api/v1/services?watch=true");
     server.go_away().unwrap();
-    watch.is_cut();
+    watch.breaks_off();
     let refused = request(&server, "GET", "/api/v1/services", &[], "").map(|answer| answer.status);
     assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionRefused));
     assert!(server.requests().iter().all(|request| !request.is_open));
@@ -54,7 +54,7 @@ fn a_server_that_is_dropped_is_gone() {
     let address = server.address();
     let watch = Watch::open(&server, "/api/v1/services?watch=true");
     drop(server);
-    watch.is_cut();
+    watch.breaks_off();
     let refused = std::net::TcpStream::connect(address).map(|_| ());
     assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionRefused));
 }

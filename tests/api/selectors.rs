@@ -85,7 +85,7 @@ fn changes_of_the_past_are_seen_through_the_selector() {
     let mut watch = Watch::open(&server, &format!("/api/v1/services?{query}"));
     assert_eq!(watch.brief().0, "ADDED");
     assert_eq!(watch.brief().0, "DELETED");
-    watch.is_quiet();
+    watch.stays_quiet();
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn the_own_node_is_selected_by_its_name() {
     let path = "/api/v1/nodes?watch=true&fieldSelector=metadata.name%3Db";
     let mut watch = Watch::open(&server, path);
     assert_eq!(watch.brief().1, "b");
-    watch.is_quiet();
+    watch.stays_quiet();
 }
 
 #[test]

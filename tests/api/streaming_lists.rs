@@ -43,7 +43,7 @@ fn without_bookmarks_nobody_says_where_the_initial_events_end() {
     server.put(service("a", "web")).unwrap();
     let mut watch = Watch::open(&server, STREAM);
     assert_eq!(watch.brief().0, "ADDED");
-    watch.is_quiet();
+    watch.stays_quiet();
 }
 
 #[test]

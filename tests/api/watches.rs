@@ -24,7 +24,7 @@ fn a_watch_from_a_revision_has_all_that_came_after_it_in_order() {
     {
         assert_eq!(watch.brief(), (event.into(), "web".into(), revision));
     }
-    watch.is_quiet();
+    watch.stays_quiet();
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_watch_without_revision_begins_with_what_is_there() {
         assert_eq!(watch.brief(), ("ADDED".into(), "a".into(), a));
         assert_eq!(watch.brief(), ("ADDED".into(), "b".into(), b));
         // Nothing says where the beginning ends.
-        watch.is_quiet();
+        watch.stays_quiet();
         let revision = server.put(service("b", "changed")).unwrap();
         assert_eq!(watch.brief(), ("MODIFIED".into(), "b".into(), revision));
     }

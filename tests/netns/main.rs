@@ -4,6 +4,7 @@
 //! Each file tests one behaviour in a world of its own. Identifiers such as S5 name the cases of
 //! the project's catalogue.
 
+mod api_server;
 mod api_server_away;
 mod backend_removed;
 mod bandwidth;

@@ -17,6 +17,9 @@ use super::Shared;
 use super::failure::Failure;
 use super::faults::Pace;
 
+/// How many pieces of a body may wait, so that the connection can write several at once.
+const PIECES_AHEAD: usize = 64;
+
 /// An answer to a request.
 pub(super) struct Answer {
     pub status: u16,
@@ -117,7 +120,7 @@ impl From<Answer> for Response<Content> {
 
 impl Outlet {
     fn new(shared: &Arc<Shared>) -> (Outlet, Content) {
-        let (pieces, stream) = mpsc::channel(1);
+        let (pieces, stream) = mpsc::channel(PIECES_AHEAD);
         (Outlet { pieces, shared: shared.clone() }, Content::Stream(stream))
     }
 

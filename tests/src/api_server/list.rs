@@ -66,7 +66,9 @@ impl ListOptions {
         validate(parameters)?;
         let (labels, fields) = (parameters.get("labelSelector"), parameters.get("fieldSelector"));
         let selection = Selection::parse(kind, namespace, labels, fields)?;
-        let limit = parameters.number("limit")?.filter(|limit| *limit > 0);
+        // "Any revision" is served from the watch cache, which knows no pages.
+        let is_any = parameters.get("resourceVersion") == "0";
+        let limit = parameters.number("limit")?.filter(|limit| *limit > 0 && !is_any);
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         let page = PageStart::parse(parameters)?;
         Ok(ListOptions { selection, limit, page })

@@ -91,8 +91,9 @@ impl Request {
     fn verb(&self) -> Option<Verb> {
         let is_one = matches!(self.target, Target::Object { .. } | Target::Event { .. });
         match self.method.as_str() {
-            "GET" if self.parameters.is_set("watch") => Some(Verb::Watch),
+            // One object is read, whatever the parameters say.
             "GET" if is_one => Some(Verb::Get),
+            "GET" if self.parameters.is_set("watch") => Some(Verb::Watch),
             "GET" => Some(Verb::List),
             "POST" => Some(Verb::Create),
             "PUT" => Some(Verb::Update),

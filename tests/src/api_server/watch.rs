@@ -152,7 +152,7 @@ impl Watch {
     /// Sends what there is to send until the time is over, the client leaves, or a test interrupts.
     async fn run(self, beginning: Beginning) {
         let Beginning { revision, objects, changes, subscription } = beginning;
-        let Subscription { mut queue, interrupted } = subscription;
+        let Subscription { mut queue, mut interrupted } = subscription;
         let deliver = async {
             for object in objects.iter().filter(|object| self.options.selection.matches(object)) {
                 self.send(EventType::Added, &object.json).await?;
@@ -166,15 +166,17 @@ impl Watch {
             }
             self.follow(&mut queue).await
         };
-        tokio::select! {
+        let interruption = tokio::select! {
             biased;
-            Ok(interruption) = interrupted => match interruption {
-                Interruption::Cut => self.outlet.cut().await,
-                Interruption::Silence => self.outlet.left().await,
-            },
-            () = self.outlet.left() => {}
-            // Whether the time is over or the client has left: the watch is.
-            _ = deliver => {}
+            Ok(interruption) = &mut interrupted => Some(interruption),
+            () = self.outlet.left() => None,
+            // An interruption closes the queue, too, and may be noticed there first.
+            _ = deliver => interrupted.try_recv().ok(),
+        };
+        match interruption {
+            Some(Interruption::Cut) => self.outlet.cut().await,
+            Some(Interruption::Silence) => self.outlet.left().await,
+            None => {}
         }
     }
 
