@@ -27,6 +27,16 @@ fn watches_that_are_cut_end_in_the_middle() {
 }
 
 #[test]
+fn a_cut_is_not_an_end_whatever_the_watch_is_doing() {
+    let server = ApiServer::start().unwrap();
+    for _ in 0..200 {
+        let watch = Watch::open(&server, WATCH);
+        server.cut_watches();
+        watch.breaks_off();
+    }
+}
+
+#[test]
 fn a_watch_is_cut_in_the_middle_of_a_line() {
     let server = ApiServer::start().unwrap();
     server.set_pace(Pace::Trickle { bytes: 10, every: Duration::from_millis(20) });
@@ -100,7 +110,7 @@ fn a_request_that_is_not_answered_stays_so() {
         scope.spawn(|| {
             // Ends when the server cuts the connection.
             let answer = request(&server, "GET", "/api/v1/services", &[], "");
-            answered.send(answer.ok().map(|answer| answer.status))
+            answered.send(answer.map(|answer| answer.status).map_err(|error| error.kind()))
         });
         let quiet = wait.recv_timeout(Duration::from_millis(200));
         assert_eq!(quiet, Err(mpsc::RecvTimeoutError::Timeout));
@@ -110,7 +120,7 @@ fn a_request_that_is_not_answered_stays_so() {
         let quiet = wait.recv_timeout(Duration::from_millis(100));
         assert_eq!(quiet, Err(mpsc::RecvTimeoutError::Timeout));
         server.go_away().unwrap();
-        assert_eq!(wait.recv_timeout(PATIENCE), Ok(None));
+        assert_eq!(wait.recv_timeout(PATIENCE), Ok(Err(io::ErrorKind::UnexpectedEof)));
     });
 }
 
