@@ -142,7 +142,7 @@ fn sockets_are_closed_when_the_last_endpoint_and_when_the_service_goes() {
     eventually("the socket is closed", || is_closed(&connected));
 }
 
-fn connected(target: SocketAddr) -> UdpSocket {
+pub fn connected(target: SocketAddr) -> UdpSocket {
     let socket = udp_socket(target).expect("a socket");
     socket.connect(target).expect("connect");
     socket
@@ -155,12 +155,12 @@ fn ask(socket: &UdpSocket) -> io::Result<String> {
     Ok(udp_pod(&buffer[..length]))
 }
 
-fn pod_of(socket: &UdpSocket) -> String {
+pub fn pod_of(socket: &UdpSocket) -> String {
     ask(socket).expect("an answer")
 }
 
 /// The kernel has disconnected it: the application is told once, and cannot send any more.
-fn is_closed(socket: &UdpSocket) -> bool {
+pub fn is_closed(socket: &UdpSocket) -> bool {
     socket.peer_addr().is_err_and(|error| error.kind() == ErrorKind::NotConnected)
 }
 

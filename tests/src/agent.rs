@@ -23,6 +23,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::api_server::ApiServer;
+use crate::container::Container;
 use crate::manifest::ManifestDir;
 use crate::netns::NetNs;
 use crate::topology::Node;
@@ -65,6 +66,8 @@ pub struct Agent {
     socket_args: Vec<String>,
     /// Further flags, for tests of one flag.
     pub extra_args: Vec<String>,
+    /// What it and its command line run in, if not in the machine's own mounts and with all rights.
+    container: Option<Container>,
 }
 
 impl Agent {
@@ -98,6 +101,7 @@ impl Agent {
             settled: 0,
             socket_args: vec!["--socket-lb=off".into()],
             extra_args: Vec::new(),
+            container: None,
         })
     }
 
@@ -110,7 +114,7 @@ impl Agent {
     /// Starts the process and waits for nothing.
     pub fn launch(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the agent runs already");
-        let mut command = self.agent_command();
+        let mut command = self.agent_command()?;
         let log = File::options().create(true).append(true).open(self.log_path())?;
         command.stdout(log.try_clone()?).stderr(log);
         die_with_parent(&mut command);
@@ -121,15 +125,15 @@ impl Agent {
 
     /// Runs the process until it ends by itself, because it cannot start.
     pub fn fail_to_start(&self) -> Result<Output> {
-        Ok(self.agent_command().output()?)
+        Ok(self.agent_command()?.output()?)
     }
 
-    fn agent_command(&self) -> Command {
+    fn agent_command(&self) -> Result<Command> {
         let fast_path = match self.fast_path {
             FastPath::Auto => "auto",
             FastPath::Off => "off",
         };
-        let mut command = self.command();
+        let mut command = self.command()?;
         command
             .args(["agent", "--node-name", &self.node_name])
             .args(self.source_args())
@@ -141,7 +145,7 @@ impl Agent {
         if !self.extra_args.iter().any(|flag| flag.starts_with("--metrics-bind-address")) {
             command.args(["--metrics-bind-address", ""]);
         }
-        command
+        Ok(command)
     }
 
     fn source_args(&self) -> Vec<String> {
@@ -316,6 +320,17 @@ impl Agent {
         self.socket_args = vec![format!("--socket-lb={mode}"), cgroup];
     }
 
+    /// From the next start on it runs in a container, which must have the agent's folders.
+    pub fn put_into(&mut self, container: Option<Container>) {
+        self.container = container;
+    }
+
+    /// The folders that its container must have: those of its binary and of its files.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let binary = self.binary.parent().map(Path::to_path_buf);
+        binary.into_iter().chain([self.files.path().to_path_buf()]).collect()
+    }
+
     /// Where its maps and links are pinned.
     pub fn bpf_root(&self) -> &Path {
         &self.bpf_root
@@ -333,14 +348,17 @@ impl Agent {
 
     /// Runs `pintle ARGS` against this agent, whatever its exit code.
     pub fn cli(&self, args: &[&str]) -> Result<Output> {
-        let run = self.command().args(args).args(self.directory_args()).output();
+        let run = self.command()?.args(args).args(self.directory_args()).output();
         run.with_context(|| format!("run {}", self.binary.display()))
     }
 
-    fn command(&self) -> Command {
+    fn command(&self) -> Result<Command> {
         let mut command = self.netns.command(&self.binary);
         command.stdin(Stdio::null());
-        command
+        if let Some(container) = &self.container {
+            container.confine(&mut command)?;
+        }
+        Ok(command)
     }
 
     fn directory_args(&self) -> [String; 4] {

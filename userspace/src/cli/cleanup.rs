@@ -46,8 +46,14 @@ fn remove_socket(socket: &Path) -> io::Result<()> {
         removed => removed.is_ok(),
     };
     if let (true, Some(dir)) = (removed, socket.parent()) {
+        // In a container the directory is mounted, or above it nothing can be written.
+        let stays = [
+            io::ErrorKind::DirectoryNotEmpty,
+            io::ErrorKind::ResourceBusy,
+            io::ErrorKind::ReadOnlyFilesystem,
+        ];
         match fs::remove_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => return Err(error),
+            Err(error) if !stays.contains(&error.kind()) => return Err(error),
             _ => {}
         }
     }

@@ -27,6 +27,7 @@ use super::{
     detach::detach,
     object::{self, LoadError},
     pins::Pins,
+    tcx,
 };
 use crate::node::IfIndex;
 
@@ -187,6 +188,7 @@ impl Attacher {
         let path = self.pins.link(hook, index);
         let program = object::classifier(&mut self.ebpf, hook.as_str())?;
         let refused = |source| AttachError::Program { hook: hook.as_str(), source };
+        tcx::note(program.info().map_err(refused)?.id(), hook);
         if path.exists() {
             match replace(program, &path) {
                 Ok(()) => return Ok(()),
@@ -235,7 +237,7 @@ impl Attacher {
 
 /// Whether the kernel knows tcx.
 fn probe() -> Mode {
-    match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
+    match tcx::numbers("lo", tcx::INGRESS) {
         Ok(_) => Mode::Tcx,
         Err(_) => Mode::Clsact,
     }

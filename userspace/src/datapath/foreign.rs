@@ -7,21 +7,26 @@
 use aya::programs::{SchedClassifier, TcAttachType};
 use pintle_abi::counter::Hook;
 
-use super::clsact;
+use super::{clsact, tcx};
 use crate::node::IfIndex;
 
 /// A tcx program that redirected packets would not meet. The kernel announces none: ask again.
 pub fn tcx(name: &str) -> Option<String> {
-    let programs = |side| -> Vec<String> {
-        // A kernel without tcx has no such programs.
-        let (_, found) = SchedClassifier::query_tcx(name, side).unwrap_or_default();
-        found.iter().map(|info| info.name_as_str().unwrap_or("?").to_owned()).collect()
+    let programs = |side, number| -> Vec<String> {
+        match SchedClassifier::query_tcx(name, side) {
+            Ok((_, found)) => {
+                found.iter().map(|info| info.name_as_str().unwrap_or("?").to_owned()).collect()
+            }
+            // Names of programs are told to CAP_SYS_ADMIN only, which the DaemonSet has not. And a
+            // kernel without tcx has no such programs.
+            Err(_) => tcx::names(name, number).unwrap_or_default(),
+        }
     };
-    let egress = programs(TcAttachType::Egress);
+    let egress = programs(TcAttachType::Egress, tcx::EGRESS);
     if let Some(name) = egress.iter().find(|name| *name != Hook::ToPod.as_str()) {
         return Some(format!("{name} on egress"));
     }
-    let ingress = programs(TcAttachType::Ingress);
+    let ingress = programs(TcAttachType::Ingress, tcx::INGRESS);
     let ours = ingress.iter().position(|name| name == Hook::FromPod.as_str())?;
     ingress.get(ours + 1).map(|name| format!("{name} on ingress"))
 }

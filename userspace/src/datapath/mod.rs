@@ -29,4 +29,5 @@ pub mod stale_sockets;
 pub mod stray_flows;
 pub mod sweep;
 pub mod tables;
+mod tcx;
 pub mod view;

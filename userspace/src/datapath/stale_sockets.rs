@@ -92,8 +92,11 @@ impl StaleSockets {
         while gone.recv().is_ok() {
             let start = Instant::now();
             let closed = self.round();
-            // A thread keeps the namespace that it is in alive, and with it a pod's devices.
-            if let Err(error) = enter(&home) {
+            // A thread keeps the namespace that it is in alive, and with it a pod's devices. Who has never
+            // left need not have the capability to come back.
+            if self.scope == Scope::All
+                && let Err(error) = enter(&home)
+            {
                 warn!(%error, "stale sockets stay: cannot go back to the own network namespace");
                 return;
             }

@@ -7,6 +7,8 @@
 
 use std::{fs, io, path::Path};
 
+use super::sysctl;
+
 /// Settings of the loopback device that have to be on.
 const SETTINGS: &[&str] = &["accept_local", "route_localnet"];
 
@@ -19,7 +21,7 @@ pub fn prepare(settings: &Path, marks: &Path) -> io::Result<()> {
         let path = settings.join(name);
         if fs::read_to_string(&path)?.trim() == "0" {
             fs::create_dir_all(marks.join(name))?;
-            fs::write(&path, "1")?;
+            sysctl::write(&path, "1")?;
         }
     }
     Ok(())
@@ -30,7 +32,7 @@ pub fn restore(settings: &Path, marks: &Path) -> io::Result<()> {
     for name in SETTINGS {
         let mark = marks.join(name);
         if mark.exists() {
-            fs::write(settings.join(name), "0")?;
+            sysctl::write(&settings.join(name), "0")?;
             fs::remove_dir(mark)?;
         }
     }

@@ -21,6 +21,7 @@ pub mod select;
 pub mod snapshot;
 pub mod solicit;
 pub mod state;
+pub mod sysctl;
 pub mod view;
 pub mod wire;
 
