@@ -37,7 +37,7 @@ impl EventsApi {
         }
     }
 
-    /// What the event is about, and the message, are named differently.
+    /// The names of what the event is about, who reports it, and the message.
     fn fields(self) -> (&'static str, &'static str, &'static str) {
         match self {
             EventsApi::Core => ("involvedObject", "reportingComponent", "message"),
@@ -123,6 +123,9 @@ fn name_of(metadata: &Map<String, Value>, revision: u64) -> Result<String, Failu
     name.ok_or_else(missing)
 }
 
+/// What is wrong with a new event: the field, and why.
+type Causes = Vec<(&'static str, String)>;
+
 /// An event with `eventTime` is of the newer sort, and more is asked of it.
 fn validate(
     api: EventsApi,
@@ -130,49 +133,67 @@ fn validate(
     name: &str,
     event: &Map<String, Value>,
 ) -> Result<(), Failure> {
-    let (object, controller, note) = api.fields();
-    let text = |field: &str| event.get(field).and_then(Value::as_str).unwrap_or_default();
-    let about = event.get(object).and_then(|object| object["namespace"].as_str());
-    let is_new = !text("eventTime").is_empty();
-    let mut causes = Vec::new();
-    let belongs = match about.filter(|about| !about.is_empty()) {
-        None if is_new => matches!(namespace, "default" | "kube-system"),
-        None => namespace == "default",
-        Some(about) => is_new || about == namespace,
-    };
-    if !belongs {
-        let about = about.unwrap_or_default();
-        let why = format!("Invalid value: \"{about}\": does not match event.namespace");
-        causes.push(("involvedObject.namespace", why));
-    }
+    let is_new = !text(event, "eventTime").is_empty();
+    let mut causes = Causes::new();
+    check_namespace(api, namespace, event, &mut causes);
     if is_new {
-        let limits = [(controller, 1..=128), ("reportingInstance", 1..=128), ("action", 1..=128)];
-        for (field, limit) in limits.into_iter().chain([("reason", 1..=128), (note, 0..=1024)]) {
-            match text(field).len() {
-                0 if *limit.start() > 0 => causes.push((field, "Required value".into())),
-                length if length > *limit.end() => {
-                    let most = limit.end();
-                    causes.push((
-                        field,
-                        format!("Invalid value: can have at most {most} characters"),
-                    ));
-                }
-                _ => {}
-            }
-        }
+        check_lengths(api, event, &mut causes);
     }
     if api == EventsApi::Events {
+        let kind = text(event, "type");
         if !is_new {
             causes.push(("eventTime", "Required value".into()));
         }
-        if !matches!(text("type"), "Normal" | "Warning") {
-            causes.push(("type", format!("Invalid value: has invalid value: {}", text("type"))));
+        if !matches!(kind, "Normal" | "Warning") {
+            causes.push(("type", format!("Invalid value: has invalid value: {kind}")));
         }
     }
     if causes.is_empty() {
         return Ok(());
     }
     Err(Failure::invalid(&format!("Event \"{name}\""), &causes))
+}
+
+/// An event is in the namespace of what it is about; about a cluster's object, in one of two.
+fn check_namespace(
+    api: EventsApi,
+    namespace: &str,
+    event: &Map<String, Value>,
+    causes: &mut Causes,
+) {
+    let (object, _, _) = api.fields();
+    let is_new = !text(event, "eventTime").is_empty();
+    let about = event.get(object).and_then(|object| object["namespace"].as_str());
+    let belongs = match about.unwrap_or_default() {
+        "" if is_new => matches!(namespace, "default" | "kube-system"),
+        "" => namespace == "default",
+        about => is_new || about == namespace,
+    };
+    if !belongs {
+        let about = about.unwrap_or_default();
+        let why = format!("Invalid value: \"{about}\": does not match event.namespace");
+        causes.push(("involvedObject.namespace", why));
+    }
+}
+
+fn check_lengths(api: EventsApi, event: &Map<String, Value>, causes: &mut Causes) {
+    let (_, controller, note) = api.fields();
+    let required = [controller, "reportingInstance", "action", "reason"];
+    for field in required {
+        if text(event, field).is_empty() {
+            causes.push((field, "Required value".into()));
+        }
+    }
+    for (field, most) in required.map(|field| (field, 128)).into_iter().chain([(note, 1024)]) {
+        if text(event, field).len() > most {
+            let why = format!("Invalid value: can have at most {most} characters");
+            causes.push((field, why));
+        }
+    }
+}
+
+fn text<'a>(event: &'a Map<String, Value>, field: &str) -> &'a str {
+    event.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// RFC 7386: null removes, an object is merged, everything else replaces.
