@@ -3,33 +3,19 @@
 
 use std::collections::BTreeSet;
 
+use pintle::source::kube::RESOURCES;
 use pintle_tests::container::texts;
 use pintle_tests::kustomize::{build, manifests};
-
-/// What the agent lists and watches: API group and resource.
-const WATCHES: [(&str, &str); 8] = [
-    ("", "services"),
-    ("", "nodes"),
-    ("", "namespaces"),
-    ("", "pods"),
-    ("discovery.k8s.io", "endpointslices"),
-    ("networking.k8s.io", "networkpolicies"),
-    ("networking.k8s.io", "servicecidrs"),
-    ("policy.networking.k8s.io", "clusternetworkpolicies"),
-];
-
-/// The groups in which it posts events.
-const EVENTS: [&str; 2] = ["", "events.k8s.io"];
 
 #[test]
 fn the_role_grants_what_is_watched_and_posted_and_nothing_else() {
     let mut used = BTreeSet::new();
-    for (group, resource) in WATCHES {
-        used.extend(["list", "watch"].map(|verb| [group, resource, verb].map(str::to_owned)));
+    for resource in &RESOURCES {
+        let grant = |verb: &str| [resource.group, resource.plural, verb].map(str::to_owned);
+        used.extend(["list", "watch"].map(grant));
     }
-    for group in EVENTS {
-        used.extend(["create", "patch"].map(|verb| [group, "events", verb].map(str::to_owned)));
-    }
+    // What `source::kube` announces.
+    used.insert(["", "events", "create"].map(str::to_owned));
     let objects = build(&manifests().join("base")).expect("the base");
     let role = objects.iter().find(|object| object["kind"] == "ClusterRole").expect("a role");
     let mut granted = BTreeSet::new();

@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod demo;
 mod format;
+mod image;
 mod linker;
 mod programs;
 mod setup;
@@ -35,6 +36,8 @@ enum Verb {
     Demo(demo::Demo),
     /// Runs the tests: all that this machine can run, or the tiers named.
     Test(test::Test),
+    /// Builds the static binary and an OCI archive with nothing else in it.
+    Image(image::Image),
     /// Formats the workspace.
     Fmt(format::Fmt),
     /// Checks the project's own rules.
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Build(verb) => verb.run(),
         Verb::Demo(verb) => verb.run(),
         Verb::Test(verb) => verb.run(),
+        Verb::Image(verb) => verb.run(),
         Verb::Fmt(verb) => verb.run(),
         Verb::Tidy(verb) => verb.run(),
         Verb::Verify(verb) => verb.run(),

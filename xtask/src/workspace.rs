@@ -16,6 +16,18 @@ pub fn target_dir() -> PathBuf {
     root().join(chosen)
 }
 
+/// The folder of the pinned toolchain; empty when there is no compiler.
+pub fn sysroot() -> PathBuf {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).current_dir(root()).output();
+    let text = output.map_or(Vec::new(), |output| output.stdout);
+    String::from_utf8_lossy(&text).trim().into()
+}
+
+/// Whether the pinned toolchain can build for a target.
+pub fn has_target(target: &str) -> bool {
+    sysroot().join("lib/rustlib").join(target).join("lib").is_dir()
+}
+
 /// The kernel programs' object, as the build script leaves it.
 pub fn object() -> PathBuf {
     target_dir().join("bpf/bpfel-unknown-none/bpf/pintle-ebpf")

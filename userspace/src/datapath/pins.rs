@@ -137,7 +137,8 @@ fn is_bpffs(path: &Path) -> io::Result<bool> {
     }
     // SAFETY: the call has filled the buffer.
     let found = unsafe { found.assume_init() };
-    Ok(found.f_type == libc::BPF_FS_MAGIC)
+    // The type's sign depends on the C library.
+    Ok(i128::from(found.f_type) == i128::from(libc::BPF_FS_MAGIC))
 }
 
 fn parse_link(name: &str) -> Option<(IfIndex, Hook)> {

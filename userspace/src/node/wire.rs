@@ -16,6 +16,9 @@ use super::IfIndex;
 pub(super) const HEADER: usize = 16;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
+/// musl's part of libc lacks these.
+const RTA_VIA: u16 = 18;
+const NDA_MASTER: u16 = 9;
 const NTF_SELF: u8 = 0x02;
 const TC_H_ROOT: u32 = 0xffff_ffff;
 const TC_H_CLSACT: u32 = 0xffff_fff1;
@@ -283,7 +286,7 @@ fn route(body: &[u8]) -> Option<Route> {
             libc::RTA_TABLE => table = u32_at(value, 0)?,
             libc::RTA_PRIORITY => metric = u32_at(value, 0)?,
             libc::RTA_OIF => oifs.push(IfIndex(u32_at(value, 0)?)),
-            libc::RTA_GATEWAY | libc::RTA_VIA => gateway = true,
+            libc::RTA_GATEWAY | RTA_VIA => gateway = true,
             libc::RTA_MULTIPATH => gateway |= next_hops(value, &mut oifs)?,
             _ => {}
         }
@@ -302,7 +305,7 @@ fn next_hops(mut value: &[u8], oifs: &mut Vec<IfIndex>) -> Option<bool> {
         let len = usize::from(u16_at(value, 0)?);
         oifs.push(IfIndex(u32_at(value, 4)?));
         gateway |= attributes(value.get(8..len)?)
-            .any(|(kind, _)| kind == libc::RTA_GATEWAY || kind == libc::RTA_VIA);
+            .any(|(kind, _)| kind == libc::RTA_GATEWAY || kind == RTA_VIA);
         value = value.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
     Some(gateway)
@@ -316,7 +319,7 @@ fn neighbour(body: &[u8], deleted: bool) -> Option<Event> {
         match kind {
             libc::NDA_DST => address = ip(value),
             libc::NDA_LLADDR => mac = Mac::try_from(value).ok(),
-            libc::NDA_MASTER => master = u32_at(value, 0).map(IfIndex),
+            NDA_MASTER => master = u32_at(value, 0).map(IfIndex),
             _ => {}
         }
     }

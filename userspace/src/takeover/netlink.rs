@@ -159,7 +159,7 @@ impl Netfilter {
             socket => socket?,
         };
         socket.bind_auto()?;
-        let patience = libc::timeval { tv_sec: PATIENCE.as_secs() as libc::time_t, tv_usec: 0 };
+        let patience = libc::timeval { tv_sec: PATIENCE.as_secs() as _, tv_usec: 0 };
         set_option(&socket, libc::SO_RCVTIMEO, &patience)?;
         Ok(Some(Self { socket, sequence: 0 }))
     }

@@ -2,7 +2,7 @@
 //! What the machine has: read from files and local commands, never from the network.
 
 use super::Extent;
-use crate::{linker, workspace};
+use crate::{image, linker, workspace};
 use std::path::Path;
 use std::process::Command;
 
@@ -39,6 +39,8 @@ pub struct Facts {
     pub rustup: bool,
     /// The source of the standard library is here.
     pub rust_src: bool,
+    /// The standard library for the image's static binary is here, or is not wanted.
+    pub static_target: bool,
     /// Missing parts of the toolchain that only the checks need.
     pub checkers: Vec<&'static str>,
     /// bpf-linker.
@@ -56,8 +58,8 @@ pub struct Facts {
 /// Looks at the machine.
 pub fn look(extent: Extent) -> Facts {
     let everything = extent == Extent::Everything;
-    let sysroot = sysroot();
-    let library = Path::new(&sysroot).join("lib/rustlib");
+    let sysroot = workspace::sysroot();
+    let library = sysroot.join("lib/rustlib");
     let linker = linker::find(&workspace::target_dir());
     let linker_packages = match linker {
         linker::Found::Ready(_) => Vec::new(),
@@ -68,20 +70,14 @@ pub fn look(extent: Extent) -> Facts {
         apt: workspace::find_program("apt-get").is_some(),
         rustup: workspace::find_program("rustup").is_some(),
         rust_src: library.join("src/rust/library/core/Cargo.toml").is_file(),
-        checkers: missing_checkers(Path::new(&sysroot)),
+        static_target: extent < Extent::Image || workspace::has_target(image::TARGET),
+        checkers: missing_checkers(&sysroot),
         linker,
         linker_packages,
         build_packages: missing_programs(BUILD_PROGRAMS),
         test_packages: if everything { missing_programs(TEST_PROGRAMS) } else { Vec::new() },
         bpffs: !everything || bpffs_is_mounted(),
     }
-}
-
-/// The folder of the pinned toolchain; empty when there is no compiler.
-fn sysroot() -> String {
-    let output =
-        Command::new("rustc").args(["--print", "sysroot"]).current_dir(workspace::root()).output();
-    output.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn missing_checkers(sysroot: &Path) -> Vec<&'static str> {

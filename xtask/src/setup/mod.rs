@@ -16,6 +16,8 @@ use std::process::ExitCode;
 pub enum Extent {
     /// What `cargo build` needs.
     Build,
+    /// That, and what the image's static binary needs.
+    Image,
     /// That, and what the tests and the demonstration need.
     Everything,
 }

@@ -16,6 +16,8 @@ pub enum Step {
     },
     /// `rustup component add rust-src`.
     RustSrc,
+    /// `rustup target add` for the image's static binary.
+    StaticTarget,
     /// `rustup component add` for what the checks need.
     Checkers(Vec<&'static str>),
     /// Build and install bpf-linker.
@@ -39,7 +41,7 @@ impl Step {
     pub fn is_needed_to_build(&self) -> bool {
         match self {
             Self::RustSrc | Self::Linker { .. } => true,
-            Self::Checkers(_) | Self::Bpffs => false,
+            Self::StaticTarget | Self::Checkers(_) | Self::Bpffs => false,
             Self::Packages { needed_to_build, .. } | Self::Tell { needed_to_build, .. } => {
                 *needed_to_build
             }
@@ -96,6 +98,9 @@ fn rust_parts(facts: &Facts) -> Vec<Step> {
         let message = "install rustup, or the source of the standard library (rust-src)".into();
         steps.push(Step::Tell { message, needed_to_build: true });
     }
+    if !facts.static_target && facts.rustup {
+        steps.push(Step::StaticTarget);
+    }
     if !facts.checkers.is_empty() && facts.rustup {
         steps.push(Step::Checkers(facts.checkers.clone()));
     }
@@ -117,6 +122,7 @@ mod tests {
             apt: true,
             rustup: true,
             rust_src: true,
+            static_target: true,
             checkers: vec![],
             linker: linker::Found::Ready(PathBuf::from("bpf-linker")),
             linker_packages: vec![],
@@ -129,6 +135,7 @@ mod tests {
     fn bare() -> Facts {
         Facts {
             rust_src: false,
+            static_target: false,
             checkers: vec!["clippy"],
             linker: linker::Found::Missing,
             linker_packages: vec!["llvm-22-dev"],
@@ -149,6 +156,7 @@ mod tests {
         let expected = [
             Step::Packages { names: vec!["gcc", "llvm-22-dev"], needed_to_build: true },
             Step::RustSrc,
+            Step::StaticTarget,
             Step::Checkers(vec!["clippy"]),
             Step::Linker { private: false },
             Step::Packages { names: vec!["cpio"], needed_to_build: false },

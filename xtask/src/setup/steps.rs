@@ -2,7 +2,7 @@
 //! Takes one step of the set-up and prints one line about it.
 
 use super::plan::Step;
-use crate::{linker, workspace};
+use crate::{image, linker, workspace};
 use anyhow::{Result, anyhow};
 use std::process::Command;
 use std::sync::Once;
@@ -32,6 +32,7 @@ fn title(step: &Step) -> String {
     match step {
         Step::Packages { names, .. } => format!("install {}", names.join(" ")),
         Step::RustSrc => "add rust-src to the toolchain".into(),
+        Step::StaticTarget => format!("add {} to the toolchain", image::TARGET),
         Step::Checkers(names) => format!("add {} to the toolchain", names.join(" ")),
         Step::Linker { .. } => format!("build bpf-linker {} (about a minute)", linker::VERSION),
         Step::Bpffs => "mount /sys/fs/bpf".into(),
@@ -41,6 +42,7 @@ fn title(step: &Step) -> String {
 
 fn advice(step: &Step) -> String {
     match step {
+        Step::StaticTarget => "`cargo xtask image` needs it; building does not".into(),
         Step::Checkers(_) => "`cargo xtask test fmt lint` needs these; building does not".into(),
         Step::Packages { needed_to_build: false, .. } => {
             "the kernel tests need these; building does not".into()
@@ -55,6 +57,7 @@ fn perform(step: &Step) -> Result<()> {
         Step::Packages { names, .. } => return install_packages(names),
         Step::Tell { .. } => return Ok(()),
         Step::RustSrc => rustup("component", &["rust-src"]),
+        Step::StaticTarget => rustup("target", &[image::TARGET]),
         Step::Checkers(names) => rustup("component", names),
         Step::Linker { private } => install_linker(*private),
         Step::Bpffs => {

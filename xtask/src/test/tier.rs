@@ -4,7 +4,7 @@
 use super::side_by_side;
 use crate::setup::Extent;
 use crate::workspace::{self, cargo};
-use crate::{tidy, vm};
+use crate::{image, tidy, vm};
 use anyhow::{Result, bail};
 use std::fmt;
 use std::path::Path;
@@ -17,10 +17,12 @@ const WORLDS: usize = 4;
 pub enum Tier {
     /// Formatting.
     Fmt,
-    /// Clippy, tidy, and cargo-deny where it is installed.
+    /// Clippy, tidy, the manifests, and cargo-deny where it is installed.
     Lint,
     /// Everything that needs no kernel.
     Unit,
+    /// The OCI archive: made, unpacked, its binary run.
+    Image,
     /// The loaded programs: packet in, packet out.
     Datapath,
     /// Real sockets across network namespaces.
@@ -32,14 +34,15 @@ pub enum Tier {
 impl Tier {
     /// Every tier, in the order of cost.
     pub const ALL: &'static [Self] =
-        &[Self::Fmt, Self::Lint, Self::Unit, Self::Datapath, Self::Netns, Self::Vm];
+        &[Self::Fmt, Self::Lint, Self::Unit, Self::Image, Self::Datapath, Self::Netns, Self::Vm];
 
     /// One line for the heading.
     pub fn purpose(self) -> &'static str {
         match self {
             Self::Fmt => "formatting",
-            Self::Lint => "clippy and the project's own rules",
+            Self::Lint => "clippy, the project's own rules and the manifests",
             Self::Unit => "pure code and packets through the host build",
+            Self::Image => "the OCI archive and its static binary",
             Self::Datapath => "packets through the loaded programs",
             Self::Netns => "real sockets across network namespaces",
             Self::Vm => "the loaded programs on other kernels",
@@ -51,6 +54,7 @@ impl Tier {
         match self {
             Self::Fmt => None,
             Self::Lint | Self::Unit => Some(Extent::Build),
+            Self::Image => Some(Extent::Image),
             Self::Datapath | Self::Netns | Self::Vm => Some(Extent::Everything),
         }
     }
@@ -59,6 +63,7 @@ impl Tier {
     pub fn obstacle(self) -> Option<String> {
         match self {
             Self::Fmt | Self::Lint | Self::Unit => None,
+            Self::Image => image::obstacle(),
             Self::Datapath | Self::Netns => kernel_obstacle(),
             Self::Vm => vm::obstacle(),
         }
@@ -70,6 +75,7 @@ impl Tier {
             Self::Fmt => workspace::run(&mut cargo(["fmt", "--all", "--check"])),
             Self::Lint => lint(),
             Self::Unit => workspace::run(&mut cargo(["test", "--workspace"])),
+            Self::Image => image::test(),
             Self::Datapath => datapath(),
             Self::Netns => {
                 // The tests run the agent as a process, which their own build does not make.
@@ -87,6 +93,7 @@ impl fmt::Display for Tier {
             Self::Fmt => "fmt",
             Self::Lint => "lint",
             Self::Unit => "unit",
+            Self::Image => "image",
             Self::Datapath => "datapath",
             Self::Netns => "netns",
             Self::Vm => "vm",
@@ -102,6 +109,7 @@ fn lint() -> Result<()> {
     if !complaints.is_empty() {
         bail!("tidy found {} violations", complaints.len());
     }
+    manifests()?;
     match workspace::find_program("cargo-deny") {
         Some(_) => workspace::run(&mut cargo(["deny", "check", "licenses", "bans", "sources"])),
         None => {
@@ -109,6 +117,13 @@ fn lint() -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// They build, with kubectl too where it is installed, and every object is one that Kubernetes knows.
+fn manifests() -> Result<()> {
+    let package = "--package=pintle-tests";
+    workspace::run(&mut cargo(["run", "--quiet", package, "--bin=kustomize"]))?;
+    workspace::run(&mut cargo(["test", "--quiet", package, "--test=manifests"]))
 }
 
 /// One thread: the tests share the loaded programs.
