@@ -26,6 +26,10 @@ const HOST: &str = "/host";
 const LOOPBACK: [&str; 2] =
     ["/proc/sys/net/ipv4/conf/lo/accept_local", "/proc/sys/net/ipv4/conf/lo/route_localnet"];
 
+const CLOSE_WAIT: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait";
+const CONFIGURATION: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n\
+    kind: KubeProxyConfiguration\nconntrack: {maxPerCore: 0, tcpCloseWaitTimeout: 47m}\n";
+
 fn daemon_set(folder: &str) -> Value {
     let path = manifests().join(folder).join("daemon-set.yaml");
     let text = fs::read_to_string(path).expect("the DaemonSet");
@@ -171,6 +175,19 @@ fn sockets_are_closed_in_the_container_whenever_a_backend_goes() {
         let all = endpoints(&contained.scene.backends);
         contained.scene.set_endpoints(&all);
     }
+}
+
+#[test]
+fn settings_of_a_kube_proxy_configuration_are_made_in_the_container() {
+    let _company = beside_others();
+    let mut contained = Contained::new();
+    let folder = contained.scene.agent.run_dir();
+    let file = folder.parent().expect("a folder").join("config.conf");
+    fs::write(&file, CONFIGURATION).expect("write the configuration");
+    contained.scene.agent.extra_args.push(format!("--config={}", file.display()));
+    contained.scene.agent.start().expect("start");
+    let setting = contained.scene.world.nodes[0].run(|| fs::read_to_string(CLOSE_WAIT));
+    assert_eq!(setting.expect("a setting").trim(), "2820");
 }
 
 #[test]

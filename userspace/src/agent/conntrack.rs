@@ -11,7 +11,7 @@ use std::{
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::config::resolved::Conntrack;
+use crate::{config::resolved::Conntrack, node::sysctl};
 
 const MAX: &str = "proc/sys/net/netfilter/nf_conntrack_max";
 const HASH_SIZE: &str = "sys/module/nf_conntrack/parameters/hashsize";
@@ -117,7 +117,7 @@ fn write(root: &Path, setting: Setting) -> Result<(), ConntrackError> {
     if is_right {
         return Ok(());
     }
-    match fs::write(&path, value.to_string()) {
+    match sysctl::write(&path, &value.to_string()) {
         Ok(()) => {
             info!(path = %path.display(), value, found, "set");
             Ok(())
