@@ -14,7 +14,7 @@ use pintle_tests::{
 };
 
 use crate::{
-    company::alone,
+    company::{alone, beside_others},
     exposed::{Exposed, From},
     scene::{DNS, HTTP, endpoints, eventually},
 };
@@ -133,6 +133,21 @@ fn a_flood_of_changes_and_lost_watches_costs_no_connection_and_ends_right() {
     scene.agent.settle().expect("settle");
     only_answers(&scene, "web-3");
     assert_eq!(failing_watches(&scene), 0);
+}
+
+#[test]
+fn who_looks_at_a_service_that_is_left_out_finds_an_event() {
+    let _company = beside_others();
+    let (_scene, server) = Exposed::at_an_api_server(Cni::Ptp, FastPath::Auto, "off");
+    let odd = "apiVersion: v1\nkind: Service\nmetadata: {name: odd, namespace: shop}\n\
+         spec: {clusterIP: 10.96.0.77, ports: [{name: a, port: 80, protocol: PIGEON}]}\n";
+    server.put_yaml(odd).expect("put it");
+    within(WAITS, "an Event", || !server.events().is_empty());
+    let events = server.events();
+    let [event] = &events[..] else { panic!("{events:#?}") };
+    assert_eq!(event["involvedObject"]["name"], "odd");
+    assert_eq!(event["message"], "port 'a': protocol PIGEON is not supported");
+    assert_eq!(event["reason"], "Rejected");
 }
 
 /// A service with 5,000 endpoints, other ones in each round.

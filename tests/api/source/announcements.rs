@@ -21,7 +21,7 @@ fn tell(announcements: &Announcements, announcement: Announcement) {
 
 /// Waits for so many requests for Events; the Events that there are then.
 #[track_caller]
-fn posted(scene: &Scene, requests: usize) -> Vec<Value> {
+pub fn posted(scene: &Scene, requests: usize) -> Vec<Value> {
     let end = Instant::now() + PATIENCE;
     loop {
         let all = scene.server.requests();

@@ -7,6 +7,7 @@ mod changes;
 mod equality;
 mod outages;
 mod refusals;
+mod role;
 
 use std::collections::BTreeMap;
 use std::fs;
