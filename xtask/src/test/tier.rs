@@ -19,8 +19,10 @@ pub enum Tier {
     Fmt,
     /// Clippy, tidy, the manifests, and cargo-deny where it is installed.
     Lint,
-    /// Everything that needs no kernel.
+    /// Everything else that needs no kernel.
     Unit,
+    /// The API source against an API server with faults.
+    Api,
     /// The OCI archive: made, unpacked, its binary run.
     Image,
     /// The loaded programs: packet in, packet out.
@@ -33,8 +35,16 @@ pub enum Tier {
 
 impl Tier {
     /// Every tier, in the order of cost.
-    pub const ALL: &'static [Self] =
-        &[Self::Fmt, Self::Lint, Self::Unit, Self::Image, Self::Datapath, Self::Netns, Self::Vm];
+    pub const ALL: &'static [Self] = &[
+        Self::Fmt,
+        Self::Lint,
+        Self::Unit,
+        Self::Api,
+        Self::Image,
+        Self::Datapath,
+        Self::Netns,
+        Self::Vm,
+    ];
 
     /// One line for the heading.
     pub fn purpose(self) -> &'static str {
@@ -43,6 +53,7 @@ impl Tier {
             Self::Lint => "clippy, the project's own rules and the manifests",
             Self::Unit => "pure code and packets through the host build",
             Self::Image => "the OCI archive and its static binary",
+            Self::Api => "the API source against an API server with faults",
             Self::Datapath => "packets through the loaded programs",
             Self::Netns => "real sockets across network namespaces",
             Self::Vm => "the loaded programs on other kernels",
@@ -53,7 +64,7 @@ impl Tier {
     pub fn extent(self) -> Option<Extent> {
         match self {
             Self::Fmt => None,
-            Self::Lint | Self::Unit => Some(Extent::Build),
+            Self::Lint | Self::Unit | Self::Api => Some(Extent::Build),
             Self::Image => Some(Extent::Image),
             Self::Datapath | Self::Netns | Self::Vm => Some(Extent::Everything),
         }
@@ -62,7 +73,7 @@ impl Tier {
     /// Why this machine cannot run it, if so.
     pub fn obstacle(self) -> Option<String> {
         match self {
-            Self::Fmt | Self::Lint | Self::Unit => None,
+            Self::Fmt | Self::Lint | Self::Unit | Self::Api => None,
             Self::Image => image::obstacle(),
             Self::Datapath | Self::Netns => kernel_obstacle(),
             Self::Vm => vm::obstacle(),
@@ -74,7 +85,8 @@ impl Tier {
         match self {
             Self::Fmt => workspace::run(&mut cargo(["fmt", "--all", "--check"])),
             Self::Lint => lint(),
-            Self::Unit => workspace::run(&mut cargo(["test", "--workspace"])),
+            Self::Unit => unit(),
+            Self::Api => workspace::run(cargo(TESTS).args(["--test", "api"])),
             Self::Image => image::test(),
             Self::Datapath => datapath(),
             Self::Netns => {
@@ -93,12 +105,22 @@ impl fmt::Display for Tier {
             Self::Fmt => "fmt",
             Self::Lint => "lint",
             Self::Unit => "unit",
+            Self::Api => "api",
             Self::Image => "image",
             Self::Datapath => "datapath",
             Self::Netns => "netns",
             Self::Vm => "vm",
         })
     }
+}
+
+/// The tests of the crate that holds the tests.
+const TESTS: [&str; 3] = ["test", "--package", "pintle-tests"];
+
+/// What `cargo test` runs, but for what other tiers do.
+fn unit() -> Result<()> {
+    workspace::run(&mut cargo(["test", "--workspace", "--exclude", "pintle-tests"]))?;
+    workspace::run(cargo(TESTS).args(["--lib", "--test", "host"]))
 }
 
 fn lint() -> Result<()> {
