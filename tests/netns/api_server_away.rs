@@ -56,17 +56,19 @@ fn none_has_failed(loads: Vec<(String, Load)>) {
     }
 }
 
-/// Who answers a pod, at the ClusterIP of either family, is the backend of this name and nobody else.
+/// Waits until the backend of this name, and nobody else, answers a pod at the ClusterIP of either family.
 fn only_answers(scene: &Exposed, name: &str) {
-    for family in Family::BOTH {
+    let all = |family| {
         let (ns, http) = scene.way(From::Pod, family, &HTTP);
         let (_, dns) = scene.way(From::Pod, family, &DNS);
-        for _ in 0..20 {
-            let (by_tcp, by_udp) = ns.run(|| (http_get(http), udp_ask(dns, b"who")));
-            assert_eq!(by_tcp.expect("an answer").pod, name);
-            assert_eq!(udp_pod(&by_udp.expect("an answer")), name);
-        }
-    }
+        let asked =
+            || (http_get(http).expect("an answer"), udp_ask(dns, b"who").expect("one, too"));
+        (0..20).all(|_| {
+            let (by_tcp, by_udp) = ns.run(asked);
+            by_tcp.pod == name && udp_pod(&by_udp) == name
+        })
+    };
+    within(WAITS, name, || Family::BOTH.into_iter().all(all));
 }
 
 /// Tells the server, past the agent's being told of it.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use pintle::model::name::{Kind as ModelKind, ObjectName, ObjectRef};
 use pintle::source::event::{Announcement, Announcements, Whose};
-use pintle_tests::api_server::Verb;
+use pintle_tests::api_server::{Kind, Verb};
 use serde_json::Value;
 
 use super::{PATIENCE, Scene, service};
@@ -55,13 +55,29 @@ fn an_event_names_its_object_by_its_uid() {
     assert!(object["uid"].as_str().is_some_and(|uid| uid.len() > 8), "{object}");
 }
 
+/// Who looks at an object that was made again looks for Events of its uid.
+#[test]
+fn an_object_that_is_made_again_gets_an_event_of_its_own() {
+    let scene = Scene::new();
+    let (mut listener, announcements) = scene.listen_for(true);
+    for time in 1..=2 {
+        scene.put(&service("web", "10.96.0.1"));
+        listener.until(|known| known.is_synced && known.cluster_ip("shop/web") == "10.96.0.1");
+        tell(&announcements, about("web", Whose::ThisNode));
+        assert_eq!(posted(&scene, time).len(), time);
+        scene.server.delete(Kind::Service, "shop", "web").expect("delete it");
+        listener.until(|known| known.cluster_ip("shop/web").is_empty());
+    }
+}
+
 #[test]
 fn what_all_nodes_see_is_posted_once() {
     let scene = Scene::new();
     scene.put(&service("web", "10.96.0.1"));
-    let nodes: Vec<_> = (0..2)
-        .map(|_| {
-            let (mut listener, announcements) = scene.listen_for(true);
+    let nodes: Vec<_> = ["node-1", "node-2"]
+        .into_iter()
+        .map(|node| {
+            let (mut listener, announcements) = scene.listen_as(node, true);
             listener.until(|known| known.is_synced);
             tell(&announcements, about("web", Whose::Everybody));
             (listener, announcements)

@@ -99,12 +99,14 @@ pub struct Listener {
     pub known: Known,
     /// Batches so far.
     pub deliveries: usize,
+    /// What holds after every batch.
+    pub invariant: fn(&Known) -> bool,
 }
 
 impl Listener {
     fn new(batches: Batches) -> Listener {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        Listener { batches, runtime, known: Known::default(), deliveries: 0 }
+        Listener { batches, runtime, known: Known::default(), deliveries: 0, invariant: |_| true }
     }
 
     /// Listens until that holds.
@@ -131,7 +133,14 @@ impl Listener {
         let delivery = delivery.expect("the source has ended");
         self.deliveries += 1;
         delivery.batch.into_iter().for_each(|event| self.known.note(event));
+        assert!((self.invariant)(&self.known), "{:#?}", self.known);
         true
+    }
+
+    /// Listens for a while, to whatever comes.
+    pub fn listen_for(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while self.listen(end.saturating_duration_since(Instant::now())) {}
     }
 }
 
@@ -171,9 +180,14 @@ impl Scene {
 
     /// Starts a source with or without an interest in policies.
     pub fn listen_for(&self, policies: bool) -> (Listener, Announcements) {
+        self.listen_as(NODE, policies)
+    }
+
+    /// The same on another node.
+    pub fn listen_as(&self, node: &str, policies: bool) -> (Listener, Announcements) {
         let kubeconfig = Some(self.kubeconfig.clone());
         let api = Api { kubeconfig, master: None, qps: 1000.0, burst: 1000 };
-        let source = KubeSource::new(api, Interest { node_name: NODE.into(), policies });
+        let source = KubeSource::new(api, Interest { node_name: node.into(), policies });
         let announcements = source.announcements();
         (Listener::new(source.start().expect("the source starts")), announcements)
     }

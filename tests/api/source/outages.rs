@@ -104,28 +104,54 @@ fn a_slow_server_delays_and_loses_nothing() {
     listener.until(|known| known.cluster_ip("shop/s7") == "10.96.0.77");
 }
 
+/// Forty services.
+fn forty() -> String {
+    (1..=40).map(|number| service(&format!("s{number}"), &format!("10.96.0.{number}"))).collect()
+}
+
+/// The list that follows breaks off again and again; what it does not come to is not gone.
 #[test]
 fn a_server_that_stops_in_the_middle_of_a_list_is_not_believed() {
     let scene = Scene::new();
-    let all: String = (1..=40)
-        .map(|number| service(&format!("s{number}"), &format!("10.96.0.{number}")))
-        .collect();
-    scene.put(&all);
+    scene.put(&forty());
     let mut listener = scene.synced();
-    // The list that follows breaks off again and again; what it does not come to is not gone.
+    listener.invariant = |known| known.names(&ModelKind::Service).len() == 40;
     scene.server.set_pace(Pace::Trickle { bytes: 400, every: Duration::from_millis(20) });
     scene.server.go_away().expect("it goes away");
     scene.server.compact();
     for _ in 0..3 {
         scene.server.come_back().expect("it comes back");
-        let _ = scene.server.wait_for_watch(Kind::Service, Duration::from_secs(10));
-        std::thread::sleep(QUIET);
+        listener.listen_for(QUIET * 8);
         scene.server.go_away().expect("it goes away");
+        listener.until(|known| known.failing_watches().contains(&"services"));
     }
-    listener.until(|known| known.failing_watches().len() == Kind::ALL.len());
-    assert_eq!(listener.known.names(&ModelKind::Service).len(), 40);
     scene.server.set_pace(Pace::AtOnce);
-    scene.server.delete(Kind::Service, "shop", "s7").expect("delete it");
     scene.server.come_back().expect("it comes back");
+    listener.until(|known| known.failing_watches().is_empty());
+    listener.invariant = |_| true;
+    scene.server.delete(Kind::Service, "shop", "s7").expect("delete it");
     listener.until(|known| known.names(&ModelKind::Service).len() == 39);
+}
+
+/// A server may cut a watch whose first events it cannot get rid of, without a word.
+#[test]
+fn a_list_that_breaks_off_is_told_and_not_begun_again_at_once() {
+    let scene = Scene::new();
+    scene.put(&forty());
+    scene.server.set_pace(Pace::Trickle { bytes: 40, every: Duration::from_millis(20) });
+    let mut listener = scene.listen();
+    let lists = |scene: &Scene| {
+        let of_services = |path: &str| path.ends_with("/services");
+        scene.server.requests().iter().filter(|request| of_services(&request.path)).count()
+    };
+    for _ in 0..20 {
+        listener.listen_for(Duration::from_millis(100));
+        scene.server.cut_watches();
+    }
+    assert!(lists(&scene) <= 6, "{} requests in two seconds", lists(&scene));
+    listener.until(|known| known.failing_watches().contains(&"services"));
+    assert!(!listener.known.is_synced);
+    scene.server.set_pace(Pace::AtOnce);
+    listener.until(|known| known.is_synced && known.failing_watches().is_empty());
+    assert_eq!(listener.known.names(&ModelKind::Service).len(), 40);
 }

@@ -5,13 +5,16 @@
 //! the Service.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
 use super::node_agent::NodeAgent;
 use crate::{
-    model::name::{Kind, ObjectName, ObjectRef},
+    model::{
+        name::{Kind, ObjectName, ObjectRef},
+        rejection::Rejection,
+    },
     source::event::{Announcement, Announcements, Whose},
 };
 
@@ -19,12 +22,15 @@ use crate::{
 /// all the time must not become a flood.
 const BURST: u32 = 20;
 const REFILL: Duration = Duration::from_secs(10);
+/// The API server forgets Events after an hour; what is still so then is told again.
+const AGAIN: Duration = Duration::from_secs(3600);
 
 /// Tells the source what users must know, each thing once until it is over.
 pub struct Announcer {
     /// A source that cannot be told anything has none.
     announcements: Option<Announcements>,
-    told: HashSet<Announcement>,
+    /// With the time.
+    told: HashMap<Announcement, Instant>,
     left: u32,
     refilled: Instant,
 }
@@ -32,21 +38,22 @@ pub struct Announcer {
 impl Announcer {
     /// Nothing was told yet.
     pub fn new(announcements: Option<Announcements>) -> Self {
-        Self { announcements, told: HashSet::new(), left: BURST, refilled: Instant::now() }
+        Self { announcements, told: HashMap::new(), left: BURST, refilled: Instant::now() }
     }
 
     /// Tells what is wrong now and was not before. What cannot be told now is told later.
     pub fn follow(&mut self, agent: &NodeAgent) {
         let Some(announcements) = self.announcements.clone() else { return };
-        self.refill(Instant::now());
-        let mut told = HashSet::new();
+        let now = Instant::now();
+        self.refill(now);
+        let mut told = HashMap::new();
         for problem in problems(agent) {
-            let is_known = self.told.contains(&problem);
-            if !is_known && self.left > 0 && announcements.try_send(problem.clone()).is_ok() {
+            let known = self.told.get(&problem).copied();
+            if let Some(at) = known.filter(|at| now.duration_since(*at) < AGAIN) {
+                told.insert(problem, at);
+            } else if self.left > 0 && announcements.try_send(problem.clone()).is_ok() {
                 self.left -= 1;
-                told.insert(problem);
-            } else if is_known {
-                told.insert(problem);
+                told.insert(problem, now);
             }
         }
         self.told = told;
@@ -70,7 +77,9 @@ fn problems(agent: &NodeAgent) -> impl Iterator<Item = Announcement> {
         note,
         whose: Whose::ThisNode,
     };
-    let rejected = agent.planner.rejections().map(|rejection| Announcement {
+    // That the API server is away cannot be told to it.
+    let is_object = |rejection: &Rejection| rejection.object.kind != Kind::Watch;
+    let rejected = agent.planner.rejections().filter(is_object).map(|rejection| Announcement {
         note: rejection.reason.to_string(),
         object: rejection.object,
         reason: "Rejected",

@@ -78,7 +78,8 @@ fn event(addressed: &Addressed, node: &str, now: Timestamp) -> Event {
     let resource = Resource::of(&object.kind);
     let own_namespace = Some(object.name.namespace()).filter(|name| !name.is_empty());
     let host = (*whose == Whose::ThisNode).then(|| node.to_owned());
-    let name = name(object.name.name(), (reason, note, host.as_deref()));
+    // Who makes the object again is told again.
+    let name = name(object.name.name(), (uid, reason, note, host.as_deref()));
     Event {
         metadata: ObjectMeta {
             name: Some(name),

@@ -20,12 +20,14 @@ use tower::{BoxError, ServiceBuilder};
 use super::contact::{Contact, ContactLayer};
 use crate::{config::resolved::Api, source::event::SourceError};
 
-/// Fewest requests per second; kube-proxy takes 0 for its default, and less for no limit.
+/// Fewest requests per second.
 const MIN_QPS: f32 = 0.1;
+/// What kube-proxy's "no limit", a negative number, is to us: still no flood.
+const UNLIMITED_QPS: f32 = 1000.0;
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A connection without traffic is asked for a sign of life after this time, as often and no longer
-/// than the others say: a server that vanished is noticed within half a minute.
+/// than the others say: a peer that vanished is noticed within half a minute.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
@@ -57,7 +59,8 @@ impl Way {
             config.cluster_url = master.parse::<Uri>().map_err(SourceError::api)?;
         }
         let burst = api.burst.max(1);
-        let refill = f64::from(burst) / f64::from(api.qps.max(MIN_QPS));
+        let qps = if api.qps < 0.0 { UNLIMITED_QPS } else { api.qps.max(MIN_QPS) };
+        let refill = f64::from(burst) / f64::from(qps);
         Ok(Self { config, burst: u64::from(burst), refill: Duration::from_secs_f64(refill) })
     }
 

@@ -39,7 +39,7 @@ const BURST: usize = 256;
 pub(super) struct Step {
     /// Of which kind.
     pub kind: DocumentKind,
-    /// When.
+    /// When, before it was decoded.
     pub at: Instant,
     /// What.
     pub heard: Heard,
@@ -52,8 +52,8 @@ pub(super) enum Heard {
     ListBegins,
     /// An object, of this identity, is like this, be it listed or changed.
     Is(Converted, Option<Box<str>>),
-    /// An object cannot be decoded.
-    Undecodable(Undecodable),
+    /// An object, of this identity, cannot be decoded.
+    Undecodable(Undecodable, Option<Box<str>>),
     /// An object is gone.
     Gone(ObjectRef),
     /// The list ends: what was not in it is gone.
@@ -75,7 +75,10 @@ impl Heard {
     ) -> Result<Self, NameError> {
         let read = document.read(kind, converter)?;
         let uid = document.uid().map(Box::from);
-        Ok(read.map_or_else(Self::Undecodable, |converted| Self::Is(converted, uid)))
+        Ok(match read {
+            Ok(converted) => Self::Is(converted, uid),
+            Err(undecodable) => Self::Undecodable(undecodable, uid),
+        })
     }
 }
 
@@ -159,7 +162,6 @@ impl Ledger {
 
     /// Takes in what a watch has heard.
     pub fn take(&mut self, step: Step) {
-        self.noticed.get_or_insert(step.at);
         let kind = step.kind.kind();
         match step.heard {
             Heard::ListBegins => *self.lists.entry(kind).or_default() += 1,
@@ -168,8 +170,10 @@ impl Ledger {
                 entry.told = (converted.value, converted.reasons);
                 entry.uid = uid;
             }
-            Heard::Undecodable(Undecodable { object, reason }) => {
-                self.entry(object).told.1 = vec![reason];
+            Heard::Undecodable(Undecodable { object, reason }, uid) => {
+                let entry = self.entry(object);
+                entry.told.1 = vec![reason];
+                entry.uid = uid;
             }
             Heard::Gone(object) => self.forget(&object),
             Heard::ListEnds => {
@@ -181,6 +185,9 @@ impl Ledger {
             }
             Heard::Fails(watch, reason) => self.entry(watch).told.1 = vec![reason],
             Heard::Works(watch) => self.forget(&watch),
+        }
+        if !self.changes.is_empty() {
+            self.noticed.get_or_insert(step.at);
         }
     }
 

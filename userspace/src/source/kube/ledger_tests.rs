@@ -132,6 +132,21 @@ fn a_watch_that_fails_is_told_until_it_works() {
     assert_eq!(services.hear([Heard::Works(watch())]), ["cleared Watch services"]);
 }
 
+/// How long a change took is counted from when it was heard of.
+#[test]
+fn what_changes_nothing_starts_no_clock() {
+    let mut services = Services::with([]);
+    let start = Instant::now();
+    let later = start + Duration::from_secs(3600);
+    for heard in [Heard::Absent, Heard::ListBegins, Heard::ListEnds] {
+        services.0.take(Step { kind: SERVICE, at: start, heard });
+    }
+    services.0.take(Step { kind: SERVICE, at: later, heard: service("a", "10.96.0.1") });
+    let much_later = later + Duration::from_secs(1);
+    services.0.take(Step { kind: SERVICE, at: much_later, heard: service("b", "10.96.0.2") });
+    assert_eq!(services.0.delivery().unwrap().noticed, later);
+}
+
 #[test]
 fn a_document_without_a_name_is_an_error() {
     for text in ["\"a string\"", "{}", r#"{"metadata": 7}"#, r#"{"metadata": {"name": ""}}"#] {

@@ -16,7 +16,8 @@ mod watch;
 
 use std::{sync::Arc, thread};
 
-use tokio::{runtime, sync::mpsc};
+use tokio::{runtime, sync::mpsc, task::JoinSet};
+use tracing::error;
 
 use super::event::{
     Announcement, Announcements, BATCHES_IN_FLIGHT, Batches, Delivery, Source, SourceError,
@@ -109,10 +110,16 @@ impl KubeSource {
         let announcements = (self.announcements.1, announce);
         let posting = announce::run(poster, self.interest.node_name, addressed);
         Ok(async move {
-            // They end with the runtime, once nobody wants to know any more.
-            watches.into_iter().for_each(|watch| drop(tokio::spawn(watch.run())));
-            tokio::spawn(posting);
-            ledger.run(steps, sender, announcements).await;
+            let mut tasks = JoinSet::new();
+            for watch in watches {
+                tasks.spawn(watch.run());
+            }
+            tasks.spawn(posting);
+            tokio::select! {
+                () = ledger.run(steps, sender, announcements) => {}
+                // Nobody would follow that resource any more: who listens shall know, and start again.
+                Some(ended) = tasks.join_next() => error!(?ended, "a watch has ended"),
+            }
         })
     }
 }
