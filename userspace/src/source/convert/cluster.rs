@@ -3,12 +3,11 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use k8s_openapi::api::{core::v1 as api, networking::v1::ServiceCIDR};
-
 use super::{
+    api,
     metadata::{
         Converted, NameError, address, all_good, cluster_scoped, label, label_pairs, labels,
-        namespaced, port_number, range,
+        namespaced, port_number, range, texts,
     },
     service::protocol,
 };
@@ -27,18 +26,19 @@ const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// Converts a Node.
-pub fn node(object: &api::Node, interner: &Interner) -> Result<Converted, NameError> {
+pub fn node(object: &api::Node<'_>, interner: &Interner) -> Result<Converted, NameError> {
     let mut reasons = Vec::new();
     let (spec, status) = (object.spec.as_ref(), object.status.as_ref());
     let addresses = status.and_then(|status| status.addresses.as_deref()).unwrap_or_default();
     let mut of_type = |word| {
-        let found = addresses.iter().filter(|address| address.type_ == word);
-        all_good("status.addresses", found.map(|found| &*found.address), address, &mut reasons)
+        let found = addresses.iter().filter(|address| address.type_.as_deref() == Some(word));
+        let found = found.filter_map(|found| found.address.as_deref());
+        all_good("status.addresses", found, address, &mut reasons)
     };
     let (internal_ips, external_ips) = (of_type("InternalIP"), of_type("ExternalIP"));
     let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let is_leaving = object.metadata.deletion_timestamp.is_some()
-        || taints.iter().any(|taint| taint.key == LEAVING_TAINT);
+        || taints.iter().any(|taint| taint.key.as_deref() == Some(LEAVING_TAINT));
     let zone = label(&object.metadata, ZONE_LABEL).filter(|zone| !zone.is_empty());
     let node = Node {
         name: cluster_scoped(&object.metadata)?,
@@ -53,23 +53,21 @@ pub fn node(object: &api::Node, interner: &Interner) -> Result<Converted, NameEr
 }
 
 /// `podCIDRs`, or `podCIDR` where only that was written.
-fn pod_cidrs(spec: &api::NodeSpec, reasons: &mut Vec<RejectReason>) -> Box<[Cidr]> {
-    let listed = spec.pod_cidrs.as_deref().unwrap_or_default();
-    if listed.is_empty() {
-        let single = spec.pod_cidr.iter().map(String::as_str);
-        return all_good("spec.podCIDR", single, range, reasons);
+fn pod_cidrs(spec: &api::NodeSpec<'_>, reasons: &mut Vec<RejectReason>) -> Box<[Cidr]> {
+    let mut listed = texts(&spec.pod_cidrs).peekable();
+    if listed.peek().is_none() {
+        return all_good("spec.podCIDR", spec.pod_cidr.as_deref().into_iter(), range, reasons);
     }
-    all_good("spec.podCIDRs", listed.iter().map(String::as_str), range, reasons)
+    all_good("spec.podCIDRs", listed, range, reasons)
 }
 
 /// Converts a ServiceCIDR.
-pub fn service_cidr(object: &ServiceCIDR) -> Result<Converted, NameError> {
+pub fn service_cidr(object: &api::ServiceCidr<'_>) -> Result<Converted, NameError> {
     let mut reasons = Vec::new();
-    let listed = object.spec.as_ref().and_then(|spec| spec.cidrs.as_deref()).unwrap_or_default();
-    let texts = listed.iter().map(String::as_str);
+    let listed = object.spec.iter().flat_map(|spec| texts(&spec.cidrs));
     let cidr = ServiceCidr {
         name: cluster_scoped(&object.metadata)?,
-        cidrs: all_good("spec.cidrs", texts, service_range, &mut reasons),
+        cidrs: all_good("spec.cidrs", listed, service_range, &mut reasons),
     };
     Ok(Converted::present(Object::ServiceCidr(cidr.into()), reasons))
 }
@@ -81,7 +79,7 @@ fn service_range(field: &'static str, text: &str) -> Result<Cidr, RejectReason> 
 }
 
 /// Converts a Namespace.
-pub fn namespace(object: &api::Namespace, interner: &Interner) -> Result<Converted, NameError> {
+pub fn namespace(object: &api::Namespace<'_>, interner: &Interner) -> Result<Converted, NameError> {
     let name = cluster_scoped(&object.metadata)?;
     let labels = Labels::of_namespace(name.name(), label_pairs(&object.metadata, interner));
     let namespace = Namespace { name, labels };
@@ -89,7 +87,7 @@ pub fn namespace(object: &api::Namespace, interner: &Interner) -> Result<Convert
 }
 
 /// Converts a Pod.
-pub fn pod(object: &api::Pod, interner: &Interner) -> Result<Converted, NameError> {
+pub fn pod(object: &api::Pod<'_>, interner: &Interner) -> Result<Converted, NameError> {
     let mut reasons = Vec::new();
     let (spec, status) = (object.spec.as_ref(), object.status.as_ref());
     let node = spec.and_then(|spec| spec.node_name.as_deref()).filter(|node| !node.is_empty());
@@ -109,17 +107,18 @@ pub fn pod(object: &api::Pod, interner: &Interner) -> Result<Converted, NameErro
 
 /// The ports that containers name; those of sidecars come last, as where Services look for them.
 fn named_ports(
-    spec: &api::PodSpec,
+    spec: &api::PodSpec<'_>,
     interner: &Interner,
     reasons: &mut Vec<RejectReason>,
 ) -> Arc<[NamedPort]> {
     let is_sidecar =
-        |container: &&api::Container| container.restart_policy.as_deref() == Some("Always");
+        |container: &&api::Container<'_>| container.restart_policy.as_deref() == Some("Always");
     let sidecars = spec.init_containers.iter().flatten().filter(is_sidecar);
     let mut found: Vec<NamedPort> = Vec::new();
-    for port in spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten()) {
+    let containers = spec.containers.iter().flatten().chain(sidecars);
+    for port in containers.flat_map(|container| container.ports.iter().flatten()) {
         let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) else { continue };
-        let parsed = port_number(name, port.container_port)
+        let parsed = port_number(name, port.container_port.unwrap_or_default())
             .and_then(|number| Ok((number, protocol(name, port.protocol.as_deref())?)));
         match parsed {
             Ok((number, protocol)) => {
@@ -136,13 +135,14 @@ fn named_ports(
 }
 
 /// `podIPs`, or `podIP` where only that was written.
-fn pod_ips(status: &api::PodStatus, reasons: &mut Vec<RejectReason>) -> Box<[IpAddr]> {
+fn pod_ips(status: &api::PodStatus<'_>, reasons: &mut Vec<RejectReason>) -> Box<[IpAddr]> {
     let listed = status.pod_ips.as_deref().unwrap_or_default();
     if listed.is_empty() {
-        let single = status.pod_ip.iter().map(String::as_str);
+        let single = status.pod_ip.as_deref().into_iter();
         return all_good("status.podIP", single, address, reasons);
     }
-    all_good("status.podIPs", listed.iter().map(|pod_ip| &*pod_ip.ip), address, reasons)
+    let listed = listed.iter().filter_map(|pod_ip| pod_ip.ip.as_deref());
+    all_good("status.podIPs", listed, address, reasons)
 }
 
 fn phase(word: Option<&str>, reasons: &mut Vec<RejectReason>) -> PodPhase {

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy → model.
 //!
-//! The API grows by new kinds of peers and protocols, which it wants to fail closed where they are
-//! not known. So every union keeps the names of fields that it does not have.
-
-use std::collections::BTreeMap;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use serde::{Deserialize, de::IgnoredAny};
+//! What is not known fails closed, and is named.
 
 use super::{
+    api::{
+        self, ClusterNetworkPolicySpec as Spec, ClusterPeer, ClusterPods, ClusterProtocol,
+        ClusterSubject, ClusterTransport, LabelSelector, Unknown,
+    },
     metadata::{Converted, NameError, cluster_scoped, port_number, range},
     selector::{closed, enforcement, selector},
 };
@@ -27,100 +25,14 @@ use crate::model::{
 /// The highest value of `priority`.
 const MAX_PRIORITY: i64 = 1000;
 
-/// A ClusterNetworkPolicy as the API has it.
-#[derive(Debug, Deserialize)]
-pub struct ClusterNetworkPolicy {
-    metadata: ObjectMeta,
-    #[serde(default)]
-    spec: Spec,
-}
-
-type Unknown = BTreeMap<String, IgnoredAny>;
-
-#[derive(Debug, Default, Deserialize)]
-struct Spec {
-    tier: Option<String>,
-    priority: Option<i64>,
-    #[serde(default)]
-    subject: ApiSubject,
-    ingress: Option<Vec<ApiRule>>,
-    egress: Option<Vec<ApiRule>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct ApiSubject {
-    namespaces: Option<LabelSelector>,
-    pods: Option<ApiPods>,
-    #[serde(flatten)]
-    unknown: Unknown,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ApiPods {
-    namespace_selector: Option<LabelSelector>,
-    pod_selector: Option<LabelSelector>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ApiRule {
-    name: Option<String>,
-    action: Option<String>,
-    from: Option<Vec<ApiPeer>>,
-    to: Option<Vec<ApiPeer>>,
-    protocols: Option<Vec<ApiProtocol>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ApiPeer {
-    namespaces: Option<LabelSelector>,
-    pods: Option<ApiPods>,
-    nodes: Option<LabelSelector>,
-    networks: Option<Vec<String>>,
-    #[serde(flatten)]
-    unknown: Unknown,
-}
-
-#[derive(Debug, Deserialize)]
-struct ApiProtocol {
-    tcp: Option<ApiTransport>,
-    udp: Option<ApiTransport>,
-    sctp: Option<ApiTransport>,
-    #[serde(rename = "destinationNamedPort")]
-    named: Option<String>,
-    #[serde(flatten)]
-    unknown: Unknown,
-}
-
-#[derive(Debug, Deserialize)]
-struct ApiTransport {
-    #[serde(rename = "destinationPort")]
-    port: Option<ApiPort>,
-    #[serde(flatten)]
-    unknown: Unknown,
-}
-
-#[derive(Debug, Deserialize)]
-struct ApiPort {
-    number: Option<i32>,
-    range: Option<ApiRange>,
-    #[serde(flatten)]
-    unknown: Unknown,
-}
-
-#[derive(Debug, Deserialize)]
-struct ApiRange {
-    start: i32,
-    end: i32,
-}
-
 /// Converts a ClusterNetworkPolicy.
 pub fn cluster_policy(
-    object: &ClusterNetworkPolicy,
+    object: &api::ClusterNetworkPolicy<'_>,
     interner: &Interner,
 ) -> Result<Converted, NameError> {
     let name = cluster_scoped(&object.metadata)?;
-    let spec = &object.spec;
+    let empty = Spec::default();
+    let spec = object.spec.as_ref().unwrap_or(&empty);
     let mut reading = Reading { interner, reasons: Vec::new() };
     let ingress = reading.rules(Direction::Ingress, &spec.ingress);
     let egress = reading.rules(Direction::Egress, &spec.egress);
@@ -161,7 +73,7 @@ fn only_denying(rule: ClusterRule) -> Option<ClusterRule> {
     }
 }
 
-fn tier(spec: &Spec) -> Result<Tier, String> {
+fn tier(spec: &Spec<'_>) -> Result<Tier, String> {
     match spec.tier.as_deref() {
         Some("Admin") => Ok(Tier::Admin),
         Some("Baseline") => Ok(Tier::Baseline),
@@ -170,7 +82,7 @@ fn tier(spec: &Spec) -> Result<Tier, String> {
     }
 }
 
-fn priority(spec: &Spec) -> Result<u16, String> {
+fn priority(spec: &Spec<'_>) -> Result<u16, String> {
     match spec.priority {
         Some(number @ 0..=MAX_PRIORITY) => u16::try_from(number).map_err(|error| error.to_string()),
         Some(other) => Err(format!("{other} is not between 0 and {MAX_PRIORITY}")),
@@ -179,8 +91,8 @@ fn priority(spec: &Spec) -> Result<u16, String> {
 }
 
 /// The only name among unknown ones, or all of them.
-fn named(unknown: &Unknown) -> String {
-    let names: Vec<&str> = unknown.keys().map(String::as_str).collect();
+fn named(unknown: &Unknown<'_>) -> String {
+    let names: Vec<&str> = unknown.keys().map(|name| &**name).collect();
     match names.is_empty() {
         true => "none of the known kinds".to_owned(),
         false => format!("'{}' is not known", names.join("', '")),
@@ -193,7 +105,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn subject(&self, subject: &ApiSubject) -> Result<Subject, String> {
+    fn subject(&self, subject: &ClusterSubject<'_>) -> Result<Subject, String> {
         match (&subject.namespaces, &subject.pods, subject.unknown.is_empty()) {
             (Some(namespaces), None, true) => Ok(Subject {
                 namespaces: selector(namespaces, self.interner)?,
@@ -208,8 +120,8 @@ impl Reading<'_> {
         }
     }
 
-    fn pods(&self, pods: &ApiPods) -> Result<(Selector, Selector), String> {
-        let read = |one: &Option<LabelSelector>, name: &str| match one {
+    fn pods(&self, pods: &ClusterPods<'_>) -> Result<(Selector, Selector), String> {
+        let read = |one: &Option<LabelSelector<'_>>, name: &str| match one {
             Some(one) => selector(one, self.interner),
             None => Err(format!("pods without {name}")),
         };
@@ -217,13 +129,17 @@ impl Reading<'_> {
         Ok((namespaces, read(&pods.pod_selector, "podSelector")?))
     }
 
-    fn rules(&mut self, way: Direction, rules: &Option<Vec<ApiRule>>) -> Vec<ClusterRule> {
+    fn rules(
+        &mut self,
+        way: Direction,
+        rules: &Option<Vec<api::ClusterRule<'_>>>,
+    ) -> Vec<ClusterRule> {
         let rules = rules.iter().flatten().enumerate();
         let field = way.as_str();
         rules.map(|(index, rule)| self.rule(&format!("spec.{field}[{index}]"), way, rule)).collect()
     }
 
-    fn rule(&mut self, field: &str, way: Direction, rule: &ApiRule) -> ClusterRule {
+    fn rule(&mut self, field: &str, way: Direction, rule: &api::ClusterRule<'_>) -> ClusterRule {
         let action = match rule.action.as_deref() {
             Some("Accept") => Action::Accept,
             Some("Deny") => Action::Deny,
@@ -252,7 +168,7 @@ impl Reading<'_> {
         &mut self,
         field: &str,
         way: Direction,
-        listed: &[ApiPeer],
+        listed: &[ClusterPeer<'_>],
         effect: ClosedEffect,
     ) -> Box<[Peer]> {
         if listed.is_empty() {
@@ -273,7 +189,7 @@ impl Reading<'_> {
         peers.into()
     }
 
-    fn peer(&self, way: Direction, peer: &ApiPeer) -> Result<Vec<Peer>, String> {
+    fn peer(&self, way: Direction, peer: &ClusterPeer<'_>) -> Result<Vec<Peer>, String> {
         if way == Direction::Ingress && (peer.nodes.is_some() || peer.networks.is_some()) {
             return Err("only pods and namespaces can be the source".to_owned());
         }
@@ -308,7 +224,7 @@ impl Reading<'_> {
     fn ports(
         &mut self,
         field: &str,
-        protocols: &Option<Vec<ApiProtocol>>,
+        protocols: &Option<Vec<ClusterProtocol<'_>>>,
         effect: ClosedEffect,
     ) -> Ports {
         let Some(protocols) = protocols.as_deref().filter(|listed| !listed.is_empty()) else {
@@ -324,7 +240,7 @@ impl Reading<'_> {
         Ports::Only(protocols.iter().enumerate().map(read).collect())
     }
 
-    fn port(&self, item: &ApiProtocol) -> Result<PortMatch, String> {
+    fn port(&self, item: &ClusterProtocol<'_>) -> Result<PortMatch, String> {
         if !item.unknown.is_empty() {
             return Err(named(&item.unknown));
         }
@@ -341,7 +257,7 @@ impl Reading<'_> {
     }
 }
 
-fn transport(protocol: Protocol, transport: &ApiTransport) -> Result<PortMatch, String> {
+fn transport(protocol: Protocol, transport: &ClusterTransport<'_>) -> Result<PortMatch, String> {
     let Some(port) = &transport.port else {
         return match transport.unknown.is_empty() {
             true => Ok(PortMatch::Protocol(protocol)),

@@ -7,12 +7,9 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{
-    LoadBalancerIngress, ServicePort as ApiPort, ServiceSpec, ServiceStatus,
-};
-
 use super::{
-    metadata::{address, all_good, port_number, range},
+    api::{LoadBalancerIngress, ServicePort as ApiPort, ServiceSpec, ServiceStatus},
+    metadata::{address, all_good, port_number, range, texts},
     service::unknown,
 };
 use crate::model::{
@@ -24,15 +21,17 @@ use crate::model::{
 
 const RANGES_FIELD: &str = "spec.loadBalancerSourceRanges";
 
-pub(super) fn external_ips(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> Box<[IpAddr]> {
-    let texts = spec.external_ips.iter().flatten().map(String::as_str);
-    all_good("spec.externalIPs", texts, address, reasons)
+pub(super) fn external_ips(
+    spec: &ServiceSpec<'_>,
+    reasons: &mut Vec<RejectReason>,
+) -> Box<[IpAddr]> {
+    all_good("spec.externalIPs", texts(&spec.external_ips), address, reasons)
 }
 
 /// The addresses that packets arrive with. One of mode `Proxy` is not: the balancer sends to node
 /// ports or pods, and pods that dial it are to reach it.
 pub(super) fn load_balancer_ips(
-    status: Option<&ServiceStatus>,
+    status: Option<&ServiceStatus<'_>>,
     reasons: &mut Vec<RejectReason>,
 ) -> Box<[IpAddr]> {
     let balancer = status.and_then(|status| status.load_balancer.as_ref());
@@ -46,7 +45,7 @@ pub(super) fn load_balancer_ips(
     all_good("status.loadBalancer.ingress", texts.into_iter(), address, reasons)
 }
 
-fn is_vip(ingress: &LoadBalancerIngress, reasons: &mut Vec<RejectReason>) -> bool {
+fn is_vip(ingress: &LoadBalancerIngress<'_>, reasons: &mut Vec<RejectReason>) -> bool {
     match ingress.ip_mode.as_deref() {
         None | Some("" | "VIP") => true,
         Some("Proxy") => false,
@@ -60,9 +59,12 @@ fn is_vip(ingress: &LoadBalancerIngress, reasons: &mut Vec<RejectReason>) -> boo
 /// Ranges of one family say nothing of the other. One that is everything makes the others moot.
 ///
 /// kube-proxy opens an address whose ranges all cannot be read; we close it and say so.
-pub(super) fn source_ranges(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> SourceRanges {
-    let texts = spec.load_balancer_source_ranges.iter().flatten();
-    let texts: Vec<&str> = texts.map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
+pub(super) fn source_ranges(
+    spec: &ServiceSpec<'_>,
+    reasons: &mut Vec<RejectReason>,
+) -> SourceRanges {
+    let texts = texts(&spec.load_balancer_source_ranges).map(str::trim);
+    let texts: Vec<&str> = texts.filter(|text| !text.is_empty()).collect();
     let good = all_good(RANGES_FIELD, texts.iter().copied(), range, reasons);
     let mut of = |family| {
         let ranges: Box<[Cidr]> =
@@ -94,7 +96,7 @@ fn may_mean(text: &str, family: Family) -> bool {
 
 /// The node port of a port; `earlier` are the ports before it.
 pub(super) fn node_port(
-    port: &ApiPort,
+    port: &ApiPort<'_>,
     checked: &ServicePort,
     earlier: &[ServicePort],
     service_type: ServiceType,
@@ -114,7 +116,7 @@ pub(super) fn node_port(
 }
 
 pub(super) fn health_check_node_port(
-    spec: &ServiceSpec,
+    spec: &ServiceSpec<'_>,
     reasons: &mut Vec<RejectReason>,
 ) -> Option<u16> {
     let number = spec.health_check_node_port.filter(|number| *number != 0)?;

@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which kinds are accepted, and the typed decoding of a document once its kind is known.
 
-use k8s_openapi::api::{
-    core::v1::{Namespace, Node, Pod, Service},
-    discovery::v1::EndpointSlice,
-    networking::v1::{NetworkPolicy, ServiceCIDR},
-};
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    ClusterNetworkPolicy, Converted, NameError, cluster_policy, endpoint_slice, namespace,
-    network_policy, node, pod, service, service_cidr,
+    Converted, NameError, api, cluster_policy, endpoint_slice, namespace, network_policy, node,
+    pod, service, service_cidr,
 };
 use crate::model::{intern::Interner, name::Kind};
 
@@ -84,19 +79,19 @@ impl Converter {
     ) -> Result<Result<Converted, NameError>, D::Error> {
         let interner = &self.interner;
         Ok(match kind {
-            DocumentKind::Service => service(&Service::deserialize(document)?, interner),
+            DocumentKind::Service => service(&api::Service::deserialize(document)?, interner),
             DocumentKind::EndpointSlice => {
-                endpoint_slice(&EndpointSlice::deserialize(document)?, interner)
+                endpoint_slice(&api::EndpointSlice::deserialize(document)?, interner)
             }
-            DocumentKind::Node => node(&Node::deserialize(document)?, interner),
-            DocumentKind::Namespace => namespace(&Namespace::deserialize(document)?, interner),
-            DocumentKind::Pod => pod(&Pod::deserialize(document)?, interner),
-            DocumentKind::ServiceCidr => service_cidr(&ServiceCIDR::deserialize(document)?),
+            DocumentKind::Node => node(&api::Node::deserialize(document)?, interner),
+            DocumentKind::Namespace => namespace(&api::Namespace::deserialize(document)?, interner),
+            DocumentKind::Pod => pod(&api::Pod::deserialize(document)?, interner),
+            DocumentKind::ServiceCidr => service_cidr(&api::ServiceCidr::deserialize(document)?),
             DocumentKind::NetworkPolicy => {
-                network_policy(&NetworkPolicy::deserialize(document)?, interner)
+                network_policy(&api::NetworkPolicy::deserialize(document)?, interner)
             }
             DocumentKind::ClusterNetworkPolicy => {
-                cluster_policy(&ClusterNetworkPolicy::deserialize(document)?, interner)
+                cluster_policy(&api::ClusterNetworkPolicy::deserialize(document)?, interner)
             }
         })
     }

@@ -3,9 +3,9 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use thiserror::Error;
 
+use super::api::{ObjectMeta, Text};
 use crate::model::{
     cidr::Cidr,
     intern::Interner,
@@ -44,7 +44,7 @@ impl Converted {
 pub struct NameError(pub String);
 
 /// `namespace/name`; an object without namespace is in `default`, as kubectl has it.
-pub(super) fn namespaced(meta: &ObjectMeta) -> Result<ObjectName, NameError> {
+pub(super) fn namespaced(meta: &ObjectMeta<'_>) -> Result<ObjectName, NameError> {
     let namespace = match meta.namespace.as_deref() {
         None | Some("") => "default",
         Some(namespace) => checked(namespace)?,
@@ -53,7 +53,7 @@ pub(super) fn namespaced(meta: &ObjectMeta) -> Result<ObjectName, NameError> {
 }
 
 /// `name` of a cluster-scoped object.
-pub(super) fn cluster_scoped(meta: &ObjectMeta) -> Result<ObjectName, NameError> {
+pub(super) fn cluster_scoped(meta: &ObjectMeta<'_>) -> Result<ObjectName, NameError> {
     Ok(ObjectName::cluster(checked(meta.name.as_deref().unwrap_or_default())?))
 }
 
@@ -65,18 +65,23 @@ fn checked(name: &str) -> Result<&str, NameError> {
 }
 
 /// A label's value; `None` if the label is absent.
-pub(super) fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
-    meta.labels.as_ref()?.get(key).map(String::as_str)
+pub(super) fn label<'a>(meta: &'a ObjectMeta<'_>, key: &str) -> Option<&'a str> {
+    meta.labels.as_ref()?.get(key).map(|value| &**value)
+}
+
+/// The texts of a list.
+pub(super) fn texts<'a>(list: &'a Option<Vec<Text<'_>>>) -> impl Iterator<Item = &'a str> + Clone {
+    list.iter().flatten().map(|text| &**text)
 }
 
 /// The labels of an object, strings shared.
-pub(super) fn labels(meta: &ObjectMeta, interner: &Interner) -> Labels {
+pub(super) fn labels(meta: &ObjectMeta<'_>, interner: &Interner) -> Labels {
     Labels::new(label_pairs(meta, interner))
 }
 
 /// Keys and values of an object's labels, strings shared.
 pub(super) fn label_pairs(
-    meta: &ObjectMeta,
+    meta: &ObjectMeta<'_>,
     interner: &Interner,
 ) -> impl Iterator<Item = (Arc<str>, Arc<str>)> {
     let pairs = meta.labels.iter().flatten();

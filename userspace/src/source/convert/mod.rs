@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From API objects to model objects: the edge where everything is checked once.
 
+mod api;
 mod cluster;
 mod cluster_policy;
 mod external;
@@ -12,7 +13,7 @@ mod service;
 mod slice;
 
 pub use cluster::{namespace, node, pod, service_cidr};
-pub use cluster_policy::{ClusterNetworkPolicy, cluster_policy};
+pub use cluster_policy::cluster_policy;
 pub use kind::{Converter, DocumentKind};
 pub use metadata::{Converted, NameError};
 pub use network_policy::network_policy;

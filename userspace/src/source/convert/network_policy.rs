@@ -6,13 +6,11 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{
-    api::networking::v1::{self as api, NetworkPolicySpec},
-    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
-};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{
-    metadata::{Converted, NameError, namespaced, port_number, range},
+    api::{self, LabelSelector, NetworkPolicySpec},
+    metadata::{Converted, NameError, namespaced, port_number, range, texts},
     selector::{closed, enforcement, selector},
     service::protocol,
 };
@@ -29,7 +27,7 @@ use crate::model::{
 
 /// Converts a NetworkPolicy.
 pub fn network_policy(
-    object: &api::NetworkPolicy,
+    object: &api::NetworkPolicy<'_>,
     interner: &Interner,
 ) -> Result<Converted, NameError> {
     let name = namespaced(&object.metadata)?;
@@ -64,7 +62,7 @@ impl Reading<'_> {
     fn policy(
         &mut self,
         name: ObjectName,
-        spec: &NetworkPolicySpec,
+        spec: &NetworkPolicySpec<'_>,
         ingress: Option<Rules>,
         egress: Option<Rules>,
     ) -> NetworkPolicy {
@@ -88,7 +86,7 @@ impl Reading<'_> {
 
     /// Whether it is about ingress, and about egress. Without types it is about ingress, and about
     /// egress if it has egress rules.
-    fn types(&mut self, spec: &NetworkPolicySpec) -> [bool; 2] {
+    fn types(&mut self, spec: &NetworkPolicySpec<'_>) -> [bool; 2] {
         let listed = spec.policy_types.as_deref().unwrap_or_default();
         if listed.is_empty() {
             return [true, spec.egress.as_ref().is_some_and(|rules| !rules.is_empty())];
@@ -117,8 +115,8 @@ impl Reading<'_> {
         peers_field: &str,
         rules: impl Iterator<
             Item = (
-                &'b Option<Vec<api::NetworkPolicyPeer>>,
-                &'b Option<Vec<api::NetworkPolicyPort>>,
+                &'b Option<Vec<api::NetworkPolicyPeer<'b>>>,
+                &'b Option<Vec<api::NetworkPolicyPort<'b>>>,
             ),
         >,
     ) -> Rules {
@@ -132,14 +130,14 @@ impl Reading<'_> {
     }
 
     /// Absent and empty are the same: anybody.
-    fn peers(&mut self, field: &str, peers: &Option<Vec<api::NetworkPolicyPeer>>) -> Peers {
+    fn peers(&mut self, field: &str, peers: &Option<Vec<api::NetworkPolicyPeer<'_>>>) -> Peers {
         match peers.as_deref().unwrap_or_default() {
             [] => Peers::Any,
             peers => Peers::Only(self.items(field, peers, Peer::Unknown, Self::peer)),
         }
     }
 
-    fn peer(&self, peer: &api::NetworkPolicyPeer) -> Result<Peer, String> {
+    fn peer(&self, peer: &api::NetworkPolicyPeer<'_>) -> Result<Peer, String> {
         match (&peer.ip_block, &peer.namespace_selector, &peer.pod_selector) {
             (Some(block), None, None) => block_peer(block),
             (Some(_), _, _) => Err("ipBlock together with a selector".to_owned()),
@@ -158,14 +156,14 @@ impl Reading<'_> {
     }
 
     /// Absent and empty are the same: every port.
-    fn ports(&mut self, field: &str, ports: &Option<Vec<api::NetworkPolicyPort>>) -> Ports {
+    fn ports(&mut self, field: &str, ports: &Option<Vec<api::NetworkPolicyPort<'_>>>) -> Ports {
         match ports.as_deref().unwrap_or_default() {
             [] => Ports::Any,
             ports => Ports::Only(self.items(field, ports, PortMatch::Unknown, Self::port)),
         }
     }
 
-    fn port(&self, port: &api::NetworkPolicyPort) -> Result<PortMatch, String> {
+    fn port(&self, port: &api::NetworkPolicyPort<'_>) -> Result<PortMatch, String> {
         let protocol =
             protocol("", port.protocol.as_deref()).map_err(|reason| reason.to_string())?;
         let number = |number| port_number("", number).map_err(|reason| reason.to_string());
@@ -207,9 +205,9 @@ impl Reading<'_> {
 }
 
 /// A hole that cannot be read may be anywhere, so nothing of the block is left.
-fn block_peer(block: &api::IPBlock) -> Result<Peer, String> {
+fn block_peer(block: &api::IpBlock<'_>) -> Result<Peer, String> {
     let parse = |field, text: &str| range(field, text).map_err(|reason| reason.to_string());
-    let cidr = parse("cidr", &block.cidr)?;
-    let holes = block.except.iter().flatten().map(|text| parse("except", text));
+    let cidr = parse("cidr", block.cidr.as_deref().unwrap_or_default())?;
+    let holes = texts(&block.except).map(|text| parse("except", text));
     Ok(Peer::Block(IpBlock::new(cidr, holes.collect::<Result<Vec<_>, _>>()?)))
 }

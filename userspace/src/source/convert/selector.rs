@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Label selectors, and what both kinds of policies share.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-
+use super::{
+    api::{LabelSelector, ObjectMeta},
+    metadata::texts,
+};
 use crate::model::{
     intern::Interner,
     policy::{Enforcement, Requirement, Selector},
@@ -13,25 +15,29 @@ use crate::model::{
 pub const AUDIT_ANNOTATION: &str = "pintle.dev/audit";
 
 /// Converts a selector, or says what is wrong with it.
-pub(super) fn selector(selector: &LabelSelector, interner: &Interner) -> Result<Selector, String> {
+pub(super) fn selector(
+    selector: &LabelSelector<'_>,
+    interner: &Interner,
+) -> Result<Selector, String> {
     let mut requirements = Vec::new();
     for (key, value) in selector.match_labels.iter().flatten() {
         requirements.push(Requirement::In(interner.name(key), [interner.name(value)].into()));
     }
     for expression in selector.match_expressions.iter().flatten() {
-        let key = interner.name(&expression.key);
+        let key = interner.name(expression.key.as_deref().unwrap_or_default());
         let values: Box<[_]> =
-            expression.values.iter().flatten().map(|value| interner.name(value)).collect();
-        requirements.push(match (&*expression.operator, values.is_empty()) {
+            texts(&expression.values).map(|value| interner.name(value)).collect();
+        let operator = expression.operator.as_deref().unwrap_or_default();
+        requirements.push(match (operator, values.is_empty()) {
             ("In", false) => Requirement::In(key, values),
             ("NotIn", false) => Requirement::NotIn(key, values),
             ("Exists", true) => Requirement::Exists(key),
             ("DoesNotExist", true) => Requirement::DoesNotExist(key),
             ("In" | "NotIn", true) => {
-                return Err(format!("operator '{}' without values", expression.operator));
+                return Err(format!("operator '{operator}' without values"));
             }
             ("Exists" | "DoesNotExist", false) => {
-                return Err(format!("operator '{}' with values", expression.operator));
+                return Err(format!("operator '{operator}' with values"));
             }
             (other, _) => return Err(format!("operator '{other}' is unknown")),
         });
@@ -40,9 +46,9 @@ pub(super) fn selector(selector: &LabelSelector, interner: &Interner) -> Result<
 }
 
 /// What the audit annotation says.
-pub(super) fn enforcement(meta: &ObjectMeta, reasons: &mut Vec<RejectReason>) -> Enforcement {
+pub(super) fn enforcement(meta: &ObjectMeta<'_>, reasons: &mut Vec<RejectReason>) -> Enforcement {
     let value = meta.annotations.as_ref().and_then(|annotations| annotations.get(AUDIT_ANNOTATION));
-    match value.map(String::as_str) {
+    match value.map(|value| &**value) {
         None | Some("false") => Enforcement::Enforced,
         Some("true") => Enforcement::Audited,
         Some(other) => {

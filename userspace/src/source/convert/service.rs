@@ -3,11 +3,10 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use k8s_openapi::api::core::v1::{self as api, ServiceSpec};
-
 use super::{
+    api::{self, ServiceSpec},
     external,
-    metadata::{Converted, NameError, address, label, namespaced, port_number},
+    metadata::{Converted, NameError, address, label, namespaced, port_number, texts},
 };
 use crate::model::{
     addr::Protocol,
@@ -28,7 +27,7 @@ const DEFAULT_AFFINITY_SECONDS: i32 = 10_800;
 const MAX_AFFINITY_SECONDS: i32 = 86_400;
 
 /// Converts a Service; absent if it is headless, an ExternalName or another proxy's.
-pub fn service(object: &api::Service, interner: &Interner) -> Result<Converted, NameError> {
+pub fn service(object: &api::Service<'_>, interner: &Interner) -> Result<Converted, NameError> {
     let name = namespaced(&object.metadata)?;
     let empty = ServiceSpec::default();
     let spec = object.spec.as_ref().unwrap_or(&empty);
@@ -67,16 +66,16 @@ pub fn service(object: &api::Service, interner: &Interner) -> Result<Converted, 
     Ok(Converted::present(Object::Service(service.into()), reasons))
 }
 
-fn is_skipped(spec: &ServiceSpec) -> bool {
+fn is_skipped(spec: &ServiceSpec<'_>) -> bool {
     spec.type_.as_deref() == Some("ExternalName") || first_cluster_ip(spec) == Some("None")
 }
 
-fn first_cluster_ip(spec: &ServiceSpec) -> Option<&str> {
-    let first = spec.cluster_ips.iter().flatten().next();
-    spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty()).or(first.map(String::as_str))
+fn first_cluster_ip<'a>(spec: &'a ServiceSpec<'_>) -> Option<&'a str> {
+    let first = texts(&spec.cluster_ips).next();
+    spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty()).or(first)
 }
 
-fn service_type(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> ServiceType {
+fn service_type(spec: &ServiceSpec<'_>, reasons: &mut Vec<RejectReason>) -> ServiceType {
     match spec.type_.as_deref() {
         None | Some("" | "ClusterIP") => ServiceType::ClusterIp,
         Some("NodePort") => ServiceType::NodePort,
@@ -90,8 +89,8 @@ fn service_type(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> ServiceT
 
 /// `clusterIPs[i]` is of the family `ipFamilies[i]`. The API server fills in both lists; in a file
 /// written by hand they may be absent, and then an address is of the family that it looks like.
-fn cluster_ips(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> ClusterIps {
-    let listed = spec.cluster_ips.as_deref().unwrap_or_default();
+fn cluster_ips(spec: &ServiceSpec<'_>, reasons: &mut Vec<RejectReason>) -> ClusterIps {
+    let listed: Vec<&str> = texts(&spec.cluster_ips).collect();
     let families = spec.ip_families.as_deref().unwrap_or_default();
     let addresses: Vec<&str> = match first_cluster_ip(spec) {
         None => {
@@ -99,7 +98,7 @@ fn cluster_ips(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> ClusterIp
             return ClusterIps::default();
         }
         Some(first) if listed.is_empty() => vec![first],
-        Some(_) => listed.iter().map(String::as_str).collect(),
+        Some(_) => listed,
     };
 
     let mut result = ClusterIps::default();
@@ -128,7 +127,7 @@ fn cluster_ip(text: &str, family: Option<Family>) -> Result<IpAddr, RejectReason
 }
 
 fn ports(
-    spec: &ServiceSpec,
+    spec: &ServiceSpec<'_>,
     service_type: ServiceType,
     interner: &Interner,
     reasons: &mut Vec<RejectReason>,
@@ -151,13 +150,13 @@ fn ports(
 }
 
 fn checked_port(
-    port: &api::ServicePort,
+    port: &api::ServicePort<'_>,
     earlier: &[ServicePort],
     interner: &Interner,
 ) -> Result<ServicePort, RejectReason> {
     let name = port.name.as_deref().unwrap_or_default();
     let protocol = protocol(name, port.protocol.as_deref())?;
-    let number = port_number(name, port.port)?;
+    let number = port_number(name, port.port.unwrap_or_default())?;
     let repeats = |other: &ServicePort| {
         other.protocol == protocol && (other.port == number || &*other.name == name)
     };
@@ -195,7 +194,7 @@ fn policy(
     }
 }
 
-fn affinity(spec: &ServiceSpec, reasons: &mut Vec<RejectReason>) -> Option<Duration> {
+fn affinity(spec: &ServiceSpec<'_>, reasons: &mut Vec<RejectReason>) -> Option<Duration> {
     match spec.session_affinity.as_deref() {
         None | Some("" | "None") => return None,
         Some("ClientIP") => {}

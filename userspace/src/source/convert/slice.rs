@@ -7,10 +7,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use k8s_openapi::{api::discovery::v1 as api, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    metadata::{Converted, NameError, address, label, namespaced, port_number},
+    api,
+    metadata::{Converted, NameError, address, label, namespaced, port_number, texts},
     service::protocol,
 };
 use crate::model::{
@@ -35,7 +36,7 @@ const ADDRESS_FIELD: &str = "endpoints.addresses";
 
 /// Converts a slice; absent if it is headless, belongs to no Service or holds host names.
 pub fn endpoint_slice(
-    object: &api::EndpointSlice,
+    object: &api::EndpointSlice<'_>,
     interner: &Interner,
 ) -> Result<Converted, NameError> {
     let name = namespaced(&object.metadata)?;
@@ -43,8 +44,9 @@ pub fn endpoint_slice(
     let (Some(service), None) = (service, label(&object.metadata, HEADLESS_LABEL)) else {
         return Ok(Converted::absent(Kind::EndpointSlice, name));
     };
-    let Some(family) = Family::from_word(&object.address_type) else {
-        return Ok(without_family(name, &object.address_type));
+    let address_type = object.address_type.as_deref().unwrap_or_default();
+    let Some(family) = Family::from_word(address_type) else {
+        return Ok(without_family(name, address_type));
     };
 
     let mut reasons = Vec::new();
@@ -70,13 +72,13 @@ fn without_family(name: ObjectName, address_type: &str) -> Converted {
 }
 
 fn trigger_time(
-    object: &api::EndpointSlice,
+    object: &api::EndpointSlice<'_>,
     reasons: &mut Vec<RejectReason>,
 ) -> Option<SystemTime> {
     let text = object.metadata.annotations.as_ref()?.get(TRIGGER_ANNOTATION)?;
     let ns = text.parse::<Timestamp>().ok().and_then(|time| time.as_nanosecond().try_into().ok());
     if ns.is_none() {
-        let text = text.clone();
+        let text = text.to_string();
         reasons.push(RejectReason::BadTime { field: TRIGGER_ANNOTATION, text });
     }
     ns.map(|ns| SystemTime::UNIX_EPOCH + Duration::from_nanos(ns))
@@ -84,7 +86,7 @@ fn trigger_time(
 
 /// A port without name or number is skipped silently: the API allows both, with another meaning.
 fn ports(
-    object: &api::EndpointSlice,
+    object: &api::EndpointSlice<'_>,
     interner: &Interner,
     reasons: &mut Vec<RejectReason>,
 ) -> Box<[SlicePort]> {
@@ -105,14 +107,15 @@ fn ports(
 }
 
 fn endpoints(
-    object: &api::EndpointSlice,
+    object: &api::EndpointSlice<'_>,
     family: Family,
     interner: &Interner,
     reasons: &mut Vec<RejectReason>,
 ) -> Box<[Endpoint]> {
-    let mut endpoints = Vec::with_capacity(object.endpoints.len());
-    for endpoint in &object.endpoints {
-        let Some(text) = endpoint.addresses.first() else { continue };
+    let listed = object.endpoints.as_deref().unwrap_or_default();
+    let mut endpoints = Vec::with_capacity(listed.len());
+    for endpoint in listed {
+        let Some(text) = texts(&endpoint.addresses).next() else { continue };
         match endpoint_ip(text, family) {
             Ok(ip) => endpoints.push(convert(endpoint, ip, interner)),
             Err(reason) => reasons.push(reason),
@@ -138,7 +141,7 @@ fn endpoint_ip(text: &str, expected: Family) -> Result<IpAddr, RejectReason> {
     }
 }
 
-fn convert(endpoint: &api::Endpoint, ip: IpAddr, interner: &Interner) -> Endpoint {
+fn convert(endpoint: &api::Endpoint<'_>, ip: IpAddr, interner: &Interner) -> Endpoint {
     let conditions = endpoint.conditions.as_ref();
     let target = endpoint.target_ref.as_ref();
     let pod = target.filter(|target| target.kind.as_deref() == Some("Pod"));
@@ -158,8 +161,10 @@ fn convert(endpoint: &api::Endpoint, ip: IpAddr, interner: &Interner) -> Endpoin
     }
 }
 
-fn convert_hints(hints: &api::EndpointHints, interner: &Interner) -> Hints {
-    let zones = hints.for_zones.iter().flatten().map(|zone| interner.name(&zone.name));
-    let nodes = hints.for_nodes.iter().flatten().map(|node| interner.name(&node.name));
-    Hints { zones: zones.collect(), nodes: nodes.collect() }
+fn convert_hints(hints: &api::EndpointHints<'_>, interner: &Interner) -> Hints {
+    let names = |hints: &Option<Vec<api::Hint<'_>>>| {
+        let names = hints.iter().flatten().filter_map(|hint| hint.name.as_deref());
+        names.map(|name| interner.name(name)).collect()
+    };
+    Hints { zones: names(&hints.for_zones), nodes: names(&hints.for_nodes) }
 }
