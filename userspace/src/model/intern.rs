@@ -8,6 +8,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use foldhash::fast::RandomState;
+
 use super::slice::Hints;
 
 /// Gives equal values the same allocation. Shared by the threads that load objects.
@@ -37,7 +39,7 @@ struct Pool<T: ?Sized>(Mutex<Entries<T>>);
 
 #[derive(Debug)]
 struct Entries<T: ?Sized> {
-    values: HashSet<Arc<T>>,
+    values: HashSet<Arc<T>, RandomState>,
     /// Size at which unused values are dropped; grows with what is in use.
     sweep_at: usize,
 }
@@ -47,7 +49,7 @@ const MIN_SWEEP: usize = 4096;
 
 impl<T: ?Sized> Default for Pool<T> {
     fn default() -> Self {
-        Self(Mutex::new(Entries { values: HashSet::new(), sweep_at: MIN_SWEEP }))
+        Self(Mutex::new(Entries { values: HashSet::default(), sweep_at: MIN_SWEEP }))
     }
 }
 

@@ -122,7 +122,6 @@ struct Watcher {
     path: PathBuf,
     catalog: Catalog,
     converter: Converter,
-    /// Kinds that were mentioned as accepted without effect.
     sender: mpsc::Sender<Delivery>,
 }
 
