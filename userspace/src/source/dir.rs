@@ -14,14 +14,13 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
 use inotify::{EventMask, Inotify, WatchMask};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    runtime, select,
+    select,
     sync::mpsc,
     time,
 };
@@ -32,7 +31,7 @@ use super::{
     convert::Converter,
     event::{BATCHES_IN_FLIGHT, Batch, Batches, Delivery, Event, Source, SourceError},
     load::{self, Content},
-    parse,
+    parse, thread,
 };
 use crate::model::{
     name::{Kind, ObjectName, ObjectRef},
@@ -65,11 +64,6 @@ impl Source for DirSource {
         // The watch comes before the first look, so that no change falls between the two.
         let inotify = watch(&self.path).map_err(|error| self.error(error))?;
         fs::read_dir(&self.path).map_err(|error| self.error(error))?;
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()
-            .map_err(SourceError::Thread)?;
         let (sender, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
         let watcher = Watcher {
             path: self.path,
@@ -77,10 +71,7 @@ impl Source for DirSource {
             converter: Converter::default(),
             sender,
         };
-        thread::Builder::new()
-            .name("source-dir".to_owned())
-            .spawn(move || runtime.block_on(watcher.run(inotify)))
-            .map_err(SourceError::Thread)?;
+        thread::spawn("source-dir", watcher.run(inotify))?;
         Ok(batches)
     }
 }

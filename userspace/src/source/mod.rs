@@ -15,3 +15,4 @@ mod parse;
 mod split;
 #[cfg(test)]
 pub(crate) mod text;
+mod thread;

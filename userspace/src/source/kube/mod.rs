@@ -14,13 +14,16 @@ mod ledger;
 mod resource;
 mod watch;
 
-use std::{sync::Arc, thread};
+use std::sync::Arc;
 
-use tokio::{runtime, sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet};
 use tracing::error;
 
-use super::event::{
-    Announcement, Announcements, BATCHES_IN_FLIGHT, Batches, Delivery, Source, SourceError,
+use super::{
+    event::{
+        Announcement, Announcements, BATCHES_IN_FLIGHT, Batches, Delivery, Source, SourceError,
+    },
+    thread,
 };
 use crate::config::resolved::Api;
 use client::Way;
@@ -65,11 +68,6 @@ impl KubeSource {
 
 impl Source for KubeSource {
     fn start(self) -> Result<Batches, SourceError> {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()
-            .map_err(SourceError::Thread)?;
         let (sender, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
         let (ready, prepared) = std::sync::mpsc::sync_channel(1);
         let run = async move {
@@ -81,10 +79,7 @@ impl Source for KubeSource {
                 run.await;
             }
         };
-        thread::Builder::new()
-            .name("source-kube".to_owned())
-            .spawn(move || runtime.block_on(run))
-            .map_err(SourceError::Thread)?;
+        thread::spawn("source-kube", run)?;
         prepared.recv().unwrap_or_else(|gone| Err(SourceError::api(gone)))?;
         Ok(batches)
     }
