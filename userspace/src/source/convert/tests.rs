@@ -363,6 +363,38 @@ status: {phase: Running, podIP: 10.1.0.1, podIPs: [{ip: 10.1.0.1}, {ip: 'fd01::1
 }
 
 #[test]
+fn what_nobody_reads_of_an_object_may_be_anything() {
+    let pod = decode(
+        DocumentKind::Pod,
+        "metadata: {name: web-1, namespace: shop, managedFields: 7, ownerReferences: {a: b}}
+spec: {nodeName: n1, volumes: x, containers: [{resources: [], env: 1, ports:
+  [{name: http, containerPort: 80, hostPort: none}]}]}
+status: {conditions: 3, podIPs: [{ip: 10.1.0.1}]}",
+    );
+    assert_eq!(reasons(&pod), [""; 0]);
+    let Some(Object::Pod(pod)) = pod.value else { panic!() };
+    assert_eq!((pod.ips.len(), pod.node.as_deref(), pod.ports.len()), (1, Some("n1"), 1));
+}
+
+#[test]
+fn null_means_the_same_as_absent() {
+    let absent = service_of("", &format!("clusterIP: 10.96.0.1, {HTTP}"));
+    let nulls = "clusterIPs: null, ipFamilies: null, externalIPs: null, type: null, \
+                 sessionAffinity: null, sessionAffinityConfig: null, healthCheckNodePort: null, \
+                 loadBalancerSourceRanges: null, externalTrafficPolicy: null";
+    let null = service_of("", &format!("clusterIP: 10.96.0.1, {HTTP}, {nulls}"));
+    assert_eq!(parsed_service(&null), parsed_service(&absent));
+
+    let absent = slice_of("addressType: IPv4\nendpoints: [{addresses: [10.1.0.1]}]");
+    let nulls = "hints: null, nodeName: null, targetRef: null, conditions: {ready: null}";
+    let null = slice_of(&format!(
+        "addressType: IPv4\nports: null\nendpoints: [{{addresses: [10.1.0.1], {nulls}}}]"
+    ));
+    assert_eq!(parsed_slice(&null), parsed_slice(&absent));
+    assert!(parsed_slice(&slice_of("addressType: IPv4\nendpoints: null")).endpoints.is_empty());
+}
+
+#[test]
 fn what_cannot_be_a_name_is_refused() {
     for name in ["''", "a/b", "'a b'", "\"a\\n\""] {
         let yaml = format!("metadata: {{name: {name}}}");
