@@ -61,13 +61,18 @@ fn reaches(client: &NetNs, pod: &Pod) -> bool {
 
 /// A scene in which `client` and the first backend have labels of their names.
 fn labelled(cni: Cni, fast_path: FastPath, flags: &[&str]) -> Scene {
+    let mut scene = labelled_without_agent(cni, fast_path, flags);
+    scene.agent.start().expect("start");
+    scene
+}
+
+fn labelled_without_agent(cni: Cni, fast_path: FastPath, flags: &[&str]) -> Scene {
     let mut scene = Scene::without_agent(cni, fast_path).expect("build the scene");
     label(&scene, &scene.client, "client");
     for (number, backend) in (1..).zip(&scene.backends) {
         label(&scene, &backend.pod, &format!("web-{number}"));
     }
     scene.agent.extra_args = flags.iter().map(|flag| (*flag).to_owned()).collect();
-    scene.agent.start().expect("start");
     scene
 }
 
@@ -209,9 +214,12 @@ fn what_changed_while_there_was_no_agent_comes_without_a_gap(cni: Cni, fast_path
 }
 
 #[test]
-fn where_rows_are_too_few_only_the_pod_is_closed_that_needs_them() {
+fn where_rows_are_too_few_only_the_pod_is_closed_that_needs_them_and_an_event_tells() {
     let _company = beside_others();
-    let mut scene = labelled(Cni::Ptp, FastPath::Auto, &["--map-size=POLICY_ROWS=12"]);
+    let flags = ["--map-size=POLICY_ROWS=12"];
+    let mut scene = labelled_without_agent(Cni::Ptp, FastPath::Auto, &flags);
+    let api = scene.agent.read_from_api().expect("an API server");
+    scene.agent.start().expect("start");
     let Scene { agent, client, backends, .. } = &mut scene;
     let [server, greedy, free] = [0, 1, 2].map(|number: usize| &backends[number].pod);
     agent.manifests.write("first.yaml", &allow("first", "client", "web-1")).expect("write");
@@ -232,6 +240,13 @@ fn where_rows_are_too_few_only_the_pod_is_closed_that_needs_them() {
     assert!(reaches(greedy, free), "and who has none is free");
     let told = status(agent);
     assert!(told.contains("Pod shop/web-2") && !told.contains("Pod shop/web-1"), "{told}");
+    eventually("an Event tells", || !api.events().is_empty());
+    let events = api.events();
+    let [event] = &events[..] else { panic!("{events:#?}") };
+    assert_eq!(event["reason"], "PolicyNotInForce");
+    assert_eq!(event["involvedObject"]["kind"], "Node", "it is so on this one");
+    let note = event["message"].as_str().expect("words");
+    assert!(note.contains("Pod shop/web-2") && !note.contains("Pod shop/web-1"), "{note}");
 
     agent.manifests.remove("greedy.yaml").expect("remove");
     agent.settle().expect("settle");
