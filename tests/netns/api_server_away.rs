@@ -68,7 +68,7 @@ fn loads(scene: &Exposed, kinds: Kinds) -> Vec<(String, Load)> {
             (name, scene.load(from, family, workers, kind))
         })
         .collect();
-    eventually("all loads flow", || loads.iter().all(|(_, load)| load.operations() > 10));
+    within(WAITS, "all loads flow", || loads.iter().all(|(_, load)| load.operations() > 10));
     loads
 }
 
@@ -174,13 +174,15 @@ fn traffic_goes_on_while_the_agent_dies_and_the_api_server_is_away_for_minutes()
     }
     server.compact();
     server.come_back().expect("it comes back");
-    within(LONGEST_WAIT, "what holds is what the server has", || {
-        let all = ["web-1", "web-2", "web-3"].map(str::to_owned).into();
-        open(&scene) == [false, true] && Family::BOTH.iter().all(|of| pods(&scene, *of) == all)
-    });
-    within(LONGEST_WAIT, "no watch fails", || failing_watches(&scene.agent) == 0);
-    none_has_failed(loads);
+    let back = Instant::now();
     scene.agent.wait_ready().expect("ready");
+    within(LONGEST_WAIT, "no watch fails", || failing_watches(&scene.agent) == 0);
+    assert!(back.elapsed() < LONGEST_WAIT, "{:?}", back.elapsed());
+    assert_eq!(open(&scene), [false, true]);
+    for family in Family::BOTH {
+        assert_eq!(pods(&scene, family), ["web-1", "web-2", "web-3"].map(str::to_owned).into());
+    }
+    none_has_failed(loads);
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl InCluster {
     fn at(address: IpAddr) -> Self {
         let mut scene = Scene::without_agent(Cni::Ptp, FastPath::Auto).expect("a scene");
         let authority = Authority::new().expect("an authority");
-        let account = ServiceAccount::new(authority.pem(), FIRST).expect("a service account");
+        let account = ServiceAccount::new(&authority, FIRST).expect("a service account");
         let place = SocketAddr::new(address, PORT);
         let server = Arc::new(ApiServer::start_in(&scene.world.nodes[0], place).expect("a server"));
         server.accept_only(FIRST);
@@ -119,7 +119,7 @@ fn a_token_that_is_replaced_and_expires_while_nothing_changes_costs_nothing() {
     let kind = Kind::Short { per_second: 20 };
     let loads = vips.map(|vip| Load::start(&cluster.scene.client, vip, 1, kind));
 
-    cluster.account.rotate(SECOND).expect("another token");
+    cluster.account.replace(&cluster.authority, SECOND).expect("another token");
     cluster.server.accept_only(SECOND);
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(cluster.open_watches(FIRST), kinds, "they go on until they end");
@@ -152,6 +152,23 @@ fn a_server_whose_certificate_another_authority_has_signed_is_refused_told_and_a
     cluster.scene.agent.wait_ready().expect("ready");
     assert!(begin.elapsed() < WAITS, "{:?}", begin.elapsed());
     cluster.follows(0);
+}
+
+/// The file is read once a minute; until then the server is as good as away.
+#[test]
+fn an_authority_that_is_replaced_is_believed() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let _company = beside_others();
+    let mut cluster = InCluster::at(V4);
+    cluster.scene.agent.start().expect("start");
+    cluster.authority = Authority::new().expect("another authority");
+    cluster.account.replace(&cluster.authority, FIRST).expect("another authority's certificate");
+    cluster.present(&cluster.authority);
+    cluster.server.cut_watches();
+    let kinds = ObjectKind::ALL.len();
+    within(MINUTE + WAITS, "all watches are open again", || cluster.open_watches(FIRST) == kinds);
+    within(WAITS, "none is said to fail", || failing_watches(&cluster.scene.agent) == 0);
+    cluster.follows(1);
 }
 
 #[test]

@@ -10,22 +10,21 @@ use std::path::Path;
 use anyhow::Result;
 use tempfile::TempDir;
 
+use crate::certificate::Authority;
+
 /// Where pods find it.
 pub const PLACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const DATA: &str = "..data";
 const NAMESPACE: &str = "kube-system";
 
 /// A projected volume.
-pub struct ServiceAccount {
-    folder: TempDir,
-    authority: String,
-}
+pub struct ServiceAccount(TempDir);
 
 impl ServiceAccount {
-    /// Makes the files of a first token; `authority` is the certificate of who signs for the server.
-    pub fn new(authority: String, token: &str) -> Result<Self> {
-        let account = Self { folder: tempfile::tempdir()?, authority };
-        account.rotate(token)?;
+    /// Makes the files of a first token, and of who signs for the server.
+    pub fn new(authority: &Authority, token: &str) -> Result<Self> {
+        let account = Self(tempfile::tempdir()?);
+        account.replace(authority, token)?;
         for name in ["token", "ca.crt", "namespace"] {
             symlink(Path::new(DATA).join(name), account.path().join(name))?;
         }
@@ -34,15 +33,14 @@ impl ServiceAccount {
 
     /// Where the files are on the machine.
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        self.0.path()
     }
 
-    /// Another token takes the place of the last one.
-    pub fn rotate(&self, token: &str) -> Result<()> {
-        let version =
-            tempfile::Builder::new().prefix("..version-").tempdir_in(&self.folder)?.keep();
+    /// These take the place of the last ones.
+    pub fn replace(&self, authority: &Authority, token: &str) -> Result<()> {
+        let version = tempfile::Builder::new().prefix("..version-").tempdir_in(&self.0)?.keep();
         fs::write(version.join("token"), token)?;
-        fs::write(version.join("ca.crt"), &self.authority)?;
+        fs::write(version.join("ca.crt"), authority.pem())?;
         fs::write(version.join("namespace"), NAMESPACE)?;
         let (data, next) = (self.path().join(DATA), self.path().join("..data_tmp"));
         let last = fs::read_link(&data);
