@@ -18,7 +18,7 @@ use crate::{
     company::{alone, beside_others},
     exposed::{Exposed, From},
     policy_agent::reaches,
-    scene::{Backend, DNS, HTTP, endpoints, eventually},
+    scene::{Backend, DNS, HTTP, endpoints},
 };
 
 /// The longest time between two attempts of the agent, and some more.
