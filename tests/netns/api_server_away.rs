@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pintle_tests::{
     agent::{Agent, FastPath},
     api_server::Kind as ObjectKind,
-    client::{http_get, udp_ask, udp_pod},
+    client::{DEADLINE, http_get, udp_ask, udp_pod},
     load::{Kind, Load},
     topology::{Cni, Family},
 };
@@ -41,31 +41,37 @@ pub fn within(time: Duration, what: &str, mut fact: impl FnMut() -> bool) {
     }
 }
 
-/// Kinds of connections, and how many workers have such.
-type Kinds = [(Kind, u32); 4];
+/// Kinds of connections and how many workers have such; and how long one may take.
+type Kinds = ([(Kind, u32); 4], Duration);
 
-const HEAVY: Kinds = [
-    (Kind::LongLived { pause: Duration::from_millis(50) }, 4),
-    (Kind::Short { per_second: 60 }, 1),
-    (Kind::UdpNewPort { per_second: 30 }, 1),
-    (Kind::UdpSamePort { pause: Duration::from_millis(20) }, 1),
-];
+const HEAVY: Kinds = (
+    [
+        (Kind::LongLived { pause: Duration::from_millis(50) }, 4),
+        (Kind::Short { per_second: 60 }, 1),
+        (Kind::UdpNewPort { per_second: 30 }, 1),
+        (Kind::UdpSamePort { pause: Duration::from_millis(20) }, 1),
+    ],
+    DEADLINE,
+);
 /// What other tests can be beside.
-const LIGHT: Kinds = [
-    (Kind::LongLived { pause: Duration::from_millis(500) }, 1),
-    (Kind::Short { per_second: 5 }, 1),
-    (Kind::UdpNewPort { per_second: 5 }, 1),
-    (Kind::UdpSamePort { pause: Duration::from_millis(250) }, 1),
-];
+const LIGHT: Kinds = (
+    [
+        (Kind::LongLived { pause: Duration::from_millis(500) }, 1),
+        (Kind::Short { per_second: 5 }, 1),
+        (Kind::UdpNewPort { per_second: 5 }, 1),
+        (Kind::UdpSamePort { pause: Duration::from_millis(250) }, 1),
+    ],
+    Duration::from_secs(5),
+);
 
 /// Connections of every kind, from everywhere.
-fn loads(scene: &Exposed, kinds: Kinds) -> Vec<(String, Load)> {
+fn loads(scene: &Exposed, (kinds, patience): Kinds) -> Vec<(String, Load)> {
     let ways = From::ALL.into_iter().flat_map(|from| Family::BOTH.map(|family| (from, family)));
     let loads: Vec<_> = ways
         .flat_map(|way| kinds.map(|kind| (way, kind)))
         .map(|((from, family), (kind, workers))| {
             let name = format!("{from:?} {family:?} {kind:?}");
-            (name, scene.load(from, family, workers, kind))
+            (name, scene.patient_load((from, family), workers, kind, patience))
         })
         .collect();
     within(WAITS, "all loads flow", || loads.iter().all(|(_, load)| load.operations() > 10));
@@ -73,9 +79,10 @@ fn loads(scene: &Exposed, kinds: Kinds) -> Vec<(String, Load)> {
 }
 
 fn none_has_failed(loads: Vec<(String, Load)>) {
-    for (name, load) in loads {
-        load.stop().expect_no_failure(&name);
-    }
+    let reports = loads.into_iter().map(|(name, load)| (name, load.stop()));
+    let failed = reports.filter(|(_, report)| report.ok == 0 || report.failures() > 0);
+    let failed: Vec<String> = failed.map(|(name, report)| format!("{name}: {report}")).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
 }
 
 /// Waits until the backend of this name, and nobody else, answers a pod at the ClusterIP of either family.
