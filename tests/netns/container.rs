@@ -30,7 +30,8 @@ const CLOSE_WAIT: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close
 const CONFIGURATION: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n\
     kind: KubeProxyConfiguration\nconntrack: {maxPerCore: 0, tcpCloseWaitTimeout: 47m}\n";
 
-fn daemon_set(folder: &str) -> Value {
+/// The DaemonSet in a folder of manifests.
+pub fn daemon_set(folder: &str) -> Value {
     let path = manifests().join(folder).join("daemon-set.yaml");
     let text = fs::read_to_string(path).expect("the DaemonSet");
     serde_yaml_ng::from_str(&text).expect("YAML")

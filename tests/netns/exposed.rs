@@ -4,12 +4,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use pintle_tests::{
     agent::{Agent, FastPath},
     api_server::ApiServer,
     cgroup::Cgroup,
+    client::DEADLINE,
     load::{Kind, Load},
     manifest::{Endpoint, Port, Service},
     netns::NetNs,
@@ -103,12 +105,23 @@ impl Exposed {
 
     /// Load of one kind, by `workers` clients.
     pub fn load(&self, from: From, family: Family, workers: u32, kind: Kind) -> Load {
+        self.patient_load((from, family), workers, kind, DEADLINE)
+    }
+
+    /// The same, with another patience.
+    pub fn patient_load(
+        &self,
+        (from, family): (From, Family),
+        workers: u32,
+        kind: Kind,
+        patience: Duration,
+    ) -> Load {
         let port = match kind {
             Kind::LongLived { .. } | Kind::Short { .. } => &HTTP,
             Kind::UdpNewPort { .. } | Kind::UdpSamePort { .. } => &DNS,
         };
         let (ns, target) = self.way(from, family, port);
-        self.cgroup.run(|| Load::start(ns, target, workers, kind))
+        self.cgroup.run(|| Load::patient(ns, target, workers, kind, patience))
     }
 
     /// Replaces the endpoints and waits until they are programmed.

@@ -30,6 +30,7 @@ mod hops;
 mod host_fragments;
 mod host_network;
 mod icmp_errors;
+mod in_cluster;
 mod local_policy;
 mod malformed;
 mod metrics;

@@ -52,7 +52,7 @@ fn reaches_ip(client: &NetNs, ip: IpAddr, ports: [u16; 2]) -> bool {
 
 /// Whether a pod is reached; both families must agree.
 #[track_caller]
-fn reaches(client: &NetNs, pod: &Pod) -> bool {
+pub fn reaches(client: &NetNs, pod: &Pod) -> bool {
     let [v4, v6] =
         Family::BOTH.map(|family| reaches_ip(client, pod.ip(family), [HTTP.target, DNS.target]));
     assert_eq!(v4, v6, "{}", pod.name);

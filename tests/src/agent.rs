@@ -47,6 +47,16 @@ pub enum FastPath {
     Off,
 }
 
+/// Where an agent reads.
+enum Source {
+    /// Its directory.
+    Directory,
+    /// The API server of a kubeconfig.
+    Kubeconfig(PathBuf),
+    /// The API server that a pod is told of in its environment.
+    Cluster(SocketAddr),
+}
+
 /// One agent, running or stopped, with everything it owns.
 pub struct Agent {
     /// The directory it watches; the objects of its world are in it, too.
@@ -55,8 +65,8 @@ pub struct Agent {
     node_name: String,
     fast_path: FastPath,
     binary: PathBuf,
-    /// Where it reads, if that is not its directory.
-    kubeconfig: Option<PathBuf>,
+    /// Where it reads.
+    source: Source,
     bpf_root: PathBuf,
     files: TempDir,
     child: Option<Child>,
@@ -94,7 +104,7 @@ impl Agent {
             node_name: node.name.clone(),
             fast_path,
             binary: default_binary()?,
-            kubeconfig: None,
+            source: Source::Directory,
             bpf_root: Path::new(BPFFS).join(root),
             files,
             child: None,
@@ -134,6 +144,10 @@ impl Agent {
             FastPath::Off => "off",
         };
         let mut command = self.command()?;
+        if let Source::Cluster(address) = self.source {
+            command.env("KUBERNETES_SERVICE_HOST", address.ip().to_string());
+            command.env("KUBERNETES_SERVICE_PORT", address.port().to_string());
+        }
         command
             .args(["agent", "--node-name", &self.node_name])
             .args(self.source_args())
@@ -149,11 +163,12 @@ impl Agent {
     }
 
     fn source_args(&self) -> Vec<String> {
-        match &self.kubeconfig {
-            Some(path) => {
+        match &self.source {
+            Source::Kubeconfig(path) => {
                 vec!["--source=kube".into(), format!("--kubeconfig={}", path.display())]
             }
-            None => vec![format!("--source=dir:{}", self.manifests.path().display())],
+            Source::Cluster(_) => vec!["--source=kube".into()],
+            Source::Directory => vec![format!("--source=dir:{}", self.manifests.path().display())],
         }
     }
 
@@ -168,7 +183,15 @@ impl Agent {
 
     /// From the next start on it reads from the API server of a kubeconfig.
     pub fn read_from(&mut self, kubeconfig: &Path) {
-        self.kubeconfig = Some(kubeconfig.to_owned());
+        self.source = Source::Kubeconfig(kubeconfig.to_owned());
+    }
+
+    /// From the next start on it reads from an API server in its node as every pod can: it is told
+    /// where that is, and has the service account that is in its container.
+    pub fn read_as_pod(&mut self, server: &Arc<ApiServer>) -> Result<()> {
+        self.manifests.mirror(server.clone())?;
+        self.source = Source::Cluster(server.address());
+        Ok(())
     }
 
     /// Returns when everything that the agent has read so far is programmed.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Real clients: one HTTP request, one datagram, one transfer; nothing waits longer than a second.
+//! Real clients: one HTTP request, one datagram, one transfer; nothing waits longer than a second unless it is told to.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -27,12 +27,19 @@ pub struct HttpConnection {
 impl HttpConnection {
     /// Connects, with the deadline on every later operation too.
     pub fn open(target: SocketAddr) -> io::Result<HttpConnection> {
-        HttpConnection::over(TcpStream::connect_timeout(&target, DEADLINE)?)
+        HttpConnection::open_within(target, DEADLINE)
+    }
+
+    /// The same with another deadline.
+    pub fn open_within(target: SocketAddr, patience: Duration) -> io::Result<HttpConnection> {
+        let stream = TcpStream::connect_timeout(&target, patience)?;
+        prepare(&stream, patience)?;
+        Ok(HttpConnection { reader: BufReader::with_capacity(1024, stream) })
     }
 
     /// Speaks HTTP on a connection that is already there.
     pub fn over(stream: TcpStream) -> io::Result<HttpConnection> {
-        prepare(&stream)?;
+        prepare(&stream, DEADLINE)?;
         Ok(HttpConnection { reader: BufReader::with_capacity(1024, stream) })
     }
 
@@ -129,11 +136,16 @@ pub fn udp_pod(answer: &[u8]) -> String {
 
 /// An unconnected socket of the target's family on a new port, with the deadline set.
 pub fn udp_socket(target: SocketAddr) -> io::Result<UdpSocket> {
+    udp_socket_within(target, DEADLINE)
+}
+
+/// The same with another deadline.
+pub fn udp_socket_within(target: SocketAddr, patience: Duration) -> io::Result<UdpSocket> {
     let socket = match target {
         SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
         SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?,
     };
-    socket.set_read_timeout(Some(DEADLINE))?;
+    socket.set_read_timeout(Some(patience))?;
     Ok(socket)
 }
 
@@ -153,7 +165,7 @@ pub fn connect_from(port: u16, target: SocketAddr) -> io::Result<TcpStream> {
 /// Sends `size` bytes through a TCP echo server and says whether all of them came back unchanged.
 pub fn echo_transfer(target: SocketAddr, size: usize) -> io::Result<bool> {
     let stream = TcpStream::connect_timeout(&target, DEADLINE)?;
-    prepare(&stream)?;
+    prepare(&stream, DEADLINE)?;
     let sent: Vec<u8> = (0..size).map(|i| (i as u64).wrapping_mul(0x9e37_79b9) as u8).collect();
     let mut received = vec![0; size];
     std::thread::scope(|scope| {
@@ -169,10 +181,10 @@ pub fn echo_transfer(target: SocketAddr, size: usize) -> io::Result<bool> {
     Ok(sent == received)
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+fn prepare(stream: &TcpStream, patience: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(DEADLINE))?;
-    stream.set_write_timeout(Some(DEADLINE))
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))
 }
 
 fn parse_answer(body: &str) -> Option<Answer> {

@@ -17,6 +17,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::service_account::{self, ServiceAccount};
+
 /// Numbers of the capabilities that a DaemonSet of ours may name, from `linux/capability.h`.
 const CAPABILITIES: [(&str, u64); 7] = [
     ("NET_ADMIN", 12),
@@ -92,6 +94,13 @@ impl Container {
             container.mount([folder, folder], Extent::Below, false)?;
         }
         Ok(container)
+    }
+
+    /// Gives the files of a service account.
+    pub fn with_service_account(mut self, account: &ServiceAccount) -> Result<Self> {
+        let place = Path::new(service_account::PLACE);
+        self.mount([account.path(), place], Extent::Alone, true)?;
+        Ok(self)
     }
 
     /// Takes a capability away.

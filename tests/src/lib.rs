@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod api_server;
+pub mod certificate;
 pub mod cgroup;
 pub mod client;
 pub mod cluster;
@@ -31,6 +32,7 @@ pub mod policies;
 pub mod sctp;
 pub mod self_report;
 pub mod server;
+pub mod service_account;
 pub mod stream;
 pub mod topology;
 pub mod variant;

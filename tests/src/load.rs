@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::client::{HttpConnection, http_get, udp_ask, udp_ask_on, udp_pod, udp_socket};
+use crate::client::{
+    DEADLINE, HttpConnection, http_get, udp_ask, udp_ask_on, udp_pod, udp_socket_within,
+};
 use crate::netns::NetNs;
 
 /// What the load consists of; each of its `concurrency` workers does the same.
@@ -127,12 +129,24 @@ pub struct Load {
 impl Load {
     /// Starts `concurrency` workers in `ns` towards `target`.
     pub fn start(ns: &NetNs, target: SocketAddr, concurrency: u32, kind: Kind) -> Load {
+        Load::patient(ns, target, concurrency, kind, DEADLINE)
+    }
+
+    /// The same on a busy machine, where an operation may take longer. What TCP repeats is no failure
+    /// then; what UDP loses still is.
+    pub fn patient(
+        ns: &NetNs,
+        target: SocketAddr,
+        concurrency: u32,
+        kind: Kind,
+        patience: Duration,
+    ) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicU64::new(0));
         let worker = |index: u32| {
             let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
             ns.spawn(move || {
-                let mut worker = Worker { target, stop, done, report: Report::default() };
+                let mut worker = Worker { target, patience, stop, done, report: Report::default() };
                 worker.work(kind, index, concurrency);
                 worker.report
             })
@@ -188,6 +202,7 @@ pub fn short_udp(target: SocketAddr) -> io::Result<String> {
 
 struct Worker {
     target: SocketAddr,
+    patience: Duration,
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
     report: Report,
@@ -195,15 +210,20 @@ struct Worker {
 
 impl Worker {
     fn work(&mut self, kind: Kind, index: u32, of: u32) {
-        let target = self.target;
+        let (target, patience) = (self.target, self.patience);
         match kind {
             Kind::LongLived { pause } => self.keep_connection(pause),
             Kind::UdpSamePort { pause } => self.keep_port(pause),
             Kind::Short { per_second } => {
-                self.paced(per_second, index, of, move || short_http(target));
+                self.paced(per_second, index, of, move || {
+                    Ok(HttpConnection::open_within(target, patience)?.get()?.pod)
+                });
             }
             Kind::UdpNewPort { per_second } => {
-                self.paced(per_second, index, of, move || short_udp(target));
+                self.paced(per_second, index, of, move || {
+                    let socket = udp_socket_within(target, patience)?;
+                    Ok(udp_pod(&udp_ask_on(&socket, target, b"hello")?))
+                });
             }
         }
     }
@@ -211,10 +231,10 @@ impl Worker {
     fn keep_connection(&mut self, pause: Duration) {
         let mut connection: Option<HttpConnection> = None;
         while !self.stop.load(Ordering::Relaxed) {
-            let target = self.target;
+            let (target, patience) = (self.target, self.patience);
             let failed = !self.count(|| {
                 if connection.is_none() {
-                    connection = Some(HttpConnection::open(target)?);
+                    connection = Some(HttpConnection::open_within(target, patience)?);
                 }
                 let open = connection.as_mut().ok_or(io::ErrorKind::NotConnected)?;
                 Ok(open.get()?.pod)
@@ -228,7 +248,7 @@ impl Worker {
 
     fn keep_port(&mut self, pause: Duration) {
         let target = self.target;
-        let socket = udp_socket(target).expect("a UDP socket");
+        let socket = udp_socket_within(target, self.patience).expect("a UDP socket");
         while !self.stop.load(Ordering::Relaxed) {
             self.count(|| Ok(udp_pod(&udp_ask_on(&socket, target, b"hello")?)));
             thread::sleep(pause);

@@ -70,6 +70,19 @@ fn an_object_that_is_made_again_gets_an_event_of_its_own() {
     }
 }
 
+/// The library would not look at its file for most of a minute.
+#[test]
+fn an_event_is_posted_with_a_token_that_was_replaced() {
+    let scene = Scene::new();
+    scene.put(&service("web", "10.96.0.1"));
+    let (mut listener, announcements) = scene.listen_for(true);
+    listener.until(|known| known.is_synced);
+    scene.server.accept_only("second-token");
+    scene.server.write_token(scene.directory.path(), "second-token").expect("a new token");
+    tell(&announcements, about("web", Whose::ThisNode));
+    assert_eq!(posted(&scene, 2).len(), 1);
+}
+
 #[test]
 fn what_all_nodes_see_is_posted_once() {
     let scene = Scene::new();

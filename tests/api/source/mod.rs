@@ -7,11 +7,13 @@ mod changes;
 mod equality;
 mod outages;
 mod refusals;
+mod requests;
 mod role;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pintle::config::resolved::Api;
@@ -156,8 +158,16 @@ impl Scene {
     /// A server without objects.
     pub fn new() -> Scene {
         let server = ApiServer::start().expect("an API server");
+        Scene::of(server, |server, directory| server.write_kubeconfig(directory))
+    }
+
+    /// A server, and somebody who writes its kubeconfig.
+    pub fn of(
+        server: ApiServer,
+        write: impl FnOnce(&ApiServer, &Path) -> anyhow::Result<PathBuf>,
+    ) -> Scene {
         let directory = tempfile::tempdir().expect("a directory");
-        let kubeconfig = server.write_kubeconfig(directory.path()).expect("a kubeconfig");
+        let kubeconfig = write(&server, directory.path()).expect("a kubeconfig");
         Scene { server, directory, kubeconfig }
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who may do what: a bearer token that must be the right one, and a ClusterRole's rules.
+//! Who may do what: a bearer token that must be the right one or a certificate, and a ClusterRole's rules.
 //!
 //! Without either, everybody may do everything.
 
@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::failure::Failure;
+use super::request::Request;
 
 /// What a request does, in the words of roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,12 +77,11 @@ pub(super) struct Authorization {
 }
 
 impl Authorization {
-    /// Refuses requests with another token, or with none.
-    pub fn authenticate(&self, token: Option<&str>) -> Result<(), Failure> {
-        match &self.token {
-            Some(good) if token != Some(good) => Err(Failure::unauthorized()),
-            Some(_) | None => Ok(()),
-        }
+    /// Refuses requests with another token, or with none, whose client has shown no certificate.
+    pub fn authenticate(&self, request: &Request) -> Result<(), Failure> {
+        let is_known = |good| request.token.as_ref() == Some(good) || request.certificate.is_some();
+        let is_good = self.token.as_ref().is_none_or(is_known);
+        is_good.then_some(()).ok_or_else(Failure::unauthorized)
     }
 
     /// Refuses what no rule allows.

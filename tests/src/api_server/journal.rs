@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the server was asked, and what it answered: tests look here for what a client did.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -23,6 +23,8 @@ pub struct Record {
     pub query: String,
     /// Its bearer token.
     pub token: Option<String>,
+    /// The certificate that its client has shown.
+    pub certificate: Option<Arc<[u8]>>,
     /// What it is about; `None` for discovery and health.
     pub attributes: Option<Attributes>,
     /// The status of the answer; `None` while there is none.
@@ -58,6 +60,7 @@ impl Journal {
             path: request.path.clone(),
             query: request.query.clone(),
             token: request.token.clone(),
+            certificate: request.certificate.clone(),
             attributes: request.attributes(),
             status: None,
             is_open: false,

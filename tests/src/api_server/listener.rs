@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
+use super::protection::{Certificate, Connection};
 use super::{Shared, routes};
 
 /// How many connections may wait to be accepted.
@@ -112,7 +113,17 @@ async fn accept(listener: Option<&TcpListener>) -> TcpStream {
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     // An event must not wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| routes::handle(shared.clone(), request));
+    let protection = shared.protection().clone();
+    let (stream, certificate): (Box<dyn Connection>, Certificate) = match protection {
+        None => (Box::new(stream), None),
+        Some(protection) => {
+            // Why a client does not go on is the client's to tell.
+            let Ok(accepted) = protection.accept(stream).await else { return };
+            accepted
+        }
+    };
+    let service =
+        service_fn(move |request| routes::handle(shared.clone(), certificate.clone(), request));
     // A client that leaves, and a connection that is cut, end in an error that says nothing new.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }

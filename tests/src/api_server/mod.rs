@@ -7,7 +7,7 @@
 //! through a `subscription` into each open `watch`. Objects are serialized once, when they are put.
 //!
 //! Not there: admission, defaulting and validation of specs, owner references, deletion of what is
-//! in a namespace, protobuf, tables, TLS. Clients can write Events, nothing else.
+//! in a namespace, protobuf, tables. Clients can write Events, nothing else.
 
 mod answer;
 mod authorization;
@@ -23,6 +23,7 @@ mod list;
 mod listener;
 mod mirror;
 mod object;
+mod protection;
 mod request;
 mod routes;
 mod selector;
@@ -31,7 +32,7 @@ mod subscription;
 mod timestamp;
 mod watch;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -45,6 +46,7 @@ pub use authorization::{Attributes, Verb};
 pub use faults::{Pace, Refusal, StreamingLists};
 pub use journal::Record;
 pub use kind::Kind;
+pub use kubeconfig::{Credentials, Embedding};
 pub use mirror::Mirror;
 
 use crate::netns::NetNs;
@@ -53,6 +55,7 @@ use faults::Faults;
 use journal::Journal;
 use listener::{Command, Port};
 use object::Admission;
+use protection::Protection;
 use store::Store;
 
 /// A running server. It stops when it is dropped.
@@ -68,13 +71,19 @@ struct Shared {
     store: Mutex<Store>,
     events: Mutex<Events>,
     faults: Mutex<Faults>,
+    protection: Mutex<Option<Protection>>,
     journal: Journal,
 }
 
 impl ApiServer {
     /// Starts a server without objects, on a free port of 127.0.0.1.
     pub fn start() -> Result<ApiServer> {
-        ApiServer::launch(None, (Ipv4Addr::LOCALHOST, 0).into())
+        ApiServer::start_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// Starts a server without objects, on a free port of an address of ours.
+    pub fn start_at(address: IpAddr) -> Result<ApiServer> {
+        ApiServer::launch(None, (address, 0).into())
     }
 
     /// Starts a server inside a network namespace, on one of its addresses.
@@ -82,9 +91,10 @@ impl ApiServer {
         ApiServer::launch(Some(ns.clone()), address)
     }
 
-    /// Where it listens, `http://127.0.0.1:6443`.
+    /// Where it listens, `http://127.0.0.1:6443`; with `https` once it has a certificate.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.shared.protection().is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Where it listens.
@@ -97,6 +107,7 @@ impl ApiServer {
             store: Mutex::new(Store::new()),
             events: Mutex::default(),
             faults: Mutex::default(),
+            protection: Mutex::default(),
             journal: Journal::default(),
         });
         let (commands, told) = unbounded_channel();
@@ -187,6 +198,10 @@ impl Shared {
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn protection(&self) -> MutexGuard<'_, Option<Protection>> {
+        self.protection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,6 +12,7 @@ use super::authorization::{Attributes, Verb};
 use super::events::EventsApi;
 use super::failure::Failure;
 use super::kind::{Kind, Scope};
+use super::protection::Certificate;
 use super::selector::Selection;
 
 /// A request.
@@ -21,6 +22,7 @@ pub(super) struct Request {
     pub query: String,
     pub parameters: Parameters,
     pub token: Option<String>,
+    pub certificate: Certificate,
     pub accept: String,
     pub content_type: String,
     pub target: Target,
@@ -49,7 +51,7 @@ pub(super) enum Target {
 
 impl Request {
     /// Takes the head of a request apart.
-    pub fn new(head: &hyper::http::request::Parts) -> Request {
+    pub fn new(head: &hyper::http::request::Parts, certificate: Certificate) -> Request {
         let text = |name: HeaderName| header(&head.headers, &name).to_owned();
         let query = head.uri.query().unwrap_or_default();
         let token = text(AUTHORIZATION).strip_prefix("Bearer ").map(str::to_owned);
@@ -59,6 +61,7 @@ impl Request {
             query: query.to_owned(),
             parameters: Parameters::parse(query),
             token,
+            certificate,
             accept: text(ACCEPT),
             content_type: text(CONTENT_TYPE),
             target: Target::parse(head.uri.path()),

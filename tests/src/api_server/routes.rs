@@ -16,16 +16,18 @@ use super::failure::Failure;
 use super::faults::Answering;
 use super::kind::Kind;
 use super::object::Key;
+use super::protection::Certificate;
 use super::request::{Request, Target, read_body};
 use super::{discovery, list, watch};
 
 /// Answers one request; or does not, if tests want that.
 pub(super) async fn handle(
     shared: Arc<Shared>,
+    certificate: Certificate,
     request: hyper::Request<Incoming>,
 ) -> Result<Response<Content>, Infallible> {
     let (head, body) = request.into_parts();
-    let request = Request::new(&head);
+    let request = Request::new(&head, certificate);
     let id = shared.journal.note(&request);
     let answering = shared.faults().answering;
     if answering == Answering::Nothing {
@@ -66,7 +68,7 @@ fn dispatch(
 /// Who may not ask gets a failure; who may can still be refused.
 fn admit(shared: &Arc<Shared>, request: &Request) -> Result<Option<Answer>, Failure> {
     let mut faults = shared.faults();
-    faults.authorization.authenticate(request.token.as_deref())?;
+    faults.authorization.authenticate(request)?;
     let Some(attributes) = request.attributes() else { return Ok(None) };
     faults.authorization.authorize(&attributes)?;
     let refusal = faults.take_refusal(attributes.verb);

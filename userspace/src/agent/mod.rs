@@ -48,7 +48,9 @@ use crate::{
     config::{Config, file::ConfigFile, kube_proxy::KubeProxyConfiguration},
     datapath::{pins::Pins, sweep::Sweeper},
     node::Snapshot,
-    server::{HealthServer, MetricsServer, Recorder, StateSource, socket, socket_path},
+    server::{
+        HealthServer, MetricsServer, Recorder, StateSource, health::Moment, socket, socket_path,
+    },
     source::{
         dir::DirSource,
         event::{Batches, Source as _, SourceError},
@@ -93,7 +95,7 @@ pub async fn run(args: AgentArgs, configured: Configured) -> anyhow::Result<()> 
     let (batches, announcer) = source(&args, &config).context("start the source")?;
     let (snapshot, network) = start::node_view(&args)?;
     start::adapt_host(&config)?;
-    let recorder = Arc::new(Recorder::new(config.sync_period));
+    let recorder = Arc::new(Recorder::new(config.sync_period, Moment::now()));
     let agent = start::node_agent(&args, &config, &pins, snapshot, recorder.clone(), take_over)?;
     let agent: Shared = Arc::new(Mutex::new(agent));
     let _sweeper = sweep(&pins)?;

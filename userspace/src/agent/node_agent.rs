@@ -256,7 +256,7 @@ impl NodeAgent {
             self.recorder.health.note_node(fate);
         }
         let seen = Seen::of(batch);
-        self.recorder.seen(&seen);
+        self.recorder.seen(&seen, Moment::now());
         seen
     }
 

@@ -196,7 +196,7 @@ mod tests {
     #[tokio::test]
     async fn readiness_follows_the_agent_and_health_does_not() {
         let fake = Arc::new(Fake::default());
-        let recorder = Arc::new(Recorder::new(Duration::from_secs(30)));
+        let recorder = Arc::new(Recorder::new(Duration::from_secs(30), Moment::now()));
         let address = serve(routes(fake.clone(), recorder)).await;
         let answer = get(address, "/readyz").await;
         assert_eq!((answer.code, &*answer.body), (503, r#"{"revision":7,"synced":false}"#));
@@ -211,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn health_is_answered_as_kube_proxy_answers_it() {
         // With a period of zero, whatever is pending is late.
-        let recorder = Arc::new(Recorder::new(Duration::ZERO));
+        let recorder = Arc::new(Recorder::new(Duration::ZERO, Moment::now()));
         let address = serve(routes(Arc::new(Fake::default()), recorder.clone())).await;
         let both = BTreeSet::from(Family::ALL);
         recorder.queued(&both, Moment::now());

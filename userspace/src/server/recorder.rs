@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use prometheus_client::{
@@ -61,10 +61,10 @@ pub enum Extent {
 pub struct Recorder {
     /// The health of the proxy.
     pub health: Arc<ProxyHealth>,
-    started: SystemTime,
+    started: Moment,
     metrics: Metrics,
-    /// Times of what triggered changes that are not programmed yet.
-    triggers: Mutex<Vec<(Family, SystemTime)>>,
+    /// When it was triggered what is not programmed yet.
+    triggers: Mutex<Vec<(Family, Instant)>>,
     /// Changes that are not programmed yet.
     pending_services: AtomicU64,
     pending_endpoints: AtomicU64,
@@ -117,10 +117,10 @@ impl Seen {
 
 impl Recorder {
     /// A recorder of an agent that starts now.
-    pub fn new(sync_period: Duration) -> Self {
+    pub fn new(sync_period: Duration, started: Moment) -> Self {
         Self {
             health: Arc::new(ProxyHealth::new(sync_period)),
-            started: SystemTime::now(),
+            started,
             metrics: Metrics::new(),
             triggers: Mutex::default(),
             pending_services: AtomicU64::default(),
@@ -129,7 +129,7 @@ impl Recorder {
     }
 
     /// Changes have come. They count as pending until a [`Recorder::settled`].
-    pub fn seen(&self, seen: &Seen) {
+    pub fn seen(&self, seen: &Seen, now: Moment) {
         let metrics = &self.metrics;
         metrics.services_total.inc_by(seen.services);
         metrics.endpoints_total.inc_by(seen.endpoints);
@@ -137,9 +137,23 @@ impl Recorder {
         let endpoints = self.pending_endpoints.fetch_add(seen.endpoints, Ordering::Relaxed);
         metrics.services_pending.set((services + seen.services) as i64);
         metrics.endpoints_pending.set((endpoints + seen.endpoints) as i64);
-        // What happened before we started was not ours to program.
-        let triggers = seen.triggers.iter().filter(|(_, time)| *time >= self.started);
-        self.lock_triggers().extend(triggers);
+        let triggers = seen.triggers.iter();
+        let begun = triggers.filter_map(|(of, time)| Some((*of, self.began(*time, now)?)));
+        self.lock_triggers().extend(begun);
+    }
+
+    /// When a change began to be so, on the clock that does not jump. `None` before we started: that
+    /// was not ours to program.
+    ///
+    /// The time was written by a clock elsewhere. Ours may have been set since the start, either to
+    /// the right time or to a wrong one: the reading that is nearer after it is believed.
+    fn began(&self, written: SystemTime, now: Moment) -> Option<Instant> {
+        let uptime = now.instant.duration_since(self.started.instant);
+        let never_set = self.started.wall + uptime;
+        let ages = [now.wall, never_set].map(|wall| wall.duration_since(written));
+        // If both are before it, the other clock is ahead of ours.
+        let age = ages.into_iter().flatten().min().unwrap_or_default();
+        (age <= uptime).then(|| now.instant - age)
     }
 
     /// Changes of these families are about to be programmed.
@@ -189,8 +203,7 @@ impl Recorder {
             if *of != family {
                 return true;
             }
-            // The clock that wrote it may be ahead of ours.
-            let latency = now.wall.duration_since(*time).unwrap_or_default();
+            let latency = now.instant.duration_since(*time);
             let histogram = self.metrics.network_programming.get_or_create(&label(family));
             histogram.observe(latency.as_secs_f64());
             false
@@ -222,7 +235,7 @@ impl Recorder {
         self.metrics.register(registry);
     }
 
-    fn lock_triggers(&self) -> std::sync::MutexGuard<'_, Vec<(Family, SystemTime)>> {
+    fn lock_triggers(&self) -> std::sync::MutexGuard<'_, Vec<(Family, Instant)>> {
         self.triggers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -338,11 +351,11 @@ mod tests {
 
     #[test]
     fn names_and_labels_are_kube_proxy_s() {
-        let recorder = Recorder::new(PERIOD);
         let now = Moment::now();
+        let recorder = Recorder::new(PERIOD, now);
         let triggers = [now.wall - Duration::from_secs(9999), now.wall];
         let triggers = triggers.map(|time| (Family::V4, time)).into();
-        recorder.seen(&Seen { services: 2, endpoints: 3, families: both(), triggers });
+        recorder.seen(&Seen { services: 2, endpoints: 3, families: both(), triggers }, now);
         recorder.queued(&both(), now);
         expect(&recorder, &["kubeproxy_sync_proxy_rules_endpoint_changes_pending 3"]);
         recorder.programmed(&both(), Extent::Full, Duration::from_millis(3));
@@ -378,11 +391,11 @@ mod tests {
 
     #[test]
     fn latency_buckets_are_kube_proxy_s() {
-        let recorder = Recorder::new(PERIOD);
         let now = Moment::now();
+        let recorder = Recorder::new(PERIOD, now);
         recorder.queued(&both(), now);
         let triggers = vec![(Family::V6, now.wall + Duration::from_secs(1))];
-        recorder.seen(&Seen { triggers, ..Seen::default() });
+        recorder.seen(&Seen { triggers, ..Seen::default() }, now);
         recorder.settled(&Families::new(), now);
         let text = text(&recorder);
         let start = "kubeproxy_network_programming_duration_seconds_bucket{le=\"";
@@ -396,13 +409,52 @@ mod tests {
         }
     }
 
+    /// A recorder after `uptime`, whose clock was set meanwhile, and one change whose trigger has the
+    /// time of a clock that is right: the latency that is told, if any is.
+    #[track_caller]
+    fn check_set_clock(uptime: u64, [started, wall, written]: [u64; 3], expected: Option<&str>) {
+        let time = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let start = Instant::now();
+        let recorder = Recorder::new(PERIOD, Moment { instant: start, wall: time(started) });
+        let instant = start + Duration::from_secs(uptime);
+        let now = Moment { instant, wall: time(wall) };
+        recorder.queued(&both(), now);
+        let triggers = vec![(Family::V4, time(written))];
+        recorder.seen(&Seen { triggers, ..Seen::default() }, now);
+        // Set once more, while it is programmed.
+        let instant = instant + Duration::from_secs(1);
+        recorder.settled(&Families::new(), Moment { instant, wall: time(5) });
+        let text = text(&recorder);
+        let start = "kubeproxy_network_programming_duration_seconds_sum{ip_family=\"IPv4\"} ";
+        assert_eq!(text.lines().find_map(|line| line.strip_prefix(start)), expected, "{text}");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_no_latency_of_days() {
+        const DAY: u64 = 86_400;
+        const NOON: u64 = 1000 * DAY;
+        for uptime in [600, 7 * DAY] {
+            let start = NOON - uptime;
+            // It goes a day wrong, either way.
+            check_set_clock(uptime, [start, NOON, NOON - 2], Some("3.0"));
+            check_set_clock(uptime, [start, NOON + DAY, NOON - 2], Some("3.0"));
+            check_set_clock(uptime, [start, NOON - DAY, NOON - 2], Some("3.0"));
+            // It was wrong at the start, and is put right.
+            check_set_clock(uptime, [start + DAY, NOON, NOON - 2], Some("3.0"));
+            check_set_clock(uptime, [start - DAY, NOON, NOON - 2], Some("3.0"));
+            // The other one is ahead; or the change older than we are.
+            check_set_clock(uptime, [start, NOON, NOON + 2], Some("1.0"));
+            check_set_clock(uptime, [start, NOON, start - 1], None);
+        }
+    }
+
     #[test]
     fn a_family_that_fails_stays_pending_and_the_other_does_not() {
-        let recorder = Recorder::new(PERIOD);
         let now = Moment::now();
+        let recorder = Recorder::new(PERIOD, now);
         recorder.queued(&both(), now);
         recorder.settled(&Families::new(), now);
-        recorder.seen(&Seen { services: 1, families: both(), ..Seen::default() });
+        recorder.seen(&Seen { services: 1, families: both(), ..Seen::default() }, now);
         recorder.queued(&both(), now);
         recorder.settled(&Families::from([Family::V6]), now);
         let later = Moment { instant: now.instant + PERIOD * 2, wall: now.wall + PERIOD * 2 };
@@ -416,8 +468,8 @@ mod tests {
 
     #[test]
     fn what_fails_without_a_change_becomes_pending() {
-        let recorder = Recorder::new(PERIOD);
         let now = Moment::now();
+        let recorder = Recorder::new(PERIOD, now);
         recorder.queued(&both(), now);
         recorder.settled(&Families::new(), now);
         recorder.settled(&Families::from([Family::V4]), now);

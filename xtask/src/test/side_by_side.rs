@@ -17,6 +17,10 @@ use std::time::Instant;
 
 const PACKAGE: &str = "pintle-tests";
 
+/// So ends the name of a test that takes minutes. It begins first, or everybody would wait for it in
+/// the end.
+const LONG: &str = "_for_minutes";
+
 /// A test that did not pass, with all that it printed.
 struct Failure {
     name: String,
@@ -34,7 +38,8 @@ struct Run<'a> {
 /// Builds a target of the tests' crate and runs every test in it, so many at a time.
 pub fn run(target: &str, at_once: usize) -> Result<()> {
     let program = build(target)?;
-    let names = list(&program)?;
+    let mut names = list(&program)?;
+    names.sort_by_key(|name| !name.ends_with(LONG));
     println!("running {} tests, {at_once} at a time", names.len());
     let (next, failures) = (AtomicUsize::new(0), Mutex::default());
     let run = Run { program: &program, names: &names, next, failures };

@@ -28,6 +28,8 @@ pub struct Tests {
     pub datapath: PathBuf,
     /// The tests of SCTP over sockets.
     pub sctp: PathBuf,
+    /// The tests that set the clock.
+    pub clock: PathBuf,
     /// The agent.
     pub agent: PathBuf,
 }
@@ -39,6 +41,7 @@ pub fn build(task: Task) -> Result<Binaries> {
         Task::Test => Some(Tests {
             datapath: test_program("datapath")?,
             sctp: test_program("sctp")?,
+            clock: test_program("clock")?,
             agent: static_program("pintle", ["build", "--package=pintle", "--bin=pintle"])?,
         }),
         Task::Verify => None,

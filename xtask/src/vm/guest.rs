@@ -77,7 +77,7 @@ pub fn result_line(console: &str) -> String {
 /// What went wrong, with the end of the console; every program of the task must have ended well.
 pub fn failure(console: &str, task: Task) -> Option<String> {
     let programs: &[&str] = match task {
-        Task::Test => &["datapath", "sctp", "verify"],
+        Task::Test => &["datapath", "sctp", "clock", "verify"],
         Task::Verify => &["verify"],
     };
     let bad = programs.iter().find(|program| exit_code(console, program) != Some(0))?;
@@ -100,7 +100,8 @@ mod tests {
     use super::*;
 
     const GOOD: &str = "boot\ntest result: ok\npintle-ended datapath 0\n\
-                        test result: ok\npintle-ended sctp 0\npintle-ended verify 0\n\
+                        test result: ok\npintle-ended sctp 0\npintle-ended clock 0\n\
+                        pintle-ended verify 0\n\
                         pintle-verify {\"kernel\":\"6.1\"}\n";
 
     #[test]

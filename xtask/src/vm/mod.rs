@@ -22,7 +22,7 @@ pub const SERIES: &[&str] = &["6.1", "6.12"];
 /// What a guest is booted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// The datapath tests, those of SCTP and the verifier's costs.
+    /// The datapath tests, those of SCTP and of clocks, and the verifier's costs.
     Test,
     /// The verifier's costs alone.
     Verify,

@@ -7,6 +7,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,8 +20,8 @@ use kube::{Api, Client, api::PostParams};
 use tokio::{sync::mpsc::Receiver, time::sleep};
 use tracing::{debug, warn};
 
-use super::Resource;
-use crate::source::event::{Announcement, Whose};
+use super::{Resource, client::Way};
+use crate::source::event::{Announcement, SourceError, Whose};
 
 /// Who reports.
 const COMPONENT: &str = "pintle";
@@ -44,31 +45,57 @@ pub(super) struct Addressed {
     pub uid: Box<str>,
 }
 
+/// Who posts.
+pub(super) struct Poster {
+    way: Arc<Way>,
+    client: Client,
+}
+
+impl Poster {
+    /// One with a client of its own. With bad credentials in the configuration this is where it shows.
+    pub fn new(way: Arc<Way>) -> Result<Self, SourceError> {
+        let client = way.client(Arc::default())?;
+        Ok(Self { way, client })
+    }
+}
+
 /// Posts what comes in, one after the other, until nothing can come any more.
-pub(super) async fn run(client: Client, node: String, mut announcements: Receiver<Addressed>) {
+pub(super) async fn run(mut poster: Poster, node: String, mut announcements: Receiver<Addressed>) {
     while let Some(addressed) = announcements.recv().await {
         let event = event(&addressed, &node, Timestamp::now());
         if addressed.announcement.whose == Whose::Everybody {
             sleep(own_time(&node, event.metadata.name.as_deref())).await;
         }
-        post(&client, &event).await;
+        poster.post(&event).await;
     }
 }
 
-async fn post(client: &Client, event: &Event) {
-    let namespace = event.metadata.namespace.as_deref().unwrap_or(CLUSTER_NAMESPACE);
-    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
-    for _ in 0..ATTEMPTS {
-        match events.create(&PostParams::default(), event).await {
-            Ok(_) => return,
-            Err(kube::Error::Api(status)) if status.code == 409 => return,
-            Err(kube::Error::Api(status)) => {
-                warn!(message = event.message, error = status.message, "an Event is refused");
-                return;
+impl Poster {
+    async fn post(&mut self, event: &Event) {
+        let namespace = event.metadata.namespace.as_deref().unwrap_or(CLUSTER_NAMESPACE);
+        for _ in 0..ATTEMPTS {
+            let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+            match events.create(&PostParams::default(), event).await {
+                Ok(_) => return,
+                Err(kube::Error::Api(status)) if status.code == 409 => return,
+                Err(kube::Error::Api(status)) if status.code == 401 && self.reads_again() => {
+                    continue;
+                }
+                Err(kube::Error::Api(status)) => {
+                    warn!(message = event.message, error = status.message, "an Event is refused");
+                    return;
+                }
+                Err(error) => debug!(%error, "an Event cannot be posted"),
             }
-            Err(error) => debug!(%error, "an Event cannot be posted"),
+            sleep(PAUSE).await;
         }
-        sleep(PAUSE).await;
+    }
+
+    /// Reads the credentials again. The library reads a token's file once a minute, by a clock that
+    /// may be set back, and the token of last time may be good no more.
+    fn reads_again(&mut self) -> bool {
+        let client = self.way.client(Arc::default());
+        client.map(|client| self.client = client).is_ok()
     }
 }
 

@@ -53,7 +53,11 @@ impl Way {
                 let options = KubeConfigOptions::default();
                 Config::from_custom_kubeconfig(read, &options).await.map_err(SourceError::api)?
             }
-            None => Config::incluster().map_err(SourceError::api)?,
+            None => Config::incluster().map_err(|error| {
+                SourceError::api(format!(
+                    "there is neither a kubeconfig (--kubeconfig) nor a pod's service account: {error}"
+                ))
+            })?,
         };
         if let Some(master) = &api.master {
             config.cluster_url = master.parse::<Uri>().map_err(SourceError::api)?;

@@ -26,6 +26,7 @@ use super::{
     thread,
 };
 use crate::config::resolved::Api;
+use announce::Poster;
 use client::Way;
 use ledger::Ledger;
 pub use resource::{RESOURCES, Resource};
@@ -97,8 +98,7 @@ impl KubeSource {
         let hearer = Hearer { heard, converter: Arc::default() };
         let watch = |resource| Watch::new(resource, way.clone(), &self.interest, hearer.clone());
         let watches: Vec<_> = Resource::wanted(&self.interest).map(watch).collect();
-        // With bad credentials in the configuration this is where it shows.
-        let poster = way.client(Arc::default())?;
+        let poster = Poster::new(way)?;
         let kinds = Resource::wanted(&self.interest).map(|resource| resource.kind);
         let ledger = Ledger::new(kinds);
         let (announce, addressed) = mpsc::channel(ANNOUNCEMENTS);
@@ -110,11 +110,44 @@ impl KubeSource {
                 tasks.spawn(watch.run());
             }
             tasks.spawn(posting);
-            tokio::select! {
-                () = ledger.run(steps, sender, announcements) => {}
-                // Nobody would follow that resource any more: who listens shall know, and start again.
-                Some(ended) = tasks.join_next() => error!(?ended, "a watch has ended"),
-            }
+            until_one_ends(ledger.run(steps, sender, announcements), tasks).await;
         })
+    }
+}
+
+/// Runs the ledger as long as all tasks do. After that nobody would follow some resource any more: who
+/// listens shall know, and start again.
+async fn until_one_ends(ledger: impl Future<Output = ()>, mut tasks: JoinSet<()>) {
+    tokio::select! {
+        () = ledger => {}
+        Some(ended) = tasks.join_next() => error!(?ended, "a watch has ended"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, time::Duration};
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_ends_the_source() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(pending());
+        let ledger = pending();
+        let quiet = timeout(Duration::from_millis(50), until_one_ends(ledger, tasks)).await;
+        assert!(quiet.is_err(), "it goes on while all do");
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(pending());
+        tasks.spawn(async { panic!("a test wants it") });
+        let (sender, mut batches) = mpsc::channel::<Delivery>(1);
+        let ledger = async move {
+            sender.closed().await;
+        };
+        until_one_ends(ledger, tasks).await;
+        assert!(batches.recv().await.is_none(), "who listens is told");
     }
 }
