@@ -2,13 +2,18 @@
 //! Asks an API server, be it real or ours, with what a kubeconfig says; one connection per request.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use http::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::Value;
 use tokio::runtime::Builder;
+use tokio::time::timeout;
+
+/// Longer than any answer takes, also that of a busy server to a watch of a second.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Somebody who asks.
 pub struct Asker {
@@ -58,7 +63,9 @@ impl Asker {
             .uri(path)
             .header("content-type", format!("application/{content}"))
             .body(body.map(|body| body.to_string().into_bytes()).unwrap_or_default())?;
-        Builder::new_current_thread().enable_all().build()?.block_on(self.send(request))
+        let answer = async { timeout(PATIENCE, self.send(request)).await };
+        let answer = Builder::new_current_thread().enable_all().build()?.block_on(answer);
+        answer.with_context(|| format!("no answer to {method} {path}"))?
     }
 
     async fn send(&self, request: Request<Vec<u8>>) -> Result<Answer> {
