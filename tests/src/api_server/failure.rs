@@ -36,6 +36,9 @@ impl Failure {
             "kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": "Failure",
             "message": message, "reason": reason, "code": code,
         });
+        if let (true, Some(fields)) = (reason.is_empty(), status.as_object_mut()) {
+            fields.remove("reason");
+        }
         if let (Some(details), Some(fields)) = (details, status.as_object_mut()) {
             fields.insert("details".into(), details.clone());
         }
@@ -44,6 +47,12 @@ impl Failure {
 
     pub fn bad_request(message: impl Into<String>) -> Failure {
         Failure::new(400, "BadRequest", message)
+    }
+
+    /// A watch from a revision that is none, which the real server does not take for the client's mistake.
+    pub fn no_revision(text: &str) -> Failure {
+        let why = format!("strconv.ParseUint: parsing \"{text}\": invalid syntax");
+        Failure::new(500, "", format!("resourceVersion: Invalid value: \"{text}\": {why}"))
     }
 
     pub fn unauthorized() -> Failure {
@@ -118,17 +127,21 @@ impl Failure {
         Failure::new(410, "Gone", "The resourceVersion for the provided watch is too old.")
     }
 
-    /// A field or option that the API does not accept.
-    pub fn invalid(what: &str, causes: &[(&str, String)]) -> Failure {
+    /// Fields or options that the API does not accept; of an object or of a query.
+    pub fn invalid(
+        (kind, group): (&str, &str),
+        name: &str,
+        causes: &[(&str, String)],
+    ) -> Failure {
+        let what = format!("{} \"{name}\"", qualified(kind, group));
         let all: Vec<String> =
             causes.iter().map(|(field, why)| format!("{field}: {why}")).collect();
         let message = match &all[..] {
             [one] => format!("{what} is invalid: {one}"),
             several => format!("{what} is invalid: [{}]", several.join(", ")),
         };
-        let causes: Vec<Value> =
-            causes.iter().map(|(field, why)| json!({ "field": field, "message": why })).collect();
-        let details = json!({ "causes": causes });
+        let mut details = details(group, kind, Some(name).filter(|name| !name.is_empty()));
+        details["causes"] = causes.iter().map(|(field, why)| cause(field, why)).collect();
         Failure { details: Some(details), ..Failure::new(422, "Invalid", message) }
     }
 
@@ -157,6 +170,17 @@ impl Failure {
     pub fn no_object(kind: Kind, name: &str) -> Failure {
         Failure::not_found(kind.group(), kind.plural(), name)
     }
+}
+
+/// One thing that is wrong, with the reason that its words begin with.
+fn cause(field: &str, why: &str) -> Value {
+    let reason = match why.split(':').next() {
+        Some("Forbidden") => "FieldValueForbidden",
+        Some("Required value") => "FieldValueRequired",
+        Some("Unsupported value") => "FieldValueNotSupported",
+        _ => "FieldValueInvalid",
+    };
+    json!({ "reason": reason, "message": why, "field": field })
 }
 
 fn qualified(resource: &str, group: &str) -> String {

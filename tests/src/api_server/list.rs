@@ -230,5 +230,5 @@ pub(super) fn refuse_if_any(causes: &[(&str, String)]) -> Result<(), Failure> {
     if causes.is_empty() {
         return Ok(());
     }
-    Err(Failure::invalid("ListOptions.meta.k8s.io \"\"", causes))
+    Err(Failure::invalid(("ListOptions", "meta.k8s.io"), "", causes))
 }

@@ -71,7 +71,10 @@ impl Asker {
     async fn send(&self, request: Request<Vec<u8>>) -> Result<Answer> {
         let read = Kubeconfig::read_from(&self.kubeconfig)?;
         let options = KubeConfigOptions::default();
-        let client = Client::try_from(Config::from_custom_kubeconfig(read, &options).await?)?;
+        let mut config = Config::from_custom_kubeconfig(read, &options).await?;
+        // A refusal is an answer.
+        config.default_retry = false;
+        let client = Client::try_from(config)?;
         match client.request_text(request).await {
             Ok(text) => Ok(Answer { code: 200, lines: text.lines().map(parse).collect() }),
             Err(kube::Error::Api(status)) => {
