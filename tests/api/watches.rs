@@ -89,7 +89,10 @@ fn who_takes_bookmarks_is_told_where_the_beginning_ends() {
     assert_eq!(watch.brief(), ("ADDED".into(), "a".into(), first));
     let end = watch.next();
     let marks = json!({ "k8s.io/initial-events-end": "true" });
-    assert_eq!((&end["type"], &end["object"]["metadata"]["annotations"]), (&"BOOKMARK".into(), &marks));
+    assert_eq!(
+        (&end["type"], &end["object"]["metadata"]["annotations"]),
+        (&"BOOKMARK".into(), &marks)
+    );
     server.set_streaming_lists(StreamingLists::Refused);
     let mut watch = Watch::open(&server, &path);
     assert_eq!(watch.brief().0, "ADDED");

@@ -113,7 +113,7 @@ fn shape(object: &Value) -> Value {
         "text": object.as_str(), "type": object["type"], "object": inner, "items": items,
         "kind": object["kind"], "apiVersion": object["apiVersion"], "name": metadata["name"],
         "namespace": metadata["namespace"],
-        "continue": metadata["continue"].is_string(), "remaining": metadata["remainingItemCount"],
+        "continue": metadata["continue"].as_str().map(str::is_empty), "remaining": metadata["remainingItemCount"],
         "version": metadata["resourceVersion"].is_string(), "uid": metadata["uid"].is_string(),
         "annotations": metadata["annotations"], "labels": metadata["labels"],
         "reason": object["reason"], "status": object["status"].as_str(), "code": object["code"],

@@ -50,9 +50,19 @@ impl Failure {
     }
 
     /// A watch from a revision that is none, which the real server does not take for the client's mistake.
-    pub fn no_revision(text: &str) -> Failure {
-        let why = format!("strconv.ParseUint: parsing \"{text}\": invalid syntax");
-        Failure::new(500, "", format!("resourceVersion: Invalid value: \"{text}\": {why}"))
+    pub fn watch_of_no_revision(text: &str) -> Failure {
+        Failure::new(500, "", no_revision(text))
+    }
+
+    /// A list of a revision that is none.
+    pub fn list_of_no_revision(text: &str) -> Failure {
+        Failure::bad_request(format!("invalid resource version: {}", no_revision(text)))
+    }
+
+    /// A kind that a group of the server's own does not have.
+    pub fn no_kind() -> Failure {
+        let message = "the server could not find the requested resource";
+        Failure { details: Some(json!({})), ..Failure::new(404, "NotFound", message) }
     }
 
     pub fn unauthorized() -> Failure {
@@ -128,11 +138,7 @@ impl Failure {
     }
 
     /// Fields or options that the API does not accept; of an object or of a query.
-    pub fn invalid(
-        (kind, group): (&str, &str),
-        name: &str,
-        causes: &[(&str, String)],
-    ) -> Failure {
+    pub fn invalid((kind, group): (&str, &str), name: &str, causes: &[(&str, String)]) -> Failure {
         let what = format!("{} \"{name}\"", qualified(kind, group));
         let all: Vec<String> =
             causes.iter().map(|(field, why)| format!("{field}: {why}")).collect();
@@ -158,7 +164,7 @@ impl Failure {
 
     /// A version that the server has not reached: it was restored, or another one is ahead.
     pub fn too_large_revision(asked: u64, current: u64) -> Failure {
-        let message = format!("Too large resource version: {asked}, current: {current}");
+        let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
         let cause = json!({
             "reason": "ResourceVersionTooLarge", "message": "Too large resource version",
         });
@@ -170,6 +176,11 @@ impl Failure {
     pub fn no_object(kind: Kind, name: &str) -> Failure {
         Failure::not_found(kind.group(), kind.plural(), name)
     }
+}
+
+fn no_revision(text: &str) -> String {
+    let why = format!("strconv.ParseUint: parsing \"{text}\": invalid syntax");
+    format!("resourceVersion: Invalid value: \"{text}\": {why}")
 }
 
 /// One thing that is wrong, with the reason that its words begin with.

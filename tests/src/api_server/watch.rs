@@ -103,7 +103,7 @@ impl WatchOptions {
         let (labels, fields) = (parameters.get("labelSelector"), parameters.get("fieldSelector"));
         let wants_initial = parameters.is_set("sendInitialEvents");
         let refuses_initial = parameters.has("sendInitialEvents") && !wants_initial;
-        let no_revision = |_| Failure::no_revision(parameters.get("resourceVersion"));
+        let no_revision = |_| Failure::watch_of_no_revision(parameters.get("resourceVersion"));
         let asked = parameters.number("resourceVersion").map_err(no_revision)?.unwrap_or(0);
         let start = match asked {
             _ if wants_initial => Start::Objects,
@@ -138,7 +138,8 @@ fn validate(parameters: &Parameters, lists: StreamingLists) -> Result<(), Failur
             causes.push(("resourceVersionMatch", format!("Forbidden: {why}")));
         }
         if !matches!(wanted, "" | "NotOlderThan") {
-            let why = format!("Unsupported value: \"{wanted}\": supported values: \"NotOlderThan\"");
+            let why =
+                format!("Unsupported value: \"{wanted}\": supported values: \"NotOlderThan\"");
             causes.push(("resourceVersionMatch", why));
         }
         if lists == StreamingLists::Refused {
