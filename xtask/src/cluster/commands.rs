@@ -35,6 +35,11 @@ impl Commands {
         Self { tools, kubeconfig: folder.join("kubeconfig"), results: folder.join("results") }
     }
 
+    /// Where the results of Kubernetes' own tests are left.
+    pub fn results(&self) -> &Path {
+        &self.results
+    }
+
     pub fn clusters(&self) -> Command {
         command(&self.tools.kind, ["get", "clusters"])
     }
@@ -121,6 +126,14 @@ impl Commands {
             self.kubectl(["--namespace=kube-system", "describe", "daemonset/pintle"]),
             self.kubectl(logs),
         ]
+    }
+
+    /// Prints which images Kubernetes' own tests use.
+    pub fn images(&self) -> Command {
+        let (Runner::Hydrophone(program) | Runner::E2eTest(program)) = &self.tools.runner;
+        let mut command = command(program, ["--list-images"]);
+        command.arg("--kubeconfig").arg(&self.kubeconfig);
+        command
     }
 
     /// Kubernetes' own tests.

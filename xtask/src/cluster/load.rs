@@ -49,12 +49,20 @@ pub fn judge(counts: &[Count]) -> Result<()> {
     Ok(())
 }
 
+/// The image for both sides in a list of the images that Kubernetes' own tests use: agnhost has a server
+/// and a client.
+pub fn image(list: &str) -> Result<&str> {
+    let found = list.split_whitespace().find(|word| word.contains("/agnhost:"));
+    found.with_context(|| format!("no agnhost among the images of the tests: {list}"))
+}
+
 /// Writes the objects where kubectl can read them.
-pub fn write() -> Result<PathBuf> {
+pub fn write(image: &str) -> Result<PathBuf> {
     let folder = workspace::target_dir().join("cluster");
     fs::create_dir_all(&folder)?;
     let path = folder.join("load.yaml");
-    fs::write(&path, OBJECTS).with_context(|| path.display().to_string())?;
+    fs::write(&path, OBJECTS.replace("image: IMAGE", &format!("image: {image}")))
+        .with_context(|| path.display().to_string())?;
     Ok(path)
 }
 
@@ -77,6 +85,15 @@ mod tests {
         for text in ["", "120", "120 x", "1 2 3"] {
             assert_eq!(Count::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_image_is_the_one_of_kubernetes_own_tests() {
+        let list =
+            "17:03:01 list of images\nexample.org/tests/agnhost:2.53\nexample.org/pause:3.10\n";
+        assert_eq!(image(list).unwrap(), "example.org/tests/agnhost:2.53");
+        assert!(image("example.org/pause:3.10").is_err());
+        assert_eq!(OBJECTS.matches("image: IMAGE\n").count(), 2);
     }
 
     #[test]

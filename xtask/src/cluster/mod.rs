@@ -39,6 +39,7 @@ pub fn test() -> Result<()> {
     );
     setup::ensure(setup::Extent::Image)?;
     let archive = image::make_default()?;
+    std::fs::create_dir_all(commands.results())?;
     let cluster = Cluster(&commands);
     let outcome = install(&commands, &archive).and_then(|()| examine(&commands));
     if outcome.is_err() {
@@ -76,7 +77,9 @@ fn examine(commands: &Commands) -> Result<()> {
 
 /// Clients make connection after connection while one agent after the other is replaced.
 fn restart_under_load(commands: &Commands) -> Result<()> {
-    step("start servers and clients", commands.apply_file(&load::write()?))?;
+    let images = workspace::run_quietly(&mut commands.images())?;
+    let objects = load::write(load::image(&images)?)?;
+    step("start servers and clients", commands.apply_file(&objects))?;
     step("wait for them", commands.wait_for_load())?;
     step("restart the agents", commands.restart())?;
     step("wait for the new ones", commands.wait_for_agents())?;
