@@ -3,8 +3,8 @@
 
 use pintle::model::name::Kind;
 use pintle::source::kube::RESOURCES;
-use pintle_tests::real_api_server::{RealApiServer, WatchCache};
-use serde_json::json;
+use pintle_tests::real_api_server::{ADMINISTRATOR, RealApiServer, WatchCache};
+use serde_json::{Value, json};
 
 use super::{Real, at, real, service, shop};
 use crate::source::Listener;
@@ -34,6 +34,13 @@ fn change_everything(server: &RealApiServer) {
     server.patch(&at("s1"), &port).expect("a change");
     server.delete(&at("s2")).expect("a deletion");
     server.create(&service("s6", "10.96.1.6")).expect("a service");
+}
+
+/// How often the source has asked for a list of services, as the server's own log has it.
+fn lists(real: &Real) -> usize {
+    let requests = real.server.requests_of(ADMINISTRATOR).expect("an audit log");
+    let is_list = |it: &&Value| it["verb"] == "list" && it["objectRef"]["resource"] == "services";
+    requests.iter().filter(is_list).count()
 }
 
 const LATER: [&str; 6] =
@@ -70,6 +77,7 @@ fn what_changed_while_the_server_was_away_is_told_when_it_comes_back() {
 #[test]
 fn a_place_that_etcd_has_forgotten_is_left_for_a_new_list() {
     let Some((mut real, mut listener)) = services(WatchCache::Off) else { return };
+    assert_eq!(lists(&real), 0, "the first list is a stream");
     real.server.stop();
     until_all_fail(&mut listener);
     let forget = |server: &RealApiServer| {
@@ -81,6 +89,7 @@ fn a_place_that_etcd_has_forgotten_is_left_for_a_new_list() {
     real.server.go_on().expect("it starts again");
     listener.until(|known| known.names(&Kind::Service) == LATER);
     listener.until(|known| known.failing_watches().is_empty());
+    assert!(lists(&real) > 0, "the place was not forgotten");
     let port = json!({ "spec": { "ports": [{ "name": "http", "port": 9999 }] } });
     let before = listener.known.objects.clone();
     real.server.patch(&at("s3"), &port).expect("a change");

@@ -31,7 +31,7 @@ pub const ASSETS: &str = "KUBEBUILDER_ASSETS";
 /// How long a server may take to be ready: seconds, and a busy machine may need many times that.
 const READY: Duration = Duration::from_secs(180);
 /// Who may do everything.
-const ADMINISTRATOR: &str = "administrator";
+pub const ADMINISTRATOR: &str = "administrator";
 /// Notes who asked what and how it was answered, for each request.
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\n\
                             rules: [{level: Metadata}]\n";
