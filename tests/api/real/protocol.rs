@@ -2,7 +2,7 @@
 //! The API server of the tests answers as the real one does: the same requests to both, and what a
 //! client sees of the answers, but for numbers, times and what specs are filled with.
 
-use pintle_tests::api_server::{ApiServer, Kind};
+use pintle_tests::api_server::{ApiServer, Kind, Verb};
 use pintle_tests::real_api_server::{Answer, Asker, WatchCache};
 use serde_json::{Value, json};
 
@@ -205,4 +205,39 @@ fn events_are_taken_and_refused_as_by_a_real_server() {
     let elsewhere = "/api/v1/namespaces/default/events";
     differences.extend(pair.difference("POST", elsewhere, Some(&event("d", "shop"))));
     check(differences);
+}
+
+#[test]
+fn who_may_not_is_told_so_as_by_a_real_server() {
+    let Some(pair) = Pair::new() else { return };
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": { "name": "pintle", "namespace": "kube-system" } });
+    pair.real.server.create(&account).expect("an account");
+    let token = pair.real.server.token_of("kube-system", "pintle").expect("a token");
+    let directory = tempfile::tempdir().expect("a directory");
+    let with = |token: &str| {
+        let kubeconfig = pair.real.server.write_kubeconfig(directory.path(), token);
+        Asker::new(kubeconfig.expect("a kubeconfig"))
+    };
+    let [_, ours] = &pair.askers;
+    let compare = |real: &Asker, paths: &[&str]| {
+        for path in paths {
+            let [real, ours] = [real, ours].map(|asker| asker.ask("GET", path, None));
+            assert_eq!(seen(&real.expect("an answer")), seen(&ours.expect("an answer")), "{path}");
+        }
+    };
+    let slices = "/apis/discovery.k8s.io/v1/endpointslices";
+    let watch = format!("{slices}?watch=true&timeoutSeconds=1");
+    for (verb, resource) in [
+        (Verb::List, "endpointslices"),
+        (Verb::Watch, "endpointslices"),
+        (Verb::List, "services"),
+        (Verb::Get, "services"),
+    ] {
+        pair.ours.forbid(verb, resource);
+    }
+    compare(&with(&token), &[slices, &watch, SERVICES, &super::at("web")]);
+    pair.ours.forbid_nothing();
+    pair.ours.accept_only("another");
+    compare(&with("nobody's"), &[slices, &watch]);
 }
