@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use pintle::model::name::{Kind, ObjectName, ObjectRef};
 use pintle::source::event::{Announcement, Whose};
+use pintle::source::kube::RESOURCES;
 use pintle_tests::kustomize::{build, manifests};
 use pintle_tests::real_api_server::WatchCache;
 use serde_json::Value;
@@ -130,4 +131,20 @@ fn without_the_role_every_watch_fails() {
     assert!(!listener.known.is_synced);
     let words: Vec<_> = listener.known.rejected.values().flatten().collect();
     assert!(words[0].starts_with("the API server answers 403 Forbidden: "), "{words:?}");
+}
+
+/// Over TLS as well; a server may have been restored, or its keys replaced, while we had a token of it.
+#[test]
+fn a_token_that_is_refused_is_read_again() {
+    let Some(real) = real(WatchCache::On) else { return };
+    apply_role(&real);
+    let directory = real.directory.path();
+    let kubeconfig = real.server.write_kubeconfig(directory, "nobody's").expect("a file");
+    let (mut listener, _) = listen_at(&kubeconfig, NODE, true);
+    listener.until(|known| known.failing_watches().len() == RESOURCES.len());
+    let words: Vec<_> = listener.known.rejected.values().flatten().collect();
+    assert!(words[0].starts_with("the API server answers 401 Unauthorized: "), "{words:?}");
+    let token = real.server.token_of("kube-system", "pintle").expect("a token");
+    real.server.write_kubeconfig(directory, &token).expect("a file");
+    listener.until(|known| known.is_synced && known.failing_watches().is_empty());
 }
