@@ -3,8 +3,9 @@
 # For those who expect one. `cargo xtask image` makes the same image without a daemon, and is what the
 # tests check; this only runs it and takes the files out of the archive.
 #
-# The base must be a Debian with llvm-22-dev, which bpf-linker is built from.
-ARG DEBIAN=bookworm
+# The base must be a Debian with llvm-22-dev, which bpf-linker is built from: trixie has it, bookworm
+# only among its security updates. `cargo xtask image` installs it. Nobody has built this file yet.
+ARG DEBIAN=trixie
 FROM rust:1.95-${DEBIAN} AS build
 WORKDIR /src
 COPY . .

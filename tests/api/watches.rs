@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use pintle_tests::api_server::{ApiServer, Kind};
+use pintle_tests::api_server::{ApiServer, Kind, StreamingLists};
 use serde_json::{Value, json};
 
 use crate::client::{Watch, get_json, number, service};
@@ -69,7 +69,7 @@ fn a_watch_without_revision_begins_with_what_is_there() {
         let server = ApiServer::start().unwrap();
         let b = server.put(service("b", "web")).unwrap();
         let a = server.put(service("a", "web")).unwrap();
-        let mut watch = Watch::open(&server, &format!("{WATCH}&allowWatchBookmarks=true{query}"));
+        let mut watch = Watch::open(&server, &format!("{WATCH}{query}"));
         assert_eq!(watch.brief(), ("ADDED".into(), "a".into(), a));
         assert_eq!(watch.brief(), ("ADDED".into(), "b".into(), b));
         // Nothing says where the beginning ends.
@@ -77,6 +77,26 @@ fn a_watch_without_revision_begins_with_what_is_there() {
         let revision = server.put(service("b", "changed")).unwrap();
         assert_eq!(watch.brief(), ("MODIFIED".into(), "b".into(), revision));
     }
+}
+
+/// As a real server with streaming lists does it, asked for them or not.
+#[test]
+fn who_takes_bookmarks_is_told_where_the_beginning_ends() {
+    let server = ApiServer::start().unwrap();
+    let first = server.put(service("a", "web")).unwrap();
+    let path = format!("{WATCH}&allowWatchBookmarks=true");
+    let mut watch = Watch::open(&server, &path);
+    assert_eq!(watch.brief(), ("ADDED".into(), "a".into(), first));
+    let end = watch.next();
+    let marks = json!({ "k8s.io/initial-events-end": "true" });
+    assert_eq!(
+        (&end["type"], &end["object"]["metadata"]["annotations"]),
+        (&"BOOKMARK".into(), &marks)
+    );
+    server.set_streaming_lists(StreamingLists::Refused);
+    let mut watch = Watch::open(&server, &path);
+    assert_eq!(watch.brief().0, "ADDED");
+    watch.stays_quiet();
 }
 
 #[test]

@@ -13,10 +13,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 /// Folders of `manifests` that one would hand to `kubectl apply -k`.
-pub const FOLDERS: [&str; 7] = [
+pub const FOLDERS: [&str; 8] = [
     "base",
     "overlays/kubeadm",
     "overlays/k3s",
+    "overlays/rke2",
     "overlays/kind",
     "overlays/eks",
     "cleanup",

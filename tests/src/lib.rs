@@ -29,6 +29,7 @@ pub mod offload;
 pub mod planned;
 pub mod policed_cluster;
 pub mod policies;
+pub mod real_api_server;
 pub mod sctp;
 pub mod self_report;
 pub mod server;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod build;
+mod cluster;
 mod demo;
 mod format;
 mod image;

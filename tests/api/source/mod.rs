@@ -32,11 +32,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 /// Longer than anything takes on a busy machine, waits between attempts included.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Long enough for what should not come.
-const QUIET: Duration = Duration::from_millis(300);
+pub const QUIET: Duration = Duration::from_millis(300);
 /// The node that asks.
-const NODE: &str = "node-1";
+pub const NODE: &str = "node-1";
 
 /// What somebody who listens to a source knows.
 #[derive(Debug, Default, PartialEq)]
@@ -106,7 +106,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    fn new(batches: Batches) -> Listener {
+    /// Listens to what a source tells.
+    pub fn new(batches: Batches) -> Listener {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         Listener { batches, runtime, known: Known::default(), deliveries: 0, invariant: |_| true }
     }
@@ -195,12 +196,17 @@ impl Scene {
 
     /// The same on another node.
     pub fn listen_as(&self, node: &str, policies: bool) -> (Listener, Announcements) {
-        let kubeconfig = Some(self.kubeconfig.clone());
-        let api = Api { kubeconfig, master: None, qps: 1000.0, burst: 1000 };
-        let source = KubeSource::new(api, Interest { node_name: node.into(), policies });
-        let announcements = source.announcements();
-        (Listener::new(source.start().expect("the source starts")), announcements)
+        listen_at(&self.kubeconfig, node, policies)
     }
+}
+
+/// Starts a source on a node that asks where a kubeconfig leads.
+pub fn listen_at(kubeconfig: &Path, node: &str, policies: bool) -> (Listener, Announcements) {
+    let kubeconfig = Some(kubeconfig.to_owned());
+    let api = Api { kubeconfig, master: None, qps: 1000.0, burst: 1000 };
+    let source = KubeSource::new(api, Interest { node_name: node.into(), policies });
+    let announcements = source.announcements();
+    (Listener::new(source.start().expect("the source starts")), announcements)
 }
 
 /// Listens to a directory with this text in it.

@@ -20,7 +20,7 @@ fn of_services(scene: &Scene, from: usize) -> Vec<Record> {
 /// A server may end every watch in order as soon as it is open, which is no error to anybody.
 #[test]
 fn watches_that_end_at_once_are_not_a_flood_of_requests() {
-    const WHILE: Duration = Duration::from_secs(4);
+    const WHILE: Duration = Duration::from_secs(3);
     const STEP: Duration = Duration::from_millis(10);
     let scene = Scene::new();
     scene.put(&service("a", "10.96.0.1"));
@@ -32,9 +32,11 @@ fn watches_that_end_at_once_are_not_a_flood_of_requests() {
         listener.listen_for(STEP);
     }
     let asked = of_services(&scene, before);
-    let asked: Vec<_> = asked.iter().map(|it| it.at.duration_since(asked[0].at)).collect();
-    // At once, at once again, and then after half a second, one, two, or a little more.
-    assert!((3..=7).contains(&asked.len()), "{asked:?}");
+    let asked = asked.iter().map(|it| it.at.duration_since(asked[0].at));
+    // A busy machine takes longer over it than is asked of it.
+    let asked: Vec<_> = asked.filter(|at| *at < WHILE).collect();
+    // At once and at once again, and the same half a second later, and one more, or up to twice that.
+    assert!((3..=6).contains(&asked.len()), "{asked:?}");
     scene.put(&service("b", "10.96.0.2"));
     listener.until(|known| known.cluster_ip("shop/b") == "10.96.0.2");
     listener.until(|known| known.failing_watches().is_empty());

@@ -118,7 +118,7 @@ fn name_of(metadata: &Map<String, Value>, revision: u64) -> Result<String, Failu
     let name = text("name").map(str::to_owned).or_else(generated);
     let missing = || {
         let why = "Required value: name or generateName is required".to_owned();
-        Failure::invalid("Event \"\"", &[("metadata.name", why)])
+        Failure::invalid(("Event", ""), "", &[("metadata.name", why)])
     };
     name.ok_or_else(missing)
 }
@@ -151,7 +151,7 @@ fn validate(
     if causes.is_empty() {
         return Ok(());
     }
-    Err(Failure::invalid(&format!("Event \"{name}\""), &causes))
+    Err(Failure::invalid(("Event", ""), name, &causes))
 }
 
 /// An event is in the namespace of what it is about; about a cluster's object, in one of two.

@@ -36,6 +36,9 @@ impl Failure {
             "kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": "Failure",
             "message": message, "reason": reason, "code": code,
         });
+        if let (true, Some(fields)) = (reason.is_empty(), status.as_object_mut()) {
+            fields.remove("reason");
+        }
         if let (Some(details), Some(fields)) = (details, status.as_object_mut()) {
             fields.insert("details".into(), details.clone());
         }
@@ -44,6 +47,22 @@ impl Failure {
 
     pub fn bad_request(message: impl Into<String>) -> Failure {
         Failure::new(400, "BadRequest", message)
+    }
+
+    /// A watch from a revision that is none, which the real server does not take for the client's mistake.
+    pub fn watch_of_no_revision(text: &str) -> Failure {
+        Failure::new(500, "", no_revision(text))
+    }
+
+    /// A list of a revision that is none.
+    pub fn list_of_no_revision(text: &str) -> Failure {
+        Failure::bad_request(format!("invalid resource version: {}", no_revision(text)))
+    }
+
+    /// A kind that a group of the server's own does not have.
+    pub fn no_kind() -> Failure {
+        let message = "the server could not find the requested resource";
+        Failure { details: Some(json!({})), ..Failure::new(404, "NotFound", message) }
     }
 
     pub fn unauthorized() -> Failure {
@@ -118,17 +137,17 @@ impl Failure {
         Failure::new(410, "Gone", "The resourceVersion for the provided watch is too old.")
     }
 
-    /// A field or option that the API does not accept.
-    pub fn invalid(what: &str, causes: &[(&str, String)]) -> Failure {
+    /// Fields or options that the API does not accept; of an object or of a query.
+    pub fn invalid((kind, group): (&str, &str), name: &str, causes: &[(&str, String)]) -> Failure {
+        let what = format!("{} \"{name}\"", qualified(kind, group));
         let all: Vec<String> =
             causes.iter().map(|(field, why)| format!("{field}: {why}")).collect();
         let message = match &all[..] {
             [one] => format!("{what} is invalid: {one}"),
             several => format!("{what} is invalid: [{}]", several.join(", ")),
         };
-        let causes: Vec<Value> =
-            causes.iter().map(|(field, why)| json!({ "field": field, "message": why })).collect();
-        let details = json!({ "causes": causes });
+        let mut details = details(group, kind, Some(name).filter(|name| !name.is_empty()));
+        details["causes"] = causes.iter().map(|(field, why)| cause(field, why)).collect();
         Failure { details: Some(details), ..Failure::new(422, "Invalid", message) }
     }
 
@@ -145,7 +164,7 @@ impl Failure {
 
     /// A version that the server has not reached: it was restored, or another one is ahead.
     pub fn too_large_revision(asked: u64, current: u64) -> Failure {
-        let message = format!("Too large resource version: {asked}, current: {current}");
+        let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
         let cause = json!({
             "reason": "ResourceVersionTooLarge", "message": "Too large resource version",
         });
@@ -157,6 +176,22 @@ impl Failure {
     pub fn no_object(kind: Kind, name: &str) -> Failure {
         Failure::not_found(kind.group(), kind.plural(), name)
     }
+}
+
+fn no_revision(text: &str) -> String {
+    let why = format!("strconv.ParseUint: parsing \"{text}\": invalid syntax");
+    format!("resourceVersion: Invalid value: \"{text}\": {why}")
+}
+
+/// One thing that is wrong, with the reason that its words begin with.
+fn cause(field: &str, why: &str) -> Value {
+    let reason = match why.split(':').next() {
+        Some("Forbidden") => "FieldValueForbidden",
+        Some("Required value") => "FieldValueRequired",
+        Some("Unsupported value") => "FieldValueNotSupported",
+        _ => "FieldValueInvalid",
+    };
+    json!({ "reason": reason, "message": why, "field": field })
 }
 
 fn qualified(resource: &str, group: &str) -> String {

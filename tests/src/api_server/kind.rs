@@ -93,6 +93,16 @@ impl Kind {
         })
     }
 
+    /// Whether a path is in a group of built-in kinds.
+    pub(super) fn is_group_path(path: &str) -> bool {
+        let mut built_in =
+            Kind::ALL.into_iter().filter(|kind| kind.description().origin == Origin::BuiltIn);
+        built_in.any(|kind| {
+            let root = if kind.group().is_empty() { "/api" } else { "/apis" };
+            path.starts_with(&format!("{root}/{}/", kind.api_version()))
+        })
+    }
+
     pub(super) fn description(self) -> &'static Description {
         match self {
             Kind::Service => &SERVICE,

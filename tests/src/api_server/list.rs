@@ -102,7 +102,8 @@ impl ListOptions {
 
 impl PageStart {
     fn parse(parameters: &Parameters) -> Result<PageStart, Failure> {
-        let revision = parameters.number("resourceVersion")?.unwrap_or(0);
+        let no_revision = |_| Failure::list_of_no_revision(parameters.get("resourceVersion"));
+        let revision = parameters.number("resourceVersion").map_err(no_revision)?.unwrap_or(0);
         let continued = parameters.get("continue");
         if !continued.is_empty() {
             if revision > 0 {
@@ -153,6 +154,8 @@ impl Page {
             if !selection.has_selectors() {
                 let _ = write!(head, ",\"remainingItemCount\":{remaining}");
             }
+        } else if kind.description().origin == Origin::CustomResourceDefinition {
+            head += ",\"continue\":\"\"";
         }
         let mut text = head.into_bytes();
         text.extend_from_slice(b"},\"items\":[");
@@ -193,7 +196,8 @@ fn parse_token(text: &str) -> Result<PageStart, Failure> {
     let parts = text.split_once('.');
     let parsed = parts.and_then(|(revision, after)| Some((revision.parse().ok()?, after)));
     let Some((revision, after)) = parsed else {
-        return Err(Failure::bad_request(format!("continue key is not valid: {text}")));
+        let why = "continue key is not valid: illegal base64 data at input byte 0";
+        return Err(Failure::bad_request(format!("invalid continue token: {why}")));
     };
     Ok(PageStart::Continue { revision, after: Key::from_token(after) })
 }
@@ -214,7 +218,8 @@ fn validate(parameters: &Parameters) -> Result<(), Failure> {
             forbid(field, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
         }
         if !matches!(wanted, "Exact" | "NotOlderThan") {
-            let why = format!("Unsupported value: \"{wanted}\"");
+            let values = "\"Exact\", \"NotOlderThan\", \"\"";
+            let why = format!("Unsupported value: \"{wanted}\": supported values: {values}");
             causes.push((field, why));
         }
     }
@@ -230,5 +235,5 @@ pub(super) fn refuse_if_any(causes: &[(&str, String)]) -> Result<(), Failure> {
     if causes.is_empty() {
         return Ok(());
     }
-    Err(Failure::invalid("ListOptions.meta.k8s.io \"\"", causes))
+    Err(Failure::invalid(("ListOptions", "meta.k8s.io"), "", causes))
 }

@@ -61,6 +61,7 @@ fn dispatch(
         Target::Discovery => Ok(discovery::answer(&shared.store(), &request.path)),
         Target::Health => Ok(Answer::text(200, "ok")),
         Target::Version => Ok(discovery::version()),
+        Target::Unknown if Kind::is_group_path(&request.path) => Err(Failure::no_kind()),
         Target::Unknown => Ok(discovery::unknown()),
     }
 }

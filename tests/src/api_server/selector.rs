@@ -171,7 +171,11 @@ fn value_set(text: &str) -> Result<Vec<String>, Failure> {
 }
 
 fn cannot_parse(term: &str) -> Failure {
-    Failure::bad_request(format!("unable to parse requirement: {term}"))
+    let what = match term {
+        "!" => "found '', expected: identifier",
+        term => term,
+    };
+    Failure::bad_request(format!("unable to parse requirement: {what}"))
 }
 
 #[cfg(test)]

@@ -103,16 +103,19 @@ impl WatchOptions {
         let (labels, fields) = (parameters.get("labelSelector"), parameters.get("fieldSelector"));
         let wants_initial = parameters.is_set("sendInitialEvents");
         let refuses_initial = parameters.has("sendInitialEvents") && !wants_initial;
-        let asked = parameters.number("resourceVersion")?.unwrap_or(0);
+        let no_revision = |_| Failure::watch_of_no_revision(parameters.get("resourceVersion"));
+        let asked = parameters.number("resourceVersion").map_err(no_revision)?.unwrap_or(0);
         let start = match asked {
             _ if wants_initial => Start::Objects,
             0 if refuses_initial => Start::Now,
             0 => Start::Objects,
             revision => Start::After(revision),
         };
+        // Who takes bookmarks and begins anywhere is told the end without asking, where lists are streamed.
+        let is_streamed = lists == StreamingLists::Offered && start == Start::Objects;
         let bookmarks = match parameters.is_set("allowWatchBookmarks") {
             false => Bookmarks::No,
-            true if wants_initial => Bookmarks::EndOfInitialEvents,
+            true if wants_initial || is_streamed => Bookmarks::EndOfInitialEvents,
             true => Bookmarks::Yes,
         };
         let timeout = parameters.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
@@ -129,21 +132,25 @@ impl WatchOptions {
 fn validate(parameters: &Parameters, lists: StreamingLists) -> Result<(), Failure> {
     let wanted = parameters.get("resourceVersionMatch");
     let mut causes = Vec::new();
-    let mut forbid = |field, why: &str| causes.push((field, format!("Forbidden: {why}")));
     if parameters.has("sendInitialEvents") {
         if wanted != "NotOlderThan" {
             let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-            forbid("resourceVersionMatch", why);
+            causes.push(("resourceVersionMatch", format!("Forbidden: {why}")));
+        }
+        if !matches!(wanted, "" | "NotOlderThan") {
+            let why =
+                format!("Unsupported value: \"{wanted}\": supported values: \"NotOlderThan\"");
+            causes.push(("resourceVersionMatch", why));
         }
         if lists == StreamingLists::Refused {
             let why = "sendInitialEvents is forbidden for watch unless the WatchList feature gate \
                        is enabled";
-            forbid("sendInitialEvents", why);
+            causes.push(("sendInitialEvents", format!("Forbidden: {why}")));
         }
     } else if !wanted.is_empty() {
         let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is \
                    provided";
-        forbid("resourceVersionMatch", why);
+        causes.push(("resourceVersionMatch", format!("Forbidden: {why}")));
     }
     refuse_if_any(&causes)
 }

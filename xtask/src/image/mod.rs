@@ -45,6 +45,13 @@ pub fn obstacle() -> Option<String> {
     binary::obstacle()
 }
 
+/// Makes it where it is by default, and says where that is.
+pub fn make_default() -> Result<PathBuf> {
+    let path = default_path();
+    println!("{}", make(&path)?);
+    Ok(path)
+}
+
 /// The tier: makes the image, checks it, and makes it again.
 pub fn test() -> Result<()> {
     let path = default_path();

@@ -4,8 +4,8 @@
 use super::side_by_side;
 use crate::setup::Extent;
 use crate::workspace::{self, cargo};
-use crate::{image, tidy, vm};
-use anyhow::{Result, bail};
+use crate::{cluster, image, tidy, vm};
+use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::path::Path;
 
@@ -31,10 +31,12 @@ pub enum Tier {
     Netns,
     /// The datapath tests on other kernels.
     Vm,
+    /// A kind cluster without kube-proxy; only by name.
+    Cluster,
 }
 
 impl Tier {
-    /// Every tier, in the order of cost.
+    /// Every tier that runs without being named, in the order of cost.
     pub const ALL: &'static [Self] = &[
         Self::Fmt,
         Self::Lint,
@@ -57,13 +59,15 @@ impl Tier {
             Self::Datapath => "packets through the loaded programs",
             Self::Netns => "real sockets across network namespaces",
             Self::Vm => "the loaded programs on other kernels",
+            Self::Cluster => "a kind cluster: sig-network's tests, rolling restart under load",
         }
     }
 
     /// What must be set up first.
     pub fn extent(self) -> Option<Extent> {
         match self {
-            Self::Fmt => None,
+            // A cluster's programs are nobody's to install; the image is set up once they are there.
+            Self::Fmt | Self::Cluster => None,
             Self::Lint | Self::Unit | Self::Api => Some(Extent::Build),
             Self::Image => Some(Extent::Image),
             Self::Datapath | Self::Netns | Self::Vm => Some(Extent::Everything),
@@ -77,6 +81,7 @@ impl Tier {
             Self::Image => image::obstacle(),
             Self::Datapath | Self::Netns => kernel_obstacle(),
             Self::Vm => vm::obstacle(),
+            Self::Cluster => cluster::obstacle(),
         }
     }
 
@@ -86,7 +91,7 @@ impl Tier {
             Self::Fmt => workspace::run(&mut cargo(["fmt", "--all", "--check"])),
             Self::Lint => lint(),
             Self::Unit => unit(),
-            Self::Api => workspace::run(cargo(TESTS).args(["--test", "api"])),
+            Self::Api => api(),
             Self::Image => image::test(),
             Self::Datapath => datapath(),
             Self::Netns => {
@@ -95,6 +100,7 @@ impl Tier {
                 side_by_side::run("netns", WORLDS)
             }
             Self::Vm => vm::test(),
+            Self::Cluster => cluster::test(),
         }
     }
 }
@@ -110,9 +116,13 @@ impl fmt::Display for Tier {
             Self::Datapath => "datapath",
             Self::Netns => "netns",
             Self::Vm => "vm",
+            Self::Cluster => "cluster",
         })
     }
 }
+
+/// Names the folder of kube-apiserver and etcd.
+const ASSETS: &str = "KUBEBUILDER_ASSETS";
 
 /// The tests of the crate that holds the tests.
 const TESTS: [&str; 3] = ["test", "--package", "pintle-tests"];
@@ -121,6 +131,23 @@ const TESTS: [&str; 3] = ["test", "--package", "pintle-tests"];
 fn unit() -> Result<()> {
     workspace::run(&mut cargo(["test", "--workspace", "--exclude", "pintle-tests"]))?;
     workspace::run(cargo(TESTS).args(["--lib", "--test", "host"]))
+}
+
+/// With a real kube-apiserver, too, where the ecosystem's variable names the folder of one.
+fn api() -> Result<()> {
+    let mut command = cargo(TESTS);
+    command.args(["--test", "api"]);
+    match std::env::var_os(ASSETS).filter(|folder| !folder.is_empty()) {
+        Some(folder) => {
+            // Tests run elsewhere than we do.
+            let folder = Path::new(&folder).canonicalize();
+            let folder = folder.with_context(|| format!("the folder that {ASSETS} names"))?;
+            println!("real kube-apiserver: {}", folder.display());
+            command.env(ASSETS, folder);
+        }
+        None => println!("real kube-apiserver: not run, {ASSETS} is not set"),
+    }
+    workspace::run(&mut command)
 }
 
 fn lint() -> Result<()> {
@@ -163,4 +190,16 @@ fn kernel_obstacle() -> Option<String> {
     }
     let missing = ["ip", "nft"].into_iter().find(|name| workspace::find_program(name).is_none())?;
     Some(format!("the program `{missing}` is missing: run `cargo xtask setup` as root"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_only_made_for_who_asks_for_it() {
+        assert!(!Tier::ALL.contains(&Tier::Cluster));
+        let mut names = <Tier as clap::ValueEnum>::value_variants().iter().map(Tier::to_string);
+        assert!(names.any(|name| name == "cluster"));
+    }
 }
