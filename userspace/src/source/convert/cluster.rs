@@ -111,9 +111,9 @@ fn named_ports(
     interner: &Interner,
     reasons: &mut Vec<RejectReason>,
 ) -> Arc<[NamedPort]> {
-    let is_sidecar =
-        |container: &&api::Container<'_>| container.restart_policy.as_deref() == Some("Always");
-    let sidecars = spec.init_containers.iter().flatten().filter(is_sidecar);
+    let sidecars = spec.init_containers.iter().flatten();
+    let sidecars =
+        sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
     let mut found: Vec<NamedPort> = Vec::new();
     let containers = spec.containers.iter().flatten().chain(sidecars);
     for port in containers.flat_map(|container| container.ports.iter().flatten()) {

@@ -6,7 +6,7 @@
 use super::{
     api::{
         self, ClusterNetworkPolicySpec as Spec, ClusterPeer, ClusterPods, ClusterProtocol,
-        ClusterSubject, ClusterTransport, LabelSelector, Unknown,
+        ClusterSubject, ClusterTransport, Fields, LabelSelector, List, Unknown,
     },
     metadata::{Converted, NameError, cluster_scoped, port_number, range},
     selector::{closed, enforcement, selector},
@@ -32,7 +32,7 @@ pub fn cluster_policy(
 ) -> Result<Converted, NameError> {
     let name = cluster_scoped(&object.metadata)?;
     let empty = Spec::default();
-    let spec = object.spec.as_ref().unwrap_or(&empty);
+    let spec = object.spec.as_deref().unwrap_or(&empty);
     let mut reading = Reading { interner, reasons: Vec::new() };
     let ingress = reading.rules(Direction::Ingress, &spec.ingress);
     let egress = reading.rules(Direction::Egress, &spec.egress);
@@ -121,7 +121,7 @@ impl Reading<'_> {
     }
 
     fn pods(&self, pods: &ClusterPods<'_>) -> Result<(Selector, Selector), String> {
-        let read = |one: &Option<LabelSelector<'_>>, name: &str| match one {
+        let read = |one: &Option<Fields<LabelSelector<'_>>>, name: &str| match one {
             Some(one) => selector(one, self.interner),
             None => Err(format!("pods without {name}")),
         };
@@ -129,11 +129,7 @@ impl Reading<'_> {
         Ok((namespaces, read(&pods.pod_selector, "podSelector")?))
     }
 
-    fn rules(
-        &mut self,
-        way: Direction,
-        rules: &Option<Vec<api::ClusterRule<'_>>>,
-    ) -> Vec<ClusterRule> {
+    fn rules(&mut self, way: Direction, rules: &List<api::ClusterRule<'_>>) -> Vec<ClusterRule> {
         let rules = rules.iter().flatten().enumerate();
         let field = way.as_str();
         rules.map(|(index, rule)| self.rule(&format!("spec.{field}[{index}]"), way, rule)).collect()
@@ -168,7 +164,7 @@ impl Reading<'_> {
         &mut self,
         field: &str,
         way: Direction,
-        listed: &[ClusterPeer<'_>],
+        listed: &[Fields<ClusterPeer<'_>>],
         effect: ClosedEffect,
     ) -> Box<[Peer]> {
         if listed.is_empty() {
@@ -224,13 +220,13 @@ impl Reading<'_> {
     fn ports(
         &mut self,
         field: &str,
-        protocols: &Option<Vec<ClusterProtocol<'_>>>,
+        protocols: &List<ClusterProtocol<'_>>,
         effect: ClosedEffect,
     ) -> Ports {
         let Some(protocols) = protocols.as_deref().filter(|listed| !listed.is_empty()) else {
             return Ports::Any;
         };
-        let read = |(index, item)| {
+        let read = |(index, item): (usize, &Fields<_>)| {
             self.port(item).unwrap_or_else(|message| {
                 let field = format!("{field}.protocols[{index}]");
                 self.reasons.push(closed(field, message, effect));

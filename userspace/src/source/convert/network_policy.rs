@@ -9,7 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{
-    api::{self, LabelSelector, NetworkPolicySpec},
+    api::{self, Fields, LabelSelector, List, NetworkPolicySpec},
     metadata::{Converted, NameError, namespaced, port_number, range, texts},
     selector::{closed, enforcement, selector},
     service::protocol,
@@ -32,7 +32,7 @@ pub fn network_policy(
 ) -> Result<Converted, NameError> {
     let name = namespaced(&object.metadata)?;
     let empty = NetworkPolicySpec::default();
-    let spec = object.spec.as_ref().unwrap_or(&empty);
+    let spec = object.spec.as_deref().unwrap_or(&empty);
     let namespace = interner.name(name.namespace());
     let mut reading = Reading { namespace, interner, reasons: Vec::new() };
     let [ingress, egress] = reading.types(spec);
@@ -67,7 +67,7 @@ impl Reading<'_> {
         egress: Option<Rules>,
     ) -> NetworkPolicy {
         let every = LabelSelector::default();
-        let subject = selector(spec.pod_selector.as_ref().unwrap_or(&every), self.interner);
+        let subject = selector(spec.pod_selector.as_deref().unwrap_or(&every), self.interner);
         // Nobody knows whom it was to isolate: all that it could, and its rules hold for none.
         let is_known = subject.is_ok();
         let subject = subject.unwrap_or_else(|message| {
@@ -114,10 +114,7 @@ impl Reading<'_> {
         field: &str,
         peers_field: &str,
         rules: impl Iterator<
-            Item = (
-                &'b Option<Vec<api::NetworkPolicyPeer<'b>>>,
-                &'b Option<Vec<api::NetworkPolicyPort<'b>>>,
-            ),
+            Item = (&'b List<api::NetworkPolicyPeer<'b>>, &'b List<api::NetworkPolicyPort<'b>>),
         >,
     ) -> Rules {
         rules
@@ -130,7 +127,7 @@ impl Reading<'_> {
     }
 
     /// Absent and empty are the same: anybody.
-    fn peers(&mut self, field: &str, peers: &Option<Vec<api::NetworkPolicyPeer<'_>>>) -> Peers {
+    fn peers(&mut self, field: &str, peers: &List<api::NetworkPolicyPeer<'_>>) -> Peers {
         match peers.as_deref().unwrap_or_default() {
             [] => Peers::Any,
             peers => Peers::Only(self.items(field, peers, Peer::Unknown, Self::peer)),
@@ -149,14 +146,14 @@ impl Reading<'_> {
             (None, Some(namespaces), pods) => {
                 let namespaces = Namespaces::Matching(selector(namespaces, self.interner)?);
                 let every = LabelSelector::default();
-                let pods = selector(pods.as_ref().unwrap_or(&every), self.interner)?;
+                let pods = selector(pods.as_deref().unwrap_or(&every), self.interner)?;
                 Ok(Peer::Pods { namespaces, pods })
             }
         }
     }
 
     /// Absent and empty are the same: every port.
-    fn ports(&mut self, field: &str, ports: &Option<Vec<api::NetworkPolicyPort<'_>>>) -> Ports {
+    fn ports(&mut self, field: &str, ports: &List<api::NetworkPolicyPort<'_>>) -> Ports {
         match ports.as_deref().unwrap_or_default() {
             [] => Ports::Any,
             ports => Ports::Only(self.items(field, ports, PortMatch::Unknown, Self::port)),
@@ -188,7 +185,7 @@ impl Reading<'_> {
     fn items<T, M: Clone>(
         &mut self,
         field: &str,
-        items: &[T],
+        items: &[Fields<T>],
         unknown: M,
         read: fn(&Self, &T) -> Result<M, String>,
     ) -> Box<[M]> {

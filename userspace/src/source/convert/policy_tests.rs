@@ -316,3 +316,43 @@ spec:
     assert_eq!(namespace.labels.get("team"), Some("a"));
     assert_eq!(namespace.labels.get(NAMESPACE_NAME), Some("shop"));
 }
+
+/// An array in place of an object is refused in either syntax: an empty one could be taken for a selector
+/// of everything.
+#[test]
+fn an_array_is_no_object() {
+    let network = |spec: &str| (DocumentKind::NetworkPolicy, format!("spec: {spec}"));
+    let cluster = |spec: &str| (DocumentKind::ClusterNetworkPolicy, format!("spec: {spec}"));
+    let of = |kind, yaml: &str| (kind, yaml.to_owned());
+    for (kind, yaml) in [
+        network("[]"),
+        network("{podSelector: []}"),
+        network("{podSelector: {matchLabels: []}}"),
+        network("{podSelector: {matchExpressions: [[app, Exists]]}}"),
+        network("{ingress: [[]]}"),
+        network("{ingress: [{from: [[]]}]}"),
+        network("{ingress: [{from: [{namespaceSelector: []}]}]}"),
+        network("{ingress: [{from: [{ipBlock: [0.0.0.0/0]}]}]}"),
+        network("{egress: [{ports: [[TCP, 80]]}]}"),
+        cluster("[]"),
+        cluster("{subject: []}"),
+        cluster("{subject: {namespaces: []}}"),
+        cluster("{subject: {pods: [{}, {}]}}"),
+        cluster("{ingress: [{from: [{namespaces: []}]}]}"),
+        cluster("{ingress: [{protocols: [{tcp: []}]}]}"),
+        of(DocumentKind::Service, "spec: []"),
+        of(DocumentKind::Service, "spec: {ports: [[http, TCP, 80]]}"),
+        of(DocumentKind::EndpointSlice, "addressType: IPv4\nendpoints: [[[10.0.0.1]]]"),
+        of(DocumentKind::Pod, "spec: []"),
+        of(DocumentKind::Pod, "status: {podIPs: [[10.0.0.1]]}"),
+        of(DocumentKind::Node, "status: {addresses: [[InternalIP, 10.0.0.1]]}"),
+    ] {
+        let yaml = format!("metadata: {{name: p, namespace: shop}}\n{yaml}");
+        let document = serde_yaml_ng::Deserializer::from_str(&yaml);
+        assert!(Converter::default().decode(kind, document).is_err(), "{yaml}");
+        let json: serde_json::Value = serde_yaml_ng::from_str(&yaml).unwrap();
+        let json = json.to_string();
+        let mut document = serde_json::Deserializer::from_str(&json);
+        assert!(Converter::default().decode(kind, &mut document).is_err(), "{json}");
+    }
+}

@@ -30,7 +30,7 @@ const MAX_AFFINITY_SECONDS: i32 = 86_400;
 pub fn service(object: &api::Service<'_>, interner: &Interner) -> Result<Converted, NameError> {
     let name = namespaced(&object.metadata)?;
     let empty = ServiceSpec::default();
-    let spec = object.spec.as_ref().unwrap_or(&empty);
+    let spec = object.spec.as_deref().unwrap_or(&empty);
     if label(&object.metadata, PROXY_NAME_LABEL).is_some() || is_skipped(spec) {
         return Ok(Converted::absent(Kind::Service, name));
     }
@@ -46,7 +46,7 @@ pub fn service(object: &api::Service<'_>, interner: &Interner) -> Result<Convert
         service_type,
         cluster_ips: cluster_ips(spec, &mut reasons),
         external_ips: external::external_ips(spec, &mut reasons),
-        load_balancer_ips: external::load_balancer_ips(object.status.as_ref(), &mut reasons),
+        load_balancer_ips: external::load_balancer_ips(object.status.as_deref(), &mut reasons),
         source_ranges: external::source_ranges(spec, &mut reasons),
         ports: ports(spec, service_type, interner, &mut reasons),
         internal_traffic_policy: policy(

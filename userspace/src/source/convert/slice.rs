@@ -162,7 +162,7 @@ fn convert(endpoint: &api::Endpoint<'_>, ip: IpAddr, interner: &Interner) -> End
 }
 
 fn convert_hints(hints: &api::EndpointHints<'_>, interner: &Interner) -> Hints {
-    let names = |hints: &Option<Vec<api::Hint<'_>>>| {
+    let names = |hints: &api::List<api::Hint<'_>>| {
         let names = hints.iter().flatten().filter_map(|hint| hint.name.as_deref());
         names.map(|name| interner.name(name)).collect()
     };

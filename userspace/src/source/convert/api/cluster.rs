@@ -3,15 +3,15 @@
 
 use serde::Deserialize;
 
-use super::{ObjectMeta, Text};
+use super::{Fields, List, ObjectMeta, Text};
 
 /// v1 Node.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct Node<'a> {
-    pub metadata: ObjectMeta<'a>,
-    pub spec: Option<NodeSpec<'a>>,
-    pub status: Option<NodeStatus<'a>>,
+    pub metadata: Fields<ObjectMeta<'a>>,
+    pub spec: Option<Fields<NodeSpec<'a>>>,
+    pub status: Option<Fields<NodeStatus<'a>>>,
 }
 
 /// What a node is to have.
@@ -22,7 +22,7 @@ pub struct NodeSpec<'a> {
     pub pod_cidr: Option<Text<'a>>,
     #[serde(rename = "podCIDRs")]
     pub pod_cidrs: Option<Vec<Text<'a>>>,
-    pub taints: Option<Vec<Taint<'a>>>,
+    pub taints: List<Taint<'a>>,
 }
 
 /// A reason not to send it pods.
@@ -36,7 +36,7 @@ pub struct Taint<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct NodeStatus<'a> {
-    pub addresses: Option<Vec<NodeAddress<'a>>>,
+    pub addresses: List<NodeAddress<'a>>,
 }
 
 /// An address of a node.
@@ -52,16 +52,16 @@ pub struct NodeAddress<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct Namespace<'a> {
-    pub metadata: ObjectMeta<'a>,
+    pub metadata: Fields<ObjectMeta<'a>>,
 }
 
 /// v1 Pod.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct Pod<'a> {
-    pub metadata: ObjectMeta<'a>,
-    pub spec: Option<PodSpec<'a>>,
-    pub status: Option<PodStatus<'a>>,
+    pub metadata: Fields<ObjectMeta<'a>>,
+    pub spec: Option<Fields<PodSpec<'a>>>,
+    pub status: Option<Fields<PodStatus<'a>>>,
 }
 
 /// What a pod is to be.
@@ -70,8 +70,8 @@ pub struct Pod<'a> {
 pub struct PodSpec<'a> {
     pub node_name: Option<Text<'a>>,
     pub host_network: Option<bool>,
-    pub containers: Option<Vec<Container<'a>>>,
-    pub init_containers: Option<Vec<Container<'a>>>,
+    pub containers: List<Container<'a>>,
+    pub init_containers: List<Container<'a>>,
 }
 
 /// A container.
@@ -79,7 +79,7 @@ pub struct PodSpec<'a> {
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub struct Container<'a> {
     pub restart_policy: Option<Text<'a>>,
-    pub ports: Option<Vec<ContainerPort<'a>>>,
+    pub ports: List<ContainerPort<'a>>,
 }
 
 /// A port of a container.
@@ -99,7 +99,7 @@ pub struct PodStatus<'a> {
     #[serde(rename = "podIP")]
     pub pod_ip: Option<Text<'a>>,
     #[serde(rename = "podIPs")]
-    pub pod_ips: Option<Vec<PodIp<'a>>>,
+    pub pod_ips: List<PodIp<'a>>,
 }
 
 /// An address of a pod.
@@ -113,8 +113,8 @@ pub struct PodIp<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct ServiceCidr<'a> {
-    pub metadata: ObjectMeta<'a>,
-    pub spec: Option<ServiceCidrSpec<'a>>,
+    pub metadata: Fields<ObjectMeta<'a>>,
+    pub spec: Option<Fields<ServiceCidrSpec<'a>>>,
 }
 
 /// What addresses services get.

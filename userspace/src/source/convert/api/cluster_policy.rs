@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{LabelSelector, ObjectMeta, Text};
+use super::{Fields, LabelSelector, List, ObjectMeta, Text};
 
 /// Fields that are not known, by name.
 pub type Unknown<'a> = BTreeMap<Text<'a>, IgnoredAny>;
@@ -17,8 +17,8 @@ pub type Unknown<'a> = BTreeMap<Text<'a>, IgnoredAny>;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct ClusterNetworkPolicy<'a> {
-    pub metadata: ObjectMeta<'a>,
-    pub spec: Option<ClusterNetworkPolicySpec<'a>>,
+    pub metadata: Fields<ObjectMeta<'a>>,
+    pub spec: Option<Fields<ClusterNetworkPolicySpec<'a>>>,
 }
 
 /// Whom it is about, and what holds.
@@ -27,17 +27,17 @@ pub struct ClusterNetworkPolicy<'a> {
 pub struct ClusterNetworkPolicySpec<'a> {
     pub tier: Option<Text<'a>>,
     pub priority: Option<i64>,
-    pub subject: ClusterSubject<'a>,
-    pub ingress: Option<Vec<ClusterRule<'a>>>,
-    pub egress: Option<Vec<ClusterRule<'a>>>,
+    pub subject: Fields<ClusterSubject<'a>>,
+    pub ingress: List<ClusterRule<'a>>,
+    pub egress: List<ClusterRule<'a>>,
 }
 
 /// Whom it is about: one of its fields.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct ClusterSubject<'a> {
-    pub namespaces: Option<LabelSelector<'a>>,
-    pub pods: Option<ClusterPods<'a>>,
+    pub namespaces: Option<Fields<LabelSelector<'a>>>,
+    pub pods: Option<Fields<ClusterPods<'a>>>,
     #[serde(flatten)]
     pub unknown: Unknown<'a>,
 }
@@ -46,8 +46,8 @@ pub struct ClusterSubject<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub struct ClusterPods<'a> {
-    pub namespace_selector: Option<LabelSelector<'a>>,
-    pub pod_selector: Option<LabelSelector<'a>>,
+    pub namespace_selector: Option<Fields<LabelSelector<'a>>>,
+    pub pod_selector: Option<Fields<LabelSelector<'a>>>,
 }
 
 /// One rule.
@@ -56,18 +56,18 @@ pub struct ClusterPods<'a> {
 pub struct ClusterRule<'a> {
     pub name: Option<Text<'a>>,
     pub action: Option<Text<'a>>,
-    pub from: Option<Vec<ClusterPeer<'a>>>,
-    pub to: Option<Vec<ClusterPeer<'a>>>,
-    pub protocols: Option<Vec<ClusterProtocol<'a>>>,
+    pub from: List<ClusterPeer<'a>>,
+    pub to: List<ClusterPeer<'a>>,
+    pub protocols: List<ClusterProtocol<'a>>,
 }
 
 /// One item of `from` or `to`: one of its fields.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct ClusterPeer<'a> {
-    pub namespaces: Option<LabelSelector<'a>>,
-    pub pods: Option<ClusterPods<'a>>,
-    pub nodes: Option<LabelSelector<'a>>,
+    pub namespaces: Option<Fields<LabelSelector<'a>>>,
+    pub pods: Option<Fields<ClusterPods<'a>>>,
+    pub nodes: Option<Fields<LabelSelector<'a>>>,
     pub networks: Option<Vec<Text<'a>>>,
     #[serde(flatten)]
     pub unknown: Unknown<'a>,
@@ -77,9 +77,9 @@ pub struct ClusterPeer<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct ClusterProtocol<'a> {
-    pub tcp: Option<ClusterTransport<'a>>,
-    pub udp: Option<ClusterTransport<'a>>,
-    pub sctp: Option<ClusterTransport<'a>>,
+    pub tcp: Option<Fields<ClusterTransport<'a>>>,
+    pub udp: Option<Fields<ClusterTransport<'a>>>,
+    pub sctp: Option<Fields<ClusterTransport<'a>>>,
     #[serde(rename = "destinationNamedPort")]
     pub named: Option<Text<'a>>,
     #[serde(flatten)]
@@ -91,7 +91,7 @@ pub struct ClusterProtocol<'a> {
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct ClusterTransport<'a> {
     #[serde(rename = "destinationPort")]
-    pub port: Option<ClusterPort<'a>>,
+    pub port: Option<Fields<ClusterPort<'a>>>,
     #[serde(flatten)]
     pub unknown: Unknown<'a>,
 }
@@ -101,7 +101,7 @@ pub struct ClusterTransport<'a> {
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct ClusterPort<'a> {
     pub number: Option<i32>,
-    pub range: Option<ClusterPortRange>,
+    pub range: Option<Fields<ClusterPortRange>>,
     #[serde(flatten)]
     pub unknown: Unknown<'a>,
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::Text;
+use super::{List, Text};
 
 /// meta/v1 ObjectMeta.
 #[derive(Debug, Default, Deserialize)]
@@ -26,7 +26,7 @@ pub struct ObjectMeta<'a> {
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub struct LabelSelector<'a> {
     pub match_labels: Option<BTreeMap<Text<'a>, Text<'a>>>,
-    pub match_expressions: Option<Vec<LabelSelectorRequirement<'a>>>,
+    pub match_expressions: List<LabelSelectorRequirement<'a>>,
 }
 
 /// meta/v1 LabelSelectorRequirement.

@@ -10,17 +10,19 @@
 
 mod cluster;
 mod cluster_policy;
+mod fields;
 mod metadata;
 mod network_policy;
 mod service;
 mod slice;
 mod text;
 
-pub use cluster::{Container, Namespace, Node, NodeSpec, Pod, PodSpec, PodStatus, ServiceCidr};
+pub use cluster::{Namespace, Node, NodeSpec, Pod, PodSpec, PodStatus, ServiceCidr};
 pub use cluster_policy::{
     ClusterNetworkPolicy, ClusterNetworkPolicySpec, ClusterPeer, ClusterPods, ClusterProtocol,
     ClusterRule, ClusterSubject, ClusterTransport, Unknown,
 };
+pub use fields::{Fields, List};
 pub use metadata::{LabelSelector, ObjectMeta};
 pub use network_policy::{
     IpBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,

@@ -3,15 +3,15 @@
 
 use serde::Deserialize;
 
-use super::{ObjectMeta, Text};
+use super::{Fields, List, ObjectMeta, Text};
 
 /// v1 Service.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct Service<'a> {
-    pub metadata: ObjectMeta<'a>,
-    pub spec: Option<ServiceSpec<'a>>,
-    pub status: Option<ServiceStatus<'a>>,
+    pub metadata: Fields<ObjectMeta<'a>>,
+    pub spec: Option<Fields<ServiceSpec<'a>>>,
+    pub status: Option<Fields<ServiceStatus<'a>>>,
 }
 
 /// What is asked for.
@@ -28,12 +28,12 @@ pub struct ServiceSpec<'a> {
     #[serde(rename = "externalIPs")]
     pub external_ips: Option<Vec<Text<'a>>>,
     pub load_balancer_source_ranges: Option<Vec<Text<'a>>>,
-    pub ports: Option<Vec<ServicePort<'a>>>,
+    pub ports: List<ServicePort<'a>>,
     pub internal_traffic_policy: Option<Text<'a>>,
     pub external_traffic_policy: Option<Text<'a>>,
     pub health_check_node_port: Option<i32>,
     pub session_affinity: Option<Text<'a>>,
-    pub session_affinity_config: Option<SessionAffinityConfig>,
+    pub session_affinity_config: Option<Fields<SessionAffinityConfig>>,
 }
 
 /// One port.
@@ -51,7 +51,7 @@ pub struct ServicePort<'a> {
 #[serde(default)]
 pub struct SessionAffinityConfig {
     #[serde(rename = "clientIP")]
-    pub client_ip: Option<ClientIpConfig>,
+    pub client_ip: Option<Fields<ClientIpConfig>>,
 }
 
 /// How affinity of client addresses is kept.
@@ -65,14 +65,14 @@ pub struct ClientIpConfig {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub struct ServiceStatus<'a> {
-    pub load_balancer: Option<LoadBalancerStatus<'a>>,
+    pub load_balancer: Option<Fields<LoadBalancerStatus<'a>>>,
 }
 
 /// The load balancer's part of the status.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct LoadBalancerStatus<'a> {
-    pub ingress: Option<Vec<LoadBalancerIngress<'a>>>,
+    pub ingress: List<LoadBalancerIngress<'a>>,
 }
 
 /// One way in.

@@ -3,16 +3,16 @@
 
 use serde::Deserialize;
 
-use super::{ObjectMeta, Text};
+use super::{Fields, List, ObjectMeta, Text};
 
 /// discovery.k8s.io/v1 EndpointSlice.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub struct EndpointSlice<'a> {
-    pub metadata: ObjectMeta<'a>,
+    pub metadata: Fields<ObjectMeta<'a>>,
     pub address_type: Option<Text<'a>>,
-    pub ports: Option<Vec<EndpointPort<'a>>>,
-    pub endpoints: Option<Vec<Endpoint<'a>>>,
+    pub ports: List<EndpointPort<'a>>,
+    pub endpoints: List<Endpoint<'a>>,
 }
 
 /// A port that all endpoints of the slice have.
@@ -29,10 +29,10 @@ pub struct EndpointPort<'a> {
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub struct Endpoint<'a> {
     pub addresses: Option<Vec<Text<'a>>>,
-    pub conditions: Option<EndpointConditions>,
-    pub hints: Option<EndpointHints<'a>>,
+    pub conditions: Option<Fields<EndpointConditions>>,
+    pub hints: Option<Fields<EndpointHints<'a>>>,
     pub node_name: Option<Text<'a>>,
-    pub target_ref: Option<ObjectReference<'a>>,
+    pub target_ref: Option<Fields<ObjectReference<'a>>>,
 }
 
 /// What state it is in.
@@ -48,8 +48,8 @@ pub struct EndpointConditions {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub struct EndpointHints<'a> {
-    pub for_zones: Option<Vec<Hint<'a>>>,
-    pub for_nodes: Option<Vec<Hint<'a>>>,
+    pub for_zones: List<Hint<'a>>,
+    pub for_nodes: List<Hint<'a>>,
 }
 
 /// A zone or node that is to use an endpoint.
