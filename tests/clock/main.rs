@@ -22,7 +22,7 @@ use pintle_tests::{
     agent::{Agent, FastPath},
     api_server::{ApiServer, Credentials, Embedding},
     certificate::Authority,
-    client::http_get,
+    client::http_get_from,
     load::{Kind, Load},
     manifest::{Endpoint, Port, Service, slice_yaml},
     server::Server,
@@ -39,6 +39,8 @@ const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 const FIRST: u16 = 8001;
 /// Longer than anything takes on an interpreted machine, the waits of a watch included.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// The longest time for an answer there.
+const ANSWER: Duration = Duration::from_secs(10);
 /// An affinity that ends in a test, and how long it is waited for.
 const BRIEF: Duration = Duration::from_secs(10);
 const METRICS: u16 = 10249;
@@ -116,7 +118,7 @@ impl Scene {
 
     fn pod(&self, ip: IpAddr, port: u16) -> String {
         let target = SocketAddr::new(ip, port);
-        self.client.run(|| http_get(target)).expect("an answer").pod
+        self.client.run(|| http_get_from(0, target, ANSWER)).expect("an answer").pod
     }
 
     /// The pods behind the ports of a service with affinity.
@@ -210,7 +212,7 @@ fn a_clock_that_is_set_by_a_day_either_way_changes_nothing() {
     let loads: Vec<Load> = ways
         .map(|(family, port, kind)| {
             let target = SocketAddr::new(scene.web.ip(family), port);
-            Load::start(&scene.client, target, 1, kind)
+            Load::patient(&scene.client, target, 1, kind, ANSWER)
         })
         .collect();
     eventually("all loads flow", || loads.iter().all(|load| load.operations() > 3));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pintle_tests::{
     agent::{Agent, FastPath},
     api_server::Kind as ObjectKind,
-    client::{DEADLINE, http_get, udp_ask, udp_pod},
+    client::{DEADLINE, http_get, http_get_from, udp_ask, udp_pod},
     load::{Kind, Load},
     topology::{Cni, Family},
 };
@@ -61,8 +61,10 @@ const LIGHT: Kinds = (
         (Kind::UdpNewPort { per_second: 5 }, 1),
         (Kind::UdpSamePort { pause: Duration::from_millis(250) }, 1),
     ],
-    Duration::from_secs(5),
+    PATIENCE,
 );
+/// How long an answer may take beside other tests.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connections of every kind, from everywhere.
 fn loads(scene: &Exposed, (kinds, patience): Kinds) -> Vec<(String, Load)> {
@@ -142,7 +144,8 @@ fn close(scene: &Exposed, vault: &str) {
 /// The pods behind the service, as a pod finds them.
 fn pods(scene: &Exposed, family: Family) -> BTreeSet<String> {
     let (ns, http) = scene.way(From::Pod, family, &HTTP);
-    ns.run(|| (0..40).map(|_| http_get(http).expect("an answer").pod).collect())
+    let ask = || http_get_from(0, http, PATIENCE).expect("an answer").pod;
+    ns.run(|| (0..40).map(|_| ask()).collect())
 }
 
 #[test]

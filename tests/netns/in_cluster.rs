@@ -69,7 +69,7 @@ impl InCluster {
         let vips = Family::BOTH.map(|family| self.scene.vip(family, &HTTP));
         let answers = |vip: SocketAddr| {
             let pods = self.scene.client.run(|| (0..20).map(|_| http_get(vip)).collect::<Vec<_>>());
-            pods.into_iter().all(|answer| answer.expect("an answer").pod == name)
+            pods.into_iter().all(|answer| answer.is_ok_and(|answer| answer.pod == name))
         };
         within(WAITS, &name, || vips.into_iter().all(answers));
     }
@@ -116,8 +116,8 @@ fn a_token_that_is_replaced_and_expires_while_nothing_changes_costs_nothing() {
     let kinds = ObjectKind::ALL.len();
     within(WAITS, "all watches are open", || cluster.open_watches(FIRST) == kinds);
     let vips = Family::BOTH.map(|family| cluster.scene.vip(family, &HTTP));
-    let kind = Kind::Short { per_second: 20 };
-    let loads = vips.map(|vip| Load::start(&cluster.scene.client, vip, 1, kind));
+    let (kind, patience) = (Kind::Short { per_second: 5 }, Duration::from_secs(5));
+    let loads = vips.map(|vip| Load::patient(&cluster.scene.client, vip, 1, kind, patience));
 
     cluster.account.replace(&cluster.authority, SECOND).expect("another token");
     cluster.server.accept_only(SECOND);

@@ -22,6 +22,7 @@ const ENGINES: &[(&str, &str)] = &[
     ("WEAVE-NPC", "Weave Net"),
     ("ANTREA-", "Antrea"),
     ("kube-network-policies", "kube-network-policies"),
+    ("kindnet-network-policies", "kindnet"),
 ];
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
@@ -262,6 +263,8 @@ mod tests {
         assert_eq!(read_chains(&both), Chains::Engine("Calico"));
         let table = chain("kube-network-policies", "postrouting");
         assert_eq!(read_chains(&table), Chains::Engine("kube-network-policies"));
+        let table = chain("kindnet-network-policies", "postrouting");
+        assert_eq!(read_chains(&table), Chains::Engine("kindnet"));
         assert_eq!(read_chains(&message(libc::NLMSG_DONE as u16, &[])), Chains::End);
     }
 

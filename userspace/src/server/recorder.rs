@@ -34,6 +34,9 @@ type TwoLabels = [(&'static str, &'static str); 2];
 type Histograms = Labelled<Label, Histogram, fn() -> Histogram>;
 type Seconds = Gauge<f64, AtomicU64>;
 
+/// By how much a clock may have been set and still count as the one that it was.
+const ADJUSTED: Duration = Duration::from_secs(60);
+
 /// Changes of one batch that concern a service proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -145,12 +148,18 @@ impl Recorder {
     /// When a change began to be so, on the clock that does not jump. `None` before we started: that
     /// was not ours to program.
     ///
-    /// The time was written by a clock elsewhere. Ours may have been set since the start, either to
-    /// the right time or to a wrong one: the reading that is nearer after it is believed.
+    /// The time was written by a clock elsewhere. Ours may have been set far since the start, either to
+    /// the right time or to a wrong one: the reading that is nearer after it is believed. A clock that
+    /// is adjusted by seconds is right afterwards.
     fn began(&self, written: SystemTime, now: Moment) -> Option<Instant> {
         let uptime = now.instant.duration_since(self.started.instant);
         let never_set = self.started.wall + uptime;
-        let ages = [now.wall, never_set].map(|wall| wall.duration_since(written));
+        let is_far = match now.wall.duration_since(never_set) {
+            Ok(ahead) => ahead > ADJUSTED,
+            Err(behind) => behind.duration() > ADJUSTED,
+        };
+        let other = if is_far { never_set } else { now.wall };
+        let ages = [now.wall, other].map(|wall| wall.duration_since(written));
         // If both are before it, the other clock is ahead of ours.
         let age = ages.into_iter().flatten().min().unwrap_or_default();
         (age <= uptime).then(|| now.instant - age)
@@ -442,6 +451,9 @@ mod tests {
             // It was wrong at the start, and is put right.
             check_set_clock(uptime, [start + DAY, NOON, NOON - 2], Some("3.0"));
             check_set_clock(uptime, [start - DAY, NOON, NOON - 2], Some("3.0"));
+            // It was a little behind at the start, or ahead, and is put right.
+            check_set_clock(uptime, [start - 2, NOON, NOON - 2], Some("3.0"));
+            check_set_clock(uptime, [start + 2, NOON, NOON - 2], Some("3.0"));
             // The other one is ahead; or the change older than we are.
             check_set_clock(uptime, [start, NOON, NOON + 2], Some("1.0"));
             check_set_clock(uptime, [start, NOON, start - 1], None);

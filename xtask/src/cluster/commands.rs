@@ -13,7 +13,8 @@ pub const NAME: &str = "pintle";
 /// Which of Kubernetes' tests: all of sig-network that a conformant cluster must pass, and those of
 /// services that go further.
 pub const FOCUS: &str = r"\[sig-network\].*\[Conformance\]|\[sig-network\] Services should";
-/// But for those that break nodes, take for ever, need a cloud, or a feature that is off.
+/// But for those that break nodes, take for ever, need a cloud, or a feature that is off; and those of
+/// Ingress, which is nothing of ours.
 pub const SKIP: &str =
     r"\[Disruptive\]|\[Serial\]|\[Slow\]|\[Flaky\]|\[Feature:|\[Alpha\]|LoadBalancer|Ingress|ESIPP";
 /// How many of them at a time.
@@ -44,7 +45,7 @@ impl Commands {
         command(&self.tools.kind, ["get", "clusters"])
     }
 
-    /// Does not wait for the nodes: they are ready when services work.
+    /// Does not wait for the nodes: what runs there first is ours.
     pub fn create(&self) -> Command {
         let mut command = self.kind(["create", "cluster"]);
         command.arg("--config").arg(overlay().join("cluster.yaml"));

@@ -50,9 +50,9 @@ pub fn judge(counts: &[Count]) -> Result<()> {
 }
 
 /// The image for both sides in a list of the images that Kubernetes' own tests use: agnhost has a server
-/// and a client.
+/// and a client. Another agnhost in that list, for tests of credentials, cannot be pulled by anybody.
 pub fn image(list: &str) -> Result<&str> {
-    let found = list.split_whitespace().find(|word| word.contains("/agnhost:"));
+    let found = list.split_whitespace().find(|word| word.contains("e2e-test-images/agnhost:"));
     found.with_context(|| format!("no agnhost among the images of the tests: {list}"))
 }
 
@@ -89,9 +89,9 @@ mod tests {
 
     #[test]
     fn the_image_is_the_one_of_kubernetes_own_tests() {
-        let list =
-            "17:03:01 list of images\nexample.org/tests/agnhost:2.53\nexample.org/pause:3.10\n";
-        assert_eq!(image(list).unwrap(), "example.org/tests/agnhost:2.53");
+        let list = "17:03:01 list of images\nexample.org/private/agnhost:2.6\nexample.org/e2e-test-images/agnhost:2.53\n\
+             example.org/pause:3.10\n";
+        assert_eq!(image(list).unwrap(), "example.org/e2e-test-images/agnhost:2.53");
         assert!(image("example.org/pause:3.10").is_err());
         assert_eq!(OBJECTS.matches("image: IMAGE\n").count(), 2);
     }

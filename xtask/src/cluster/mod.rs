@@ -3,7 +3,8 @@
 //! tests of services, and a rolling restart under load.
 //!
 //! Needs a container engine and several programs, and pulls images: so it only runs when it is asked
-//! for by name. The cluster is deleted at the end, whatever happens.
+//! for by name. The cluster is deleted at the end, also when something fails; after an interrupt the next
+//! run says how.
 
 mod commands;
 mod load;

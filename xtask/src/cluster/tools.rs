@@ -9,13 +9,13 @@ use std::path::PathBuf;
 const KIND: &str = "`kind` makes the cluster: `go install sigs.k8s.io/kind@latest`, or a release of \
     kubernetes-sigs/kind";
 const KUBECTL: &str = "`kubectl` talks to the cluster: kubernetes.io/docs/tasks/tools";
-const ENGINE: &str = "a container engine runs its nodes: Docker, Podman or nerdctl \
+const ENGINE: &str = "a container engine runs its nodes: Docker, nerdctl or Podman \
     (KIND_EXPERIMENTAL_PROVIDER names the one to use)";
 const TESTS: &str = "`hydrophone` runs Kubernetes' own tests: \
     `go install sigs.k8s.io/hydrophone@latest`; or put Kubernetes' `e2e.test` into PATH";
 
 /// Container engines that kind works with, the one that it prefers first.
-const ENGINES: [&str; 3] = ["docker", "podman", "nerdctl"];
+const ENGINES: [&str; 3] = ["docker", "nerdctl", "podman"];
 
 /// What runs Kubernetes' own tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +98,7 @@ mod tests {
         let with = |engines: &[&'static str]| [&others[..], engines].concat();
         let engine = |provider, engines| choose(provider, &with(engines)).map(|it| it.engine);
         assert_eq!(engine(None, &["podman", "docker"]), Ok("docker".into()));
+        assert_eq!(engine(None, &["podman", "nerdctl"]), Ok("nerdctl".into()));
         assert_eq!(engine(Some("podman"), &["podman", "docker"]), Ok("podman".into()));
         assert!(engine(Some("nerdctl"), &["docker"]).unwrap_err().contains("container engine"));
     }

@@ -156,6 +156,8 @@ fn peers_that_cannot_be_read_match_nobody() {
         "{ipBlock: {cidr: 10.0.0.0/8, except: [ten]}}",
         "{podSelector: {matchExpressions: [{key: a, operator: in, values: [b]}]}}",
         "{podSelector: {matchExpressions: [{key: a, operator: In}]}}",
+        "{podSelector: {matchExpressions: [{operator: NotIn, values: [b]}]}}",
+        "{podSelector: {matchExpressions: [{key: '', operator: DoesNotExist}]}}",
         "{podSelector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}",
         "{namespaceSelector: {matchExpressions: [{key: a, operator: NotIn, values: []}]}}",
     ] {
@@ -315,6 +317,14 @@ spec:
     let Object::Namespace(namespace) = object else { panic!() };
     assert_eq!(namespace.labels.get("team"), Some("a"));
     assert_eq!(namespace.labels.get(NAMESPACE_NAME), Some("shop"));
+}
+
+#[test]
+fn a_field_that_is_there_twice_is_refused() {
+    let json = r#"{"metadata": {"name": "p"}, "spec": {"podSelector": {}, "podSelector": {}}}"#;
+    let mut document = serde_json::Deserializer::from_str(json);
+    let error = Converter::default().decode(DocumentKind::NetworkPolicy, &mut document);
+    assert!(error.unwrap_err().to_string().contains("duplicate field"));
 }
 
 /// An array in place of an object is refused in either syntax: an empty one could be taken for a selector

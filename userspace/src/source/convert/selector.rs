@@ -24,7 +24,11 @@ pub(super) fn selector(
         requirements.push(Requirement::In(interner.name(key), [interner.name(value)].into()));
     }
     for expression in selector.match_expressions.iter().flatten() {
-        let key = interner.name(expression.key.as_deref().unwrap_or_default());
+        // What no pod has would be missing from each, and so admit everybody.
+        let Some(key) = expression.key.as_deref().filter(|key| !key.is_empty()) else {
+            return Err("a requirement without key".to_owned());
+        };
+        let key = interner.name(key);
         let values: Box<[_]> =
             texts(&expression.values).map(|value| interner.name(value)).collect();
         let operator = expression.operator.as_deref().unwrap_or_default();

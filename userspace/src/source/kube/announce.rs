@@ -73,12 +73,14 @@ pub(super) async fn run(mut poster: Poster, node: String, mut announcements: Rec
 impl Poster {
     async fn post(&mut self, event: &Event) {
         let namespace = event.metadata.namespace.as_deref().unwrap_or(CLUSTER_NAMESPACE);
+        let mut has_read = false;
         for _ in 0..ATTEMPTS {
             let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
             match events.create(&PostParams::default(), event).await {
                 Ok(_) => return,
                 Err(kube::Error::Api(status)) if status.code == 409 => return,
-                Err(kube::Error::Api(status)) if status.code == 401 && self.reads_again() => {
+                Err(kube::Error::Api(status)) if status.code == 401 && !has_read => {
+                    has_read = self.reads_again();
                     continue;
                 }
                 Err(kube::Error::Api(status)) => {

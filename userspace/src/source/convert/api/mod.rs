@@ -5,7 +5,7 @@
 //! volumes, conditions. They are passed over without being decoded. What is decoded borrows its texts
 //! from the document where that can be; what a conversion keeps, it copies or interns.
 //!
-//! Every field is an option, since absent and `null` mean the same in the API, and what is required
+//! Nearly every field is an option, since absent and `null` mean the same in the API, and what is required
 //! may be absent in a file. What each means is said at its conversion and in the API's reference.
 
 mod cluster;
