@@ -18,15 +18,17 @@ use std::{
 
 use anyhow::Result;
 use pintle::model::time::rfc3339_nanos;
-use pintle_tests::{
+use pintle_lab::{
     agent::{Agent, FastPath},
-    api_server::{ApiServer, Credentials, Embedding},
-    certificate::Authority,
     client::http_get_from,
-    load::{Kind, Load},
     manifest::{Endpoint, Port, Service, slice_yaml},
     server::Server,
     topology::{Cni, Family, Pod, World},
+};
+use pintle_tests::{
+    api_server::{ApiServer, Credentials, Embedding, Mirror},
+    certificate::Authority,
+    load::{Kind, Load},
 };
 use tempfile::TempDir;
 
@@ -81,7 +83,7 @@ impl Scene {
         let credentials =
             Credentials { authority: &authority, client: None, embedding: Embedding::Data };
         let kubeconfig = server.write_protected_kubeconfig(directory.path(), &credentials)?;
-        agent.manifests.mirror(server.clone())?;
+        agent.manifests.mirror(Mirror::new(server.clone()))?;
         agent.read_from(&kubeconfig);
         let web = Service::dual_stack("web", 20, &[HTTP, DNS]);
         let mut scene =

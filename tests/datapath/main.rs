@@ -8,9 +8,7 @@ macro_rules! in_the_kernel {
     ($file:ident: $($vector:ident),* $(,)?) => {
         mod $file {
             $(mod $vector {
-                use pintle_tests::{
-                    kernel_world::KernelWorld, vectors::{Ip, $file::$vector}, world::World,
-                };
+                use pintle_tests::{kernel_world::KernelWorld, vectors::{Ip, $file::$vector}, world::World};
 
                 #[test]
                 fn v4() {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use clap::{CommandFactory as _, Parser as _};
-use pintle::cli::Cli;
+use pintle::cli::{Cli, Nothing};
 use pintle::config::resolved::{HEALTHZ_PORT, METRICS_PORT};
 use pintle_tests::container::texts;
 use pintle_tests::kustomize::{FOLDERS, build, manifests};
@@ -42,7 +42,7 @@ fn variables() -> BTreeSet<String> {
         command.get_subcommands().for_each(|below| collect(below, found));
     }
     let mut found = BTreeSet::from(OF_KUBERNETES.map(str::to_owned));
-    collect(&Cli::command(), &mut found);
+    collect(&Cli::<Nothing>::command(), &mut found);
     found
 }
 
@@ -69,7 +69,8 @@ fn every_container_s_arguments_are_understood() {
     for daemon_set in all("DaemonSet") {
         for container in containers(&daemon_set) {
             let arguments = texts(&container["args"]);
-            let parsed = Cli::try_parse_from(["pintle".to_owned()].iter().chain(&arguments));
+            let parsed =
+                Cli::<Nothing>::try_parse_from(["pintle".to_owned()].iter().chain(&arguments));
             assert!(parsed.is_ok(), "{arguments:?}: {:?}", parsed.err());
         }
     }

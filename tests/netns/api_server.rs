@@ -5,8 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use pintle_lab::netns::NetNs;
 use pintle_tests::api_server::ApiServer;
-use pintle_tests::netns::NetNs;
 
 use crate::company::beside_others;
 

@@ -6,12 +6,14 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use pintle_tests::{
+use pintle_lab::{
     agent::{Agent, FastPath},
-    api_server::Kind as ObjectKind,
     client::{DEADLINE, http_get, http_get_from, udp_ask, udp_pod},
-    load::{Kind, Load},
     topology::{Cni, Family},
+};
+use pintle_tests::{
+    api_server::Kind as ObjectKind,
+    load::{Kind, Load},
 };
 
 use crate::{

@@ -4,11 +4,11 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::{HttpConnection, udp_ask_on, udp_pod, udp_socket};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::{HttpConnection, udp_ask_on, udp_pod, udp_socket};
+use pintle_lab::manifest::{Condition, Endpoint};
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::load::{Kind, Load};
-use pintle_tests::manifest::{Condition, Endpoint};
-use pintle_tests::topology::{Cni, Family};
 
 use crate::company::beside_others;
 use crate::scene::{DNS, HTTP, Scene, endpoints, eventually, in_every_layout};

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use pintle_tests::agent::FastPath;
+use pintle_lab::agent::FastPath;
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::load::{Kind, Load, repeat, short_http};
-use pintle_tests::topology::{Cni, Family};
 
 use crate::company::beside_others;
 use crate::scene::{HTTP, Scene, endpoints, eventually};

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Fragmented datagrams reach a backend whole, and so do their fragmented replies (I7).
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::udp_ask;
-use pintle_tests::topology::{Cni, Family};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::udp_ask;
+use pintle_lab::topology::{Cni, Family};
 
 use crate::scene::{DNS, Scene, in_every_layout};
 

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use pintle_tests::agent::FastPath;
+use pintle_lab::agent::FastPath;
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::kernel_state::{BpfObjects, NodeState};
 use pintle_tests::load::{repeat, short_http};
-use pintle_tests::topology::{Cni, Family};
 
 use crate::clsact::set_mode;
 use crate::company::beside_others;

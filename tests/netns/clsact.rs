@@ -5,11 +5,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pintle_tests::agent::FastPath;
+use pintle_lab::agent::FastPath;
+use pintle_lab::manifest::Endpoint;
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::kernel_state::NodeState;
 use pintle_tests::load::{Kind, Load, repeat, short_http, short_udp};
-use pintle_tests::manifest::Endpoint;
-use pintle_tests::topology::{Cni, Family};
 
 use crate::company::{alone, beside_others};
 use crate::scene::{DNS, HTTP, Scene, eventually, web};

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Connections to a ClusterIP reach its backends evenly and look like the ClusterIP's (S1, S2, S8).
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::http_get;
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::http_get;
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::load::{repeat, short_http, short_udp};
-use pintle_tests::topology::{Cni, Family};
 
 use crate::scene::{DNS, HTTP, Scene, in_every_layout};
 

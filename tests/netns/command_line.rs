@@ -5,11 +5,11 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
 use pintle_abi::{ABI_VERSION, map};
-use pintle_tests::agent::FastPath;
+use pintle_lab::agent::FastPath;
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::foreign;
 use pintle_tests::kernel_state::NodeState;
 use pintle_tests::load::{repeat, short_http};
-use pintle_tests::topology::{Cni, Family};
 
 use crate::company::beside_others;
 use crate::scene::{HTTP, Scene};

@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::topology::Cni;
+use pintle_lab::agent::FastPath;
+use pintle_lab::topology::Cni;
 use tempfile::TempDir;
 
 use crate::company::beside_others;

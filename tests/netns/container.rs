@@ -7,14 +7,14 @@ use std::net::UdpSocket;
 use std::path::Path;
 
 use anyhow::Context as _;
-use pintle_tests::agent::FastPath;
-use pintle_tests::cgroup::Cgroup;
+use pintle_lab::agent::FastPath;
+use pintle_lab::cgroup::Cgroup;
+use pintle_lab::kube_proxy::{self, Iptables, ServiceRules};
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::container::{Container, texts};
 use pintle_tests::foreign::ForeignProgram;
-use pintle_tests::kube_proxy::{self, Iptables, ServiceRules};
 use pintle_tests::kustomize::manifests;
 use pintle_tests::load::{repeat, short_http};
-use pintle_tests::topology::{Cni, Family};
 use serde_json::Value;
 
 use crate::company::beside_others;
@@ -51,7 +51,7 @@ impl Contained {
         let inside = Path::new(HOST).join(contained.cgroup.path().strip_prefix("/").expect("/"));
         contained.scene.agent.translate_sockets("host", &inside);
         let container = contained.container("base");
-        contained.scene.agent.put_into(Some(container));
+        contained.scene.agent.put_into(container);
         contained
     }
 
@@ -64,7 +64,7 @@ impl Contained {
 
     fn without(mut self, capability: &str) -> Self {
         let container = self.container("base").without(capability);
-        self.scene.agent.put_into(Some(container));
+        self.scene.agent.put_into(container);
         self
     }
 
@@ -133,7 +133,7 @@ fn the_agent_needs_no_more_than_its_container_has() {
 
     contained.scene.agent.stop().expect("stop");
     let cleanup = contained.container("cleanup");
-    contained.scene.agent.put_into(Some(cleanup));
+    contained.scene.agent.put_into(cleanup);
     contained.scene.agent.cleanup().expect("cleanup");
     let read = |path: &str| contained.scene.world.nodes[0].run(|| fs::read_to_string(path));
     for setting in LOOPBACK {

@@ -2,11 +2,11 @@
 //! Two nodes with an agent each: clients on either reach backends on both.
 
 use anyhow::Result;
-use pintle_tests::agent::{Agent, FastPath};
-use pintle_tests::client::http_get;
+use pintle_lab::agent::{Agent, FastPath};
+use pintle_lab::client::http_get;
+use pintle_lab::manifest::Service;
+use pintle_lab::topology::{Cni, Family, Pod, World};
 use pintle_tests::load::{repeat, short_http, short_udp};
-use pintle_tests::manifest::Service;
-use pintle_tests::topology::{Cni, Family, Pod, World};
 
 use crate::scene::{Backend, DNS, HTTP, endpoints, in_every_layout, web};
 

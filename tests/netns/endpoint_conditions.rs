@@ -5,10 +5,9 @@
 
 use std::{net::TcpStream, time::Duration};
 
-use pintle_tests::{
+use pintle_lab::{
     agent::FastPath,
     client::{DEADLINE, HttpConnection, http_get},
-    load::{Kind, Load},
     manifest::{
         Condition::{
             self, NotReady, PublishedNotReady, PublishedTerminating, Ready, ServingTerminating,
@@ -18,6 +17,7 @@ use pintle_tests::{
     },
     topology::{Cni, Family},
 };
+use pintle_tests::load::{Kind, Load};
 
 use crate::{
     company::beside_others,

@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::http_get;
-use pintle_tests::topology::{Cni, Family};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::http_get;
+use pintle_lab::topology::{Cni, Family};
 
 use crate::company::beside_others;
 use crate::scene::{HTTP, Scene};

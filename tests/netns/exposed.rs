@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use pintle_tests::{
+use pintle_lab::{
     agent::{Agent, FastPath},
-    api_server::ApiServer,
     cgroup::Cgroup,
     client::DEADLINE,
-    load::{Kind, Load},
     manifest::{Endpoint, Port, Service},
     netns::NetNs,
     topology::{Cni, Family, Outsider, Pod, World},
+};
+use pintle_tests::{
+    api_server::ApiServer,
+    load::{Kind, Load},
 };
 
 use crate::scene::{Backend, DNS, HTTP, endpoints, web};
@@ -66,7 +68,7 @@ impl Exposed {
         socket_lb: &str,
     ) -> (Exposed, Arc<ApiServer>) {
         let mut scene = Exposed::build(cni, fast_path, socket_lb).expect("build the scene");
-        let server = scene.agent.read_from_api().expect("an API server");
+        let server = ApiServer::beside(&mut scene.agent).expect("an API server");
         scene.agent.start().expect("start the agent");
         (scene, server)
     }

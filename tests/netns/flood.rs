@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::DEADLINE;
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::DEADLINE;
+use pintle_lab::manifest::Endpoint;
+use pintle_lab::server::Server;
+use pintle_lab::topology::{Cni, Family, Pod};
 use pintle_tests::flood;
 use pintle_tests::load::{Kind, Load, repeat, short_http, short_udp};
-use pintle_tests::manifest::Endpoint;
-use pintle_tests::server::Server;
-use pintle_tests::topology::{Cni, Family, Pod};
 
 use crate::company::alone;
 use crate::scene::{DNS, ECHO, HTTP, Scene, eventually, web};

@@ -2,10 +2,10 @@
 //! Programs of others on a pod's device: we leave them alone, they see every packet, and packets are
 //! not redirected past them.
 
-use pintle_tests::agent::FastPath;
+use pintle_lab::agent::FastPath;
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::foreign::ForeignProgram;
 use pintle_tests::load::{repeat, short_http};
-use pintle_tests::topology::{Cni, Family};
 
 use crate::clsact::set_mode;
 use crate::company::beside_others;

@@ -3,12 +3,12 @@
 
 use std::net::SocketAddr;
 
-use pintle_tests::{
+use pintle_lab::{
     agent::FastPath,
     client::{echo_transfer, http_get},
-    load::{repeat, short_http, short_udp},
     topology::{Cni, Family},
 };
+use pintle_tests::load::{repeat, short_http, short_udp};
 
 use crate::{
     cross_node::TwoNodes,

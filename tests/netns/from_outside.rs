@@ -4,12 +4,12 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use pintle_tests::{
+use pintle_lab::{
     agent::FastPath,
     client::{echo_transfer, http_get},
-    load::{repeat, short_http, short_udp},
     topology::{Cni, Family},
 };
+use pintle_tests::load::{repeat, short_http, short_udp};
 
 use crate::{
     cross_node::TwoNodes,

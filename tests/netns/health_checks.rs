@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::topology::{Cni, Node};
+use pintle_lab::agent::FastPath;
+use pintle_lab::topology::{Cni, Node};
 
 use crate::company::beside_others;
 use crate::scene::Scene;

@@ -5,10 +5,10 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::{DEADLINE, udp_socket};
-use pintle_tests::manifest::Endpoint;
-use pintle_tests::topology::{Cni, Family};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::{DEADLINE, udp_socket};
+use pintle_lab::manifest::Endpoint;
+use pintle_lab::topology::{Cni, Family};
 
 use crate::scene::{SILENT, Scene, in_every_layout, web};
 

@@ -3,7 +3,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use pintle_tests::{
+use pintle_lab::{
     agent::FastPath,
     client::udp_ask,
     topology::{Cni, Family},

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::cgroup::Cgroup;
-use pintle_tests::client::{DEADLINE, echo_transfer, http_get, udp_get_within};
-use pintle_tests::manifest::{Condition, Endpoint};
-use pintle_tests::netns::NetNs;
-use pintle_tests::server::Server;
-use pintle_tests::topology::{Cni, Family, Node};
+use pintle_lab::agent::FastPath;
+use pintle_lab::cgroup::Cgroup;
+use pintle_lab::client::{DEADLINE, echo_transfer, http_get, udp_get_within};
+use pintle_lab::manifest::{Condition, Endpoint};
+use pintle_lab::netns::NetNs;
+use pintle_lab::server::Server;
+use pintle_lab::topology::{Cni, Family, Node};
 
 use crate::scene::{HTTP, in_two_layouts};
 use crate::three_nodes::{ECHO_NODE_PORT, NODE_PORT, Policy, ThreeNodes, WHO};
@@ -71,8 +71,8 @@ mod loopback {
 
     use super::node_ports_answer_the_host_at_its_loopback_addresses as check;
     use crate::scene::in_two_layouts;
-    use pintle_tests::agent::FastPath;
-    use pintle_tests::topology::Cni;
+    use pintle_lab::agent::FastPath;
+    use pintle_lab::topology::Cni;
 
     in_two_layouts!(check);
 }

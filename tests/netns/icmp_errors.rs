@@ -8,9 +8,9 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::udp_socket;
-use pintle_tests::topology::{Cni, Family};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::udp_socket;
+use pintle_lab::topology::{Cni, Family};
 use socket2::SockRef;
 
 use crate::scene::{DNS, SILENT, Scene, in_every_layout};

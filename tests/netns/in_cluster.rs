@@ -7,14 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::api_server::{ApiServer, Kind as ObjectKind, Record};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::http_get;
+use pintle_lab::topology::{Cni, Family};
+use pintle_tests::api_server::{ApiServer, Kind as ObjectKind, Mirror, Record};
 use pintle_tests::certificate::Authority;
-use pintle_tests::client::http_get;
 use pintle_tests::container::Container;
 use pintle_tests::load::{Kind, Load};
 use pintle_tests::service_account::ServiceAccount;
-use pintle_tests::topology::{Cni, Family};
 
 use crate::api_server_away::{WAITS, failing_watches, within};
 use crate::company::beside_others;
@@ -43,12 +43,13 @@ impl InCluster {
         let place = SocketAddr::new(address, PORT);
         let server = Arc::new(ApiServer::start_in(&scene.world.nodes[0], place).expect("a server"));
         server.accept_only(FIRST);
-        scene.agent.read_as_pod(&server).expect("a mirror");
+        scene.agent.manifests.mirror(Mirror::new(server.clone())).expect("a mirror");
+        scene.agent.read_as_pod(server.address());
         let folders = scene.agent.folders();
         let folders: Vec<&Path> = folders.iter().map(AsRef::as_ref).collect();
         let container = Container::of(&daemon_set("base"), &folders).expect("a container");
         let container = container.with_service_account(&account).expect("a mount");
-        scene.agent.put_into(Some(container));
+        scene.agent.put_into(container);
         let cluster = Self { scene, server, authority, account };
         cluster.present(&cluster.authority);
         cluster
@@ -178,7 +179,7 @@ fn without_a_service_account_it_does_not_start_and_says_what_is_missing() {
     let folders = cluster.scene.agent.folders();
     let folders: Vec<&Path> = folders.iter().map(AsRef::as_ref).collect();
     let container = Container::of(&daemon_set("base"), &folders).expect("a container");
-    cluster.scene.agent.put_into(Some(container));
+    cluster.scene.agent.put_into(container);
     let output = cluster.scene.agent.fail_to_start().expect("run");
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);

@@ -6,11 +6,11 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::http_get;
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::http_get;
+use pintle_lab::manifest::{Condition, Endpoint};
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::load::{Kind, Load};
-use pintle_tests::manifest::{Condition, Endpoint};
-use pintle_tests::topology::{Cni, Family};
 
 use crate::scene::{Backend, in_two_layouts};
 use crate::three_nodes::{MIRROR_NODE_PORT, NODE_PORT, Policy, ThreeNodes};

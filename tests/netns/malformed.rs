@@ -5,10 +5,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use pintle_tests::agent::FastPath;
+use pintle_lab::agent::FastPath;
+use pintle_lab::manifest::{Endpoint, Service};
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::load::{repeat, short_http};
-use pintle_tests::manifest::{Endpoint, Service};
-use pintle_tests::topology::{Cni, Family};
 
 use crate::company::beside_others;
 use crate::scene::{HTTP, Scene, web};
@@ -79,7 +79,7 @@ fn write_mistakes(scene: &Scene, broken_slice: &Service) {
     manifests.write("unknown.yaml", unknown).expect("write");
     manifests.service(broken_slice).expect("write");
     let good = Endpoint::ready(&scene.backends[0].pod);
-    let slice = pintle_tests::manifest::slice_yaml(broken_slice, &[good], Family::V4);
+    let slice = pintle_lab::manifest::slice_yaml(broken_slice, &[good], Family::V4);
     let bad = "  - addresses: [\"10.244.1.300\"]\n    conditions:\n      ready: true\n";
     manifests.write("bad-address.yaml", &(slice + bad)).expect("write");
 }

@@ -6,12 +6,12 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::http_get_from;
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::http_get_from;
+use pintle_lab::manifest::slice_yaml;
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::load::short_http;
-use pintle_tests::manifest::slice_yaml;
 use pintle_tests::monitoring::metrics;
-use pintle_tests::topology::{Cni, Family};
 
 use crate::company::beside_others;
 use crate::scene::{HTTP, Scene, endpoints};

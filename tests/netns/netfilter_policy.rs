@@ -2,9 +2,9 @@
 //! Where another agent enforces policy in netfilter, no packet goes past the host's stack.
 
 use anyhow::ensure;
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::http_get;
-use pintle_tests::topology::{Cni, Family, Node};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::http_get;
+use pintle_lab::topology::{Cni, Family, Node};
 
 use crate::company::beside_others;
 use crate::scene::{HTTP, Scene};

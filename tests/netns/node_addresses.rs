@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::{http_get_from, udp_get_within};
-use pintle_tests::topology::Cni;
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::{http_get_from, udp_get_within};
+use pintle_lab::topology::Cni;
 
 use crate::company::beside_others;
 use crate::scene::eventually;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use pintle::node::{Ineligible, NodeView, Probes, Selection, Snapshot, Solicitor, solicit::Asked};
-use pintle_tests::netns::NetNs;
+use pintle_lab::netns::NetNs;
 use tokio::{sync::watch, time::timeout};
 
 use crate::company::alone;

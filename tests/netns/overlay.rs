@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::{http_get, udp_ask};
-use pintle_tests::netns::NetNs;
-use pintle_tests::topology::{Cni, Family};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::{http_get, udp_ask};
+use pintle_lab::netns::NetNs;
+use pintle_lab::topology::{Cni, Family};
 
 use crate::reverse_path_filter::{all_of_it_works, make_strict};
 use crate::scene::{ECHO, HTTP, in_two_layouts};

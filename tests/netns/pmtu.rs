@@ -5,9 +5,9 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::{echo_transfer, udp_socket};
-use pintle_tests::topology::{Cni, Family};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::{echo_transfer, udp_socket};
+use pintle_lab::topology::{Cni, Family};
 
 use crate::cross_node::TwoNodes;
 use crate::scene::{DNS, ECHO, eventually, in_every_layout};

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pods that come later are served without a restart, and pods that go leave nothing behind.
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::http_get;
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::http_get;
+use pintle_lab::manifest::Endpoint;
+use pintle_lab::objects::PodObject;
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::load::{Kind, Load, repeat, short_http, short_udp};
-use pintle_tests::manifest::Endpoint;
-use pintle_tests::objects::PodObject;
-use pintle_tests::topology::{Cni, Family};
 
 use crate::company::alone;
 use crate::scene::{Backend, DNS, HTTP, Scene, endpoints, eventually, in_every_layout};

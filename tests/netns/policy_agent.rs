@@ -5,11 +5,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use pintle_tests::agent::{Agent, FastPath};
-use pintle_tests::client::{HttpConnection, http_get_from, udp_ask};
+use pintle_lab::agent::{Agent, FastPath};
+use pintle_lab::client::{HttpConnection, http_get_from, udp_ask};
+use pintle_lab::netns::NetNs;
+use pintle_lab::topology::{Cni, Family, Pod};
+use pintle_tests::api_server::ApiServer;
 use pintle_tests::load::{Kind, Load};
-use pintle_tests::netns::NetNs;
-use pintle_tests::topology::{Cni, Family, Pod};
 
 use crate::company::beside_others;
 use crate::scene::{DNS, HTTP, Scene, eventually};
@@ -79,8 +80,8 @@ fn labelled_without_agent(cni: Cni, fast_path: FastPath, flags: &[&str]) -> Scen
 mod from_yaml {
     use super::policies_of_the_directory_hold as check;
     use crate::scene::in_two_layouts;
-    use pintle_tests::agent::FastPath;
-    use pintle_tests::topology::Cni;
+    use pintle_lab::agent::FastPath;
+    use pintle_lab::topology::Cni;
 
     in_two_layouts!(check);
 }
@@ -119,8 +120,8 @@ fn policies_of_the_directory_hold(cni: Cni, fast_path: FastPath) {
 mod without_agent {
     use super::the_last_state_holds_while_there_is_no_agent as check;
     use crate::scene::in_two_layouts;
-    use pintle_tests::agent::FastPath;
-    use pintle_tests::topology::Cni;
+    use pintle_lab::agent::FastPath;
+    use pintle_lab::topology::Cni;
 
     in_two_layouts!(check);
 }
@@ -142,8 +143,8 @@ fn the_last_state_holds_while_there_is_no_agent(cni: Cni, fast_path: FastPath) {
 mod restart {
     use super::what_changed_while_there_was_no_agent_comes_without_a_gap as check;
     use crate::company::alone;
-    use pintle_tests::agent::FastPath;
-    use pintle_tests::topology::Cni;
+    use pintle_lab::agent::FastPath;
+    use pintle_lab::topology::Cni;
 
     #[test]
     fn with_ptp_and_fast_path() {
@@ -218,7 +219,7 @@ fn where_rows_are_too_few_only_the_pod_is_closed_that_needs_them_and_an_event_te
     let _company = beside_others();
     let flags = ["--map-size=POLICY_ROWS=12"];
     let mut scene = labelled_without_agent(Cni::Ptp, FastPath::Auto, &flags);
-    let api = scene.agent.read_from_api().expect("an API server");
+    let api = ApiServer::beside(&mut scene.agent).expect("an API server");
     scene.agent.start().expect("start");
     let Scene { agent, client, backends, .. } = &mut scene;
     let [server, greedy, free] = [0, 1, 2].map(|number: usize| &backends[number].pod);

@@ -12,10 +12,10 @@ use pintle_abi::addr::{V4, V6};
 use pintle_abi::map::{self, MapSpec};
 use pintle_abi::policy::{Endpoint, Row, RowKey, policy_mode};
 use pintle_abi::settings::Settings;
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::{HttpConnection, http_get, http_get_from, udp_ask};
-use pintle_tests::netns::NetNs;
-use pintle_tests::topology::{Cni, Family, Pod};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::{HttpConnection, http_get, http_get_from, udp_ask};
+use pintle_lab::netns::NetNs;
+use pintle_lab::topology::{Cni, Family, Pod};
 
 use crate::scene::{DNS, HTTP, Scene, endpoints, in_two_layouts};
 
@@ -102,8 +102,8 @@ const POD: [u16; 2] = [HTTP.target, DNS.target];
 mod isolation {
     use super::pods_are_isolated_but_for_their_friends_and_their_node as check;
     use crate::scene::in_two_layouts;
-    use pintle_tests::agent::FastPath;
-    use pintle_tests::topology::Cni;
+    use pintle_lab::agent::FastPath;
+    use pintle_lab::topology::Cni;
 
     in_two_layouts!(check);
 }

@@ -7,9 +7,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use pintle_tests::agent::{Agent, FastPath};
-use pintle_tests::client::{http_get_from, udp_ask};
-use pintle_tests::topology::{Cni, Family, Pod};
+use pintle_lab::agent::{Agent, FastPath};
+use pintle_lab::client::{http_get_from, udp_ask};
+use pintle_lab::topology::{Cni, Family, Pod};
 use serde_json::Value;
 
 use crate::company::beside_others;

@@ -5,9 +5,9 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::{DEADLINE, http_get, udp_socket};
-use pintle_tests::topology::{Cni, Family};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::{DEADLINE, http_get, udp_socket};
+use pintle_lab::topology::{Cni, Family};
 
 use crate::scene::{DNS, HTTP, Scene, in_every_layout, web};
 
@@ -31,7 +31,7 @@ fn services_without_backends_and_unknown_ports_refuse(cni: Cni, fast_path: FastP
             http_get(scene.vip(family, &HTTP)).expect("the known port still answers");
         });
     }
-    let first = [pintle_tests::manifest::Endpoint::ready(&scene.backends[0].pod)];
+    let first = [pintle_lab::manifest::Endpoint::ready(&scene.backends[0].pod)];
     scene.add_service(&empty, &first);
     for family in Family::BOTH {
         let target = SocketAddr::new(empty.ip(family), HTTP.port);

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pintle_tests::agent::{Agent, FastPath};
+use pintle_lab::agent::{Agent, FastPath};
+use pintle_lab::manifest::Service;
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::kernel_state::BpfObjects;
 use pintle_tests::load::{Kind, Load, repeat, short_http};
-use pintle_tests::manifest::Service;
-use pintle_tests::topology::{Cni, Family};
 use pintle_tests::variant;
 
 use crate::company::alone;

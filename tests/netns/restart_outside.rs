@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use pintle_tests::{
+use pintle_lab::{
     agent::FastPath,
-    load::Kind,
     topology::{Cni, Family},
 };
+use pintle_tests::load::Kind;
 
 use crate::{
     company::alone,

@@ -3,11 +3,11 @@
 
 use std::net::SocketAddr;
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::{echo_transfer, udp_ask};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::{echo_transfer, udp_ask};
+use pintle_lab::netns::NetNs;
+use pintle_lab::topology::{Cni, Family, World};
 use pintle_tests::load::{repeat, short_http, short_udp};
-use pintle_tests::netns::NetNs;
-use pintle_tests::topology::{Cni, Family, World};
 
 use crate::scene::{ECHO, HTTP, in_two_layouts};
 use crate::three_nodes::{ECHO_NODE_PORT, MIRROR, MIRROR_NODE_PORT, NODE_PORT, ThreeNodes};

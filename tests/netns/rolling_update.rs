@@ -4,12 +4,12 @@
 
 use std::{thread, time::Duration};
 
-use pintle_tests::{
+use pintle_lab::{
     agent::FastPath,
-    load::{Kind, Load},
     manifest::{Condition, Endpoint},
     topology::{Cni, Family},
 };
+use pintle_tests::load::{Kind, Load};
 
 use crate::{
     company::alone,

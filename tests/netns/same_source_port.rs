@@ -3,10 +3,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::{DEADLINE, HttpConnection, connect_from, udp_ask_on, udp_pod};
-use pintle_tests::manifest::Endpoint;
-use pintle_tests::topology::{Cni, Family};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::{DEADLINE, HttpConnection, connect_from, udp_ask_on, udp_pod};
+use pintle_lab::manifest::Endpoint;
+use pintle_lab::topology::{Cni, Family};
 
 use crate::scene::{DNS, HTTP, Scene, in_every_layout, web};
 

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use pintle_tests::agent::{Agent, FastPath};
-use pintle_tests::manifest::{Endpoint, Port, Service};
-use pintle_tests::server::Server;
-use pintle_tests::topology::{Cni, Family, Node, Pod, World};
+use pintle_lab::agent::{Agent, FastPath};
+use pintle_lab::manifest::{Endpoint, Port, Service};
+use pintle_lab::server::Server;
+use pintle_lab::topology::{Cni, Family, Node, Pod, World};
 
 /// Ports of the service; TCP and UDP share number 80 and are different services (S8).
 pub const HTTP: Port = Port { name: "http", protocol: "TCP", port: 80, target: 8080 };

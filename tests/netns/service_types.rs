@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use pintle_tests::{
+use pintle_lab::{
     agent::{Agent, FastPath},
     client::http_get,
     topology::{Cni, Family, Outsider},

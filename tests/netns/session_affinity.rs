@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use pintle_tests::{
+use pintle_lab::{
     agent::FastPath,
     client::http_get,
-    load::{Kind, Load, short_udp},
     manifest::{Condition, Port, Service},
     topology::{Cni, Family},
 };
+use pintle_tests::load::{Kind, Load, short_udp};
 
 use crate::{
     company::beside_others,

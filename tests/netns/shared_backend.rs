@@ -3,10 +3,10 @@
 
 use std::net::SocketAddr;
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::HttpConnection;
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::HttpConnection;
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::load::{repeat, short_http, short_udp};
-use pintle_tests::topology::{Cni, Family};
 
 use crate::company::beside_others;
 use crate::scene::{DNS, HTTP, Scene, endpoints, web};

@@ -7,10 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pintle_tests::agent::{Agent, FastPath};
-use pintle_tests::client::http_get;
-use pintle_tests::netns::NetNs;
-use pintle_tests::topology::{Cni, Family, Outsider};
+use pintle_lab::agent::{Agent, FastPath};
+use pintle_lab::client::http_get;
+use pintle_lab::netns::NetNs;
+use pintle_lab::topology::{Cni, Family, Outsider};
 
 use crate::company::{alone, beside_others};
 use crate::scene::HTTP;

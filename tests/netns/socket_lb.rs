@@ -12,13 +12,13 @@ use pintle_abi::addr::{V4, V6, proto};
 use pintle_abi::counter::{CONNECT, Hook};
 use pintle_abi::map::{self, MapSpec};
 use pintle_abi::service::{Frontend, FrontendKey, frontend_flags, wildcard_flags};
-use pintle_tests::agent::FastPath;
-use pintle_tests::cgroup::Cgroup;
-use pintle_tests::client::{DEADLINE, HttpConnection, http_get, udp_ask, udp_socket};
+use pintle_lab::agent::FastPath;
+use pintle_lab::cgroup::Cgroup;
+use pintle_lab::client::{DEADLINE, HttpConnection, http_get, udp_ask, udp_socket};
+use pintle_lab::netns::NetNs;
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::kernel_state::BpfObjects;
 use pintle_tests::load::{Kind, Load, repeat, short_http, short_udp};
-use pintle_tests::netns::NetNs;
-use pintle_tests::topology::{Cni, Family};
 use pintle_tests::variant;
 
 use crate::company::{alone, beside_others};

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use pintle_tests::{
+use pintle_lab::{
     agent::FastPath,
     client::{HttpConnection, http_get, udp_ask_on, udp_socket},
     manifest::Service,

@@ -6,10 +6,10 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use pintle_tests::client::{udp_ask_on, udp_pod, udp_socket};
-use pintle_tests::manifest::{Condition, Endpoint};
-use pintle_tests::netns::NetNs;
-use pintle_tests::topology::Family;
+use pintle_lab::client::{udp_ask_on, udp_pod, udp_socket};
+use pintle_lab::manifest::{Condition, Endpoint};
+use pintle_lab::netns::NetNs;
+use pintle_lab::topology::Family;
 
 use crate::company::beside_others;
 use crate::scene::{DNS, endpoints, eventually};

@@ -5,10 +5,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
-use pintle_tests::agent::{Agent, FastPath};
-use pintle_tests::manifest::{Endpoint, Port, Service};
-use pintle_tests::server::Server;
-use pintle_tests::topology::{Cni, Family, Outsider, Pod, World};
+use pintle_lab::agent::{Agent, FastPath};
+use pintle_lab::manifest::{Endpoint, Port, Service};
+use pintle_lab::server::Server;
+use pintle_lab::topology::{Cni, Family, Outsider, Pod, World};
 
 use crate::scene::{Backend, DNS, ECHO, HTTP};
 

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::cgroup::Cgroup;
-use pintle_tests::client::{Answer, DEADLINE, http_get_from, udp_get_from};
-use pintle_tests::topology::{Cni, Family};
+use pintle_lab::agent::FastPath;
+use pintle_lab::cgroup::Cgroup;
+use pintle_lab::client::{Answer, DEADLINE, http_get_from, udp_get_from};
+use pintle_lab::topology::{Cni, Family};
 
 use crate::scene::{HTTP, in_two_layouts};
 use crate::three_nodes::{NODE_PORT, Policy, ThreeNodes, balancer, external};

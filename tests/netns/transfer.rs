@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! 20 MB come back unchanged, with large segments and without any offload (I11).
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::echo_transfer;
-use pintle_tests::offload;
-use pintle_tests::topology::{Cni, Family};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::echo_transfer;
+use pintle_lab::offload;
+use pintle_lab::topology::{Cni, Family};
 
 use crate::scene::{ECHO, Scene, in_every_layout};
 

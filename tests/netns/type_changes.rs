@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use pintle_tests::{
+use pintle_lab::{
     agent::{Agent, FastPath},
     client::{DEADLINE, http_get},
     manifest::Service,

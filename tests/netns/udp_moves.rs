@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use pintle_tests::{
+use pintle_lab::{
     agent::FastPath,
     manifest::Service,
-    stream::{Fate, Peer, Stream, expect_answers, expect_refusals, expect_silence},
     topology::{Cni, Family},
 };
+use pintle_tests::stream::{Fate, Peer, Stream, expect_answers, expect_refusals, expect_silence};
 
 use crate::{
     company::beside_others,

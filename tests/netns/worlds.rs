@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use pintle_lab::server::Server;
+use pintle_lab::topology::{Cni, Family, World};
 use pintle_tests::load::{repeat, short_http, short_udp};
-use pintle_tests::server::Server;
-use pintle_tests::topology::{Cni, Family, World};
 
 use crate::company::beside_others;
 

@@ -13,14 +13,14 @@ use std::{
 mod policies;
 
 use anyhow::Result;
-use pintle_tests::{
+use pintle_lab::{
     agent::{Agent, FastPath},
     manifest::{Endpoint, Port, Service},
     netns::NetNs,
     offload,
-    sctp::{Greeting, SctpServer, connect, exchange},
     topology::{Cni, Family, Node, Outsider, Pod, World},
 };
+use pintle_tests::sctp::{Greeting, SctpServer, connect, exchange};
 
 const PORT: Port = Port { name: "sctp", protocol: "SCTP", port: 3868, target: 38680 };
 /// Nobody listens behind this one.

@@ -9,10 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pintle_tests::{
-    sctp::{connect, connect_within, echo, greeting},
-    topology::{Family, Pod},
-};
+use pintle_lab::topology::{Family, Pod};
+use pintle_tests::sctp::{connect, connect_within, echo, greeting};
 
 use crate::{PORT, Scene};
 

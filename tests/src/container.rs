@@ -14,6 +14,7 @@ use std::process::Command;
 use std::ptr::null;
 
 use anyhow::{Context, Result, ensure};
+use pintle_lab::agent::Confinement;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -109,25 +110,6 @@ impl Container {
         self
     }
 
-    /// Lets a command run in the container.
-    pub fn confine(&self, command: &mut Command) -> Result<()> {
-        let kept = self.capabilities.iter().map(|name| {
-            let found = CAPABILITIES.iter().find(|(known, _)| known == name);
-            found.map(|(_, number)| *number).with_context(|| format!("unknown capability {name}"))
-        });
-        let kept: Vec<u64> = kept.collect::<Result<_>>()?;
-        let root = CString::new(self.root.path().as_os_str().as_bytes())?;
-        let mounts = self.mounts.clone();
-        // SAFETY: between fork and exec only system calls are made, on strings made before.
-        unsafe {
-            command.pre_exec(move || {
-                enter_root(&root, &mounts)?;
-                drop_all_but(&kept)
-            });
-        }
-        Ok(())
-    }
-
     fn mount(&mut self, [source, target]: [&Path; 2], of: Extent, read_only: bool) -> Result<()> {
         let inside = self.inside(target);
         let place = Path::new(std::ffi::OsStr::from_bytes(inside.as_bytes()));
@@ -149,6 +131,26 @@ impl Container {
     fn inside(&self, path: &Path) -> CString {
         let path: PathBuf = self.root.path().join(path.strip_prefix("/").unwrap_or(path));
         CString::new(path.as_os_str().as_bytes()).expect("a path without zero bytes")
+    }
+}
+
+impl Confinement for Container {
+    fn confine(&self, command: &mut Command) -> Result<()> {
+        let kept = self.capabilities.iter().map(|name| {
+            let found = CAPABILITIES.iter().find(|(known, _)| known == name);
+            found.map(|(_, number)| *number).with_context(|| format!("unknown capability {name}"))
+        });
+        let kept: Vec<u64> = kept.collect::<Result<_>>()?;
+        let root = CString::new(self.root.path().as_os_str().as_bytes())?;
+        let mounts = self.mounts.clone();
+        // SAFETY: between fork and exec only system calls are made, on strings made before.
+        unsafe {
+            command.pre_exec(move || {
+                enter_root(&root, &mounts)?;
+                drop_all_but(&kept)
+            });
+        }
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::client::DEADLINE;
+use pintle_lab::client::DEADLINE;
 
 /// How many connections are being made at a time.
 const AT_A_TIME: usize = 100;

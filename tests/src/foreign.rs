@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use anyhow::{Context, Result};
 
 use crate::kernel_state::{bpf, bpf_fd};
-use crate::netns::NetNs;
+use pintle_lab::netns::NetNs;
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::netns::NetNs;
+use pintle_lab::netns::NetNs;
 
 /// Sysctls of a node that the agent may have reason to change.
 const SYSCTLS: [&str; 6] = [

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::client::{
+use pintle_lab::client::{
     DEADLINE, HttpConnection, http_get, udp_ask, udp_ask_on, udp_pod, udp_socket_within,
 };
-use crate::netns::NetNs;
+use pintle_lab::netns::NetNs;
 
 /// What the load consists of; each of its `concurrency` workers does the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 use pintle_abi::addr::proto;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::topology::{Family, Pod};
+use pintle_lab::topology::{Family, Pod};
 
 /// How often a waiting server looks at its stop flag.
 const POLL: Duration = Duration::from_millis(100);

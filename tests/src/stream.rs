@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::netns::NetNs;
+use pintle_lab::netns::NetNs;
 
 /// How long answers are waited for after the last datagram.
 const REST: Duration = Duration::from_millis(300);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Blocks of addresses, which are those of packets as pods see them, whosever they are (P3).
 
-use pintle_tests::topology::Family;
+use pintle_lab::topology::Family;
 
 use super::in_both_layouts;
 use super::nine_pods::{Cell, NinePods, from, policy, to};

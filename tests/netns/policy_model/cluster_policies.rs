@@ -4,8 +4,8 @@
 use super::in_both_layouts;
 use super::nine_pods::{Cell, NinePods, annotated, cluster_policy, of_namespace, policy};
 use super::probe::Protocol::{Tcp, Udp};
-use pintle_tests::agent::FastPath;
-use pintle_tests::topology::{Cni, Family};
+use pintle_lab::agent::FastPath;
+use pintle_lab::topology::{Cni, Family};
 
 use crate::company::beside_others;
 

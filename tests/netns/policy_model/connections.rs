@@ -6,9 +6,9 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use pintle_tests::client::{HttpConnection, connect_from};
-use pintle_tests::server::Server;
-use pintle_tests::topology::Family;
+use pintle_lab::client::{HttpConnection, connect_from};
+use pintle_lab::server::Server;
+use pintle_lab::topology::Family;
 
 use super::in_both_layouts;
 use super::nine_pods::{NinePods, SERVICE_PORT, policy};

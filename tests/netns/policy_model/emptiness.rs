@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a policy means that leaves things out: types, selectors, rules, peers, ports.
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::topology::Cni;
+use pintle_lab::agent::FastPath;
+use pintle_lab::topology::Cni;
 
 use super::in_both_layouts;
 use super::nine_pods::{Cell, NinePods, policy};

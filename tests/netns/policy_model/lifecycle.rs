@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
+use pintle_lab::objects::PodObject;
+use pintle_lab::server::Server;
+use pintle_lab::topology::Family;
 use pintle_tests::load::{Kind, Load};
-use pintle_tests::objects::PodObject;
-use pintle_tests::server::Server;
-use pintle_tests::topology::Family;
 
 use super::in_both_layouts;
 use super::nine_pods::{NinePods, pairs, policy};

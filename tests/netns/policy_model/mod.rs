@@ -34,8 +34,8 @@ macro_rules! in_both_layouts {
                     let _company = crate::company::beside_others();
                     super::$fact(&mut super::NinePods::new(
                         2,
-                        pintle_tests::topology::Cni::Ptp,
-                        pintle_tests::agent::FastPath::Auto,
+                        pintle_lab::topology::Cni::Ptp,
+                        pintle_lab::agent::FastPath::Auto,
                     ));
                 }
             )+
@@ -47,8 +47,8 @@ macro_rules! in_both_layouts {
                     let _company = crate::company::beside_others();
                     super::$fact(&mut super::NinePods::new(
                         2,
-                        pintle_tests::topology::Cni::Bridge,
-                        pintle_tests::agent::FastPath::Off,
+                        pintle_lab::topology::Cni::Bridge,
+                        pintle_lab::agent::FastPath::Off,
                     ));
                 }
             )+

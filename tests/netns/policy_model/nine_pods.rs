@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 
 use anyhow::Result;
-use pintle_tests::agent::{Agent, FastPath};
-use pintle_tests::manifest::{Endpoint, Port, Service, slice_yaml};
-use pintle_tests::objects::{ContainerPort, PodObject};
-use pintle_tests::topology::{Cni, Family, Pod, World};
+use pintle_lab::agent::{Agent, FastPath};
+use pintle_lab::manifest::{Endpoint, Port, Service, slice_yaml};
+use pintle_lab::objects::{ContainerPort, PodObject};
+use pintle_lab::topology::{Cni, Family, Pod, World};
 
 use super::probe::{Outcome, Protocol, Target, ask};
 use super::server::{PORTS, Servers};

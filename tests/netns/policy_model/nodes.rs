@@ -5,11 +5,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::kube_proxy::nft;
-use pintle_tests::netns::NetNs;
-use pintle_tests::objects::PodObject;
-use pintle_tests::topology::{Cni, Family, Node};
+use pintle_lab::agent::FastPath;
+use pintle_lab::kube_proxy::nft;
+use pintle_lab::netns::NetNs;
+use pintle_lab::objects::PodObject;
+use pintle_lab::topology::{Cni, Family, Node};
 
 use super::in_both_layouts;
 use super::nine_pods::{NAMES, NinePods, SERVICE_PORT, cluster_policy, of_namespace, policy};

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use pintle_tests::agent::FastPath;
+use pintle_lab::agent::FastPath;
+use pintle_lab::server::Server;
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::load::{Kind, Load};
-use pintle_tests::server::Server;
-use pintle_tests::topology::{Cni, Family};
 
 use super::in_both_layouts;
 use super::nine_pods::{Cell, NinePods, policy};

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which ports a rule means: numbers, ranges (P2), names at the destination, protocols alone.
 
-use pintle_tests::client::http_get;
-use pintle_tests::server::Server;
-use pintle_tests::topology::Family;
+use pintle_lab::client::http_get;
+use pintle_lab::server::Server;
+use pintle_lab::topology::Family;
 
 use super::in_both_layouts;
 use super::nine_pods::{Cell, NinePods, policy};

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use pintle_tests::netns::NetNs;
-use pintle_tests::topology::Family;
+use pintle_lab::netns::NetNs;
+use pintle_lab::topology::Family;
 use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 
 /// Nothing has come for so long: nothing will. A SYN is not repeated within this time.

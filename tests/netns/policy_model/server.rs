@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::Result;
-use pintle_tests::netns::NetNs;
-use pintle_tests::server::canonical;
-use pintle_tests::topology::{Family, Node};
+use pintle_lab::netns::NetNs;
+use pintle_lab::server::canonical;
+use pintle_lab::topology::{Family, Node};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// The ports of every machine, for TCP and UDP.

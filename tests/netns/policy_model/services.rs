@@ -4,11 +4,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use pintle_abi::counter::CONNECT;
-use pintle_tests::agent::{Agent, FastPath};
-use pintle_tests::cgroup::Cgroup;
-use pintle_tests::manifest::{Endpoint, Port, Service, slice_yaml};
-use pintle_tests::netns::NetNs;
-use pintle_tests::topology::{Cni, Family, Outsider};
+use pintle_lab::agent::{Agent, FastPath};
+use pintle_lab::cgroup::Cgroup;
+use pintle_lab::manifest::{Endpoint, Port, Service, slice_yaml};
+use pintle_lab::netns::NetNs;
+use pintle_lab::topology::{Cni, Family, Outsider};
 
 use super::in_both_layouts;
 use super::nine_pods::{NinePods, policy};

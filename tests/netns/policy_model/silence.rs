@@ -5,9 +5,9 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::netns::NetNs;
-use pintle_tests::topology::{Cni, Family, Pod};
+use pintle_lab::agent::FastPath;
+use pintle_lab::netns::NetNs;
+use pintle_lab::topology::{Cni, Family, Pod};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::in_both_layouts;

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::http_get_from;
-use pintle_tests::netns::NetNs;
-use pintle_tests::objects::PodObject;
-use pintle_tests::server::Server;
-use pintle_tests::topology::{Cni, Family, Pod};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::http_get_from;
+use pintle_lab::netns::NetNs;
+use pintle_lab::objects::PodObject;
+use pintle_lab::server::Server;
+use pintle_lab::topology::{Cni, Family, Pod};
 
 use super::in_both_layouts;
 use super::nine_pods::{NinePods, policy};

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use pintle::datapath::{pins::Pins, view::View};
 use pintle::takeover::{self, conntrack, keeper, netlink::Netfilter};
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::{
-    HttpConnection, connect_from, http_get, udp_ask_on, udp_pod, udp_socket,
-};
-use pintle_tests::kube_proxy;
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::{HttpConnection, connect_from, http_get, udp_ask_on, udp_pod, udp_socket};
+use pintle_lab::kube_proxy;
+use pintle_lab::netns::NetNs;
+use pintle_lab::topology::{Cni, Family};
 use pintle_tests::load::{Kind, Load};
-use pintle_tests::netns::NetNs;
-use pintle_tests::topology::{Cni, Family};
 use socket2::SockRef;
 
 use super::{Mode, proxy};

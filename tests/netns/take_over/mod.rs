@@ -2,9 +2,9 @@
 //! Pintle takes kube-proxy's place: its rules go ([`removal`]), connections that they opened go on
 //! ([`connections`]), and an agent says why it does not begin ([`start`]).
 
-use pintle_tests::kube_proxy::{self, Iptables, ServiceRules};
-use pintle_tests::manifest::Port;
-use pintle_tests::topology::Family;
+use pintle_lab::kube_proxy::{self, Iptables, ServiceRules};
+use pintle_lab::manifest::Port;
+use pintle_lab::topology::Family;
 
 use crate::scene::{DNS, HTTP, Scene};
 
@@ -44,7 +44,9 @@ fn proxy(scene: &Scene, mode: Mode, others: u16) {
                 let rules = kube_proxy::iptables_mode(&services);
                 Iptables::Nft.restore(node, family, &rules)
             }
-            Mode::Nftables => kube_proxy::nft(node, &kube_proxy::nftables_mode(family, &services)),
+            Mode::Nftables => {
+                kube_proxy::nft(node, &kube_proxy::nftables_mode(family, &services, &[]))
+            }
         };
         done.expect("kube-proxy's rules");
     }

@@ -8,9 +8,9 @@ use pintle::takeover::{
     self,
     netlink::{Message, Netfilter},
 };
-use pintle_tests::kube_proxy::{self, Iptables, ServiceRules};
-use pintle_tests::netns::NetNs;
-use pintle_tests::topology::Family;
+use pintle_lab::kube_proxy::{self, Iptables, ServiceRules};
+use pintle_lab::netns::NetNs;
+use pintle_lab::topology::Family;
 
 use crate::company::{alone, beside_others};
 
@@ -99,7 +99,7 @@ fn the_tables_of_nftables_mode_go_and_nothing_else_does() {
     let before = kube_proxy::ruleset(&ns).expect("list");
     for family in Family::BOTH {
         let services = ServiceRules::many(family, 1000);
-        kube_proxy::nft(&ns, &kube_proxy::nftables_mode(family, &services)).expect("rules");
+        kube_proxy::nft(&ns, &kube_proxy::nftables_mode(family, &services, &[])).expect("rules");
     }
     remove(&ns, |left| assert_eq!((left.tables, left.chains), (2, 0)));
     similar(&before, &kube_proxy::ruleset(&ns).expect("list"));

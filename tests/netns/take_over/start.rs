@@ -7,10 +7,10 @@ use std::net::TcpListener;
 use std::process::Stdio;
 
 use pintle::takeover;
-use pintle_tests::agent::FastPath;
-use pintle_tests::client::http_get;
-use pintle_tests::netns::NetNs;
-use pintle_tests::topology::{Cni, Family};
+use pintle_lab::agent::FastPath;
+use pintle_lab::client::http_get;
+use pintle_lab::netns::NetNs;
+use pintle_lab::topology::{Cni, Family};
 
 use super::{Mode, proxy};
 use crate::company::beside_others;

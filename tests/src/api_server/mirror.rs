@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
+use pintle_lab::manifest;
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -24,8 +25,14 @@ impl Mirror {
         Mirror { server, files: Mutex::default() }
     }
 
-    /// A file has this text now; what it does not hold any more is deleted.
-    pub fn written(&self, file: &str, text: &str) -> Result<()> {
+    fn delete(&self, (kind, key): &(Kind, Key)) -> Result<()> {
+        self.server.delete(*kind, key.namespace(), key.name()).map(drop)
+    }
+}
+
+impl manifest::Mirror for Mirror {
+    /// What the file does not hold any more is deleted.
+    fn written(&self, file: &str, text: &str) -> Result<()> {
         let mut held = Vec::new();
         for document in serde_yaml_ng::Deserializer::from_str(text) {
             let object = Value::deserialize(document)?;
@@ -43,14 +50,10 @@ impl Mirror {
             .try_for_each(|object| self.delete(object))
     }
 
-    /// A file is gone, and its objects with it.
-    pub fn removed(&self, file: &str) -> Result<()> {
+    /// Its objects are gone with it.
+    fn removed(&self, file: &str) -> Result<()> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let held = files.remove(file).unwrap_or_default();
         held.iter().try_for_each(|object| self.delete(object))
-    }
-
-    fn delete(&self, (kind, key): &(Kind, Key)) -> Result<()> {
-        self.server.delete(*kind, key.namespace(), key.name()).map(drop)
     }
 }

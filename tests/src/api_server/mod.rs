@@ -11,6 +11,7 @@
 
 mod answer;
 mod authorization;
+mod beside;
 mod discovery;
 mod events;
 mod failure;
@@ -38,6 +39,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use pintle_lab::netns::NetNs;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -49,7 +51,6 @@ pub use kind::Kind;
 pub use kubeconfig::{Credentials, Embedding};
 pub use mirror::Mirror;
 
-use crate::netns::NetNs;
 use events::Events;
 use faults::Faults;
 use journal::Journal;

@@ -14,13 +14,13 @@ use pintle::datapath::pins::Pins;
 use pintle_abi::addr::{V4, proto};
 use pintle_abi::map::FRONTENDS_V4;
 use pintle_abi::service::{Frontend, FrontendKey};
-use pintle_tests::agent::{Agent, FastPath};
-use pintle_tests::cluster::{Cluster, Layout};
-use pintle_tests::figures::{Table, Unit, progress};
-use pintle_tests::self_report::{
+use pintle_bench::figures::{Table, Unit, progress};
+use pintle_lab::agent::{Agent, FastPath};
+use pintle_lab::cluster::{Cluster, Layout};
+use pintle_lab::self_report::{
     LOG_ARGS, figure, map_memory, process_memory, programming_times, since,
 };
-use pintle_tests::topology::{Cni, World};
+use pintle_lab::topology::{Cni, World};
 
 const ENDPOINTS: u32 = 10;
 /// How long a change may take to appear before the benchmark gives up.

@@ -9,12 +9,12 @@ use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
-use pintle_tests::agent::{Agent, FastPath};
-use pintle_tests::cgroup::Cgroup;
-use pintle_tests::latency::{Measured, Side, Workload, mean_and_interval, measure, pin_to_one_cpu};
-use pintle_tests::manifest::{Endpoint, Port, Service};
-use pintle_tests::server::Server;
-use pintle_tests::topology::{Cni, Family, Pod, World};
+use pintle_bench::latency::{Measured, Side, Workload, mean_and_interval, measure, pin_to_one_cpu};
+use pintle_lab::agent::{Agent, FastPath};
+use pintle_lab::cgroup::Cgroup;
+use pintle_lab::manifest::{Endpoint, Port, Service};
+use pintle_lab::server::Server;
+use pintle_lab::topology::{Cni, Family, Pod, World};
 use serde_json::{Value, json};
 
 const TCP_PORT: u16 = 9000;

@@ -14,13 +14,13 @@ use pintle::model::{event::Event, policy::Enforcement};
 use pintle::policy::{Options, Planner, Room};
 use pintle::source::convert::Converter;
 use pintle_abi::map::{MapSpec, PEER_RANGES_V4, PEERS_V4, POLICY_PORTS, POLICY_ROWS};
-use pintle_tests::agent::{Agent, FastPath};
-use pintle_tests::figures::{Table, Unit, progress};
-use pintle_tests::policed_cluster::{PolicedCluster, Shape, Version, event};
-use pintle_tests::self_report::{
+use pintle_bench::figures::{Table, Unit, progress};
+use pintle_lab::agent::{Agent, FastPath};
+use pintle_lab::self_report::{
     LOG_ARGS, figure, map_memory, process_memory, programming_times, since,
 };
-use pintle_tests::topology::{Cni, Pod, World};
+use pintle_lab::topology::{Cni, Pod, World};
+use pintle_tests::policed_cluster::{PolicedCluster, Shape, Version, event};
 use serde_json::Value;
 
 /// How long a change may take to be programmed before the benchmark gives up.

@@ -13,13 +13,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use pintle_tests::agent::{Agent, FastPath};
-use pintle_tests::client::{HttpConnection, http_get_from};
+use pintle_lab::agent::{Agent, FastPath};
+use pintle_lab::client::{HttpConnection, http_get_from};
+use pintle_lab::manifest::{Endpoint, Port, Service};
+use pintle_lab::server::Server;
+use pintle_lab::topology::{Cni, Family, Pod, World};
 use pintle_tests::kernel_state::NodeState;
 use pintle_tests::load::{Kind, Load, Report, repeat, short_http};
-use pintle_tests::manifest::{Endpoint, Port, Service};
-use pintle_tests::server::Server;
-use pintle_tests::topology::{Cni, Family, Pod, World};
 
 const HTTP: Port = Port { name: "http", protocol: "TCP", port: 80, target: 8080 };
 const REQUESTS: u64 = 3000;

@@ -12,8 +12,8 @@ use pintle_abi::{
 };
 
 use super::{
-    Cli, Command, Outcome, client::Agent, completion, counters, env::Env, get, status, style,
-    trace, version,
+    Cli, Command, Either, Nothing, Outcome, client::Agent, completion, counters, env::Env, get,
+    status, style, trace, version,
 };
 use crate::{
     datapath::{
@@ -329,7 +329,7 @@ impl Agent for FakeAgent {
 
 /// Runs a command line; its outcome, stdout and stderr.
 fn run(line: &str, agent: FakeAgent) -> String {
-    let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+    let cli = Cli::<Nothing>::try_parse_from(line.split_whitespace()).unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut env = Env {
         out: &mut out,
@@ -341,12 +341,13 @@ fn run(line: &str, agent: FakeAgent) -> String {
         kernel: "6.8.0".into(),
         verbose: false,
     };
-    let outcome = match &cli.command {
+    let Either::Ours(command) = cli.command;
+    let outcome = match &command {
         Command::Status(args) => status::run(args, &mut env),
         Command::Get { what } => get::run(what, &mut env),
         Command::Trace(args) => trace::run(args, &mut env),
         Command::Counters => counters::run(&mut env),
-        Command::Completion { shell } => completion(*shell, &mut env),
+        Command::Completion { shell } => completion::<Nothing>(*shell, &mut env),
         Command::Version => version::run(&mut env),
         Command::Agent(_) | Command::Cleanup(_) => unreachable!("they change the node"),
     };
@@ -466,7 +467,7 @@ fn waiting_in_vain_is_a_bad_answer() {
 #[test]
 fn maps_that_cannot_be_opened_are_an_error_without_an_agent_and_a_problem_with_one() {
     let status = |answers| {
-        let cli = Cli::try_parse_from(["pintle", "status"]).unwrap();
+        let cli = Cli::<Nothing>::try_parse_from(["pintle", "status"]).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut env = Env {
             out: &mut out,
@@ -478,8 +479,8 @@ fn maps_that_cannot_be_opened_are_an_error_without_an_agent_and_a_problem_with_o
             kernel: String::new(),
             verbose: false,
         };
-        let Command::Status(args) = &cli.command else { unreachable!() };
-        status::run(args, &mut env).ok()
+        let Either::Ours(Command::Status(args)) = cli.command else { unreachable!() };
+        status::run(&args, &mut env).ok()
     };
     assert_eq!(status(false), None);
     assert_eq!(status(true), Some(Outcome::Bad));

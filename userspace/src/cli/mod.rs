@@ -41,11 +41,28 @@ use output::{Format, Style, hint};
 /// An eBPF kube-proxy replacement.
 #[derive(Debug, Parser)]
 #[command(name = "pintle", version, max_term_width = 100, propagate_version = false)]
-pub struct Cli {
+pub struct Cli<A: Subcommand = Nothing> {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    command: Either<A>,
+}
+
+/// A command of ours or one that was added.
+#[derive(Debug, Subcommand)]
+pub enum Either<A: Subcommand> {
+    /// One of this crate's.
+    #[command(flatten)]
+    Ours(Command),
+    /// One of the binary's.
+    #[command(flatten)]
+    Added(A),
+}
+
+/// Commands that the binary adds to those of this crate, because they are made of more than it.
+pub trait Added: Subcommand {
+    /// Runs one.
+    fn run(self, global: &Global) -> anyhow::Result<Outcome>;
 }
 
 /// Options of every command.
@@ -97,14 +114,26 @@ pub enum When {
     Never,
 }
 
+/// No further commands.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Nothing {}
+
+impl Added for Nothing {
+    fn run(self, _: &Global) -> anyhow::Result<Outcome> {
+        match self {}
+    }
+}
+
+/// The commands of this crate.
+#[derive(Debug, Subcommand)]
+pub enum Command {
     /// Run on the node: keep the maps equal to the source (changes the node)
     Agent(Box<agent::AgentArgs>),
     /// One screen: is this node fine?
     Status(status::StatusArgs),
     /// List what is in the maps
     Get {
+        /// What.
         #[command(subcommand)]
         what: get::Resource,
     },
@@ -142,8 +171,8 @@ impl From<Outcome> for ExitCode {
 }
 
 /// Parses the arguments, runs the command, reports its error.
-pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+pub fn main<A: Added>() -> ExitCode {
+    let cli = Cli::<A>::parse();
     let format = cli.global.output;
     match run(cli) {
         Ok(outcome) => outcome.into(),
@@ -156,12 +185,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<Outcome> {
+fn run<A: Added>(cli: Cli<A>) -> anyhow::Result<Outcome> {
     let global = &cli.global;
+    let command = match cli.command {
+        Either::Ours(command) => command,
+        Either::Added(command) => return command.run(global),
+    };
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut err = io::stderr();
     let mut env = Env::of_this_machine(global, style(global), &mut out, &mut err);
-    let outcome = match cli.command {
+    let outcome = match command {
         Command::Agent(args) if args.kube_proxy.cleanup == Some(true) => {
             cleanup::run(&cleanup::CleanupArgs::default(), global, &mut env)?
         }
@@ -171,7 +204,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Trace(args) => trace::run(&args, &mut env)?,
         Command::Counters => counters::run(&mut env)?,
         Command::Cleanup(args) => cleanup::run(&args, global, &mut env)?,
-        Command::Completion { shell } => completion(shell, &mut env)?,
+        Command::Completion { shell } => completion::<A>(shell, &mut env)?,
         Command::Version => version::run(&mut env)?,
     };
     env.out.flush()?;
@@ -179,10 +212,10 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
 }
 
 /// Prints what makes a shell complete our commands.
-fn completion(shell: clap_complete::Shell, env: &mut Env<'_>) -> anyhow::Result<Outcome> {
+fn completion<A: Added>(shell: clap_complete::Shell, env: &mut Env<'_>) -> anyhow::Result<Outcome> {
     // The generator panics when it cannot write: a closed pipe must not look like that.
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "pintle", &mut text);
+    clap_complete::generate(shell, &mut Cli::<A>::command(), "pintle", &mut text);
     env.out.write_all(&text)?;
     Ok(Outcome::Good)
 }
@@ -214,14 +247,14 @@ mod tests {
 
     #[test]
     fn the_command_tree_is_consistent() {
-        Cli::command().debug_assert();
+        Cli::<Nothing>::command().debug_assert();
     }
 
     #[test]
     fn more_is_told_by_repetition_or_by_number() {
         let verbosity = |arguments: &[&str]| {
             let arguments = ["pintle"].iter().chain(arguments);
-            Cli::try_parse_from(arguments).unwrap().global.verbosity()
+            Cli::<Nothing>::try_parse_from(arguments).unwrap().global.verbosity()
         };
         assert_eq!(verbosity(&["version"]), None);
         assert_eq!(verbosity(&["-v", "version"]), Some(1));

@@ -4,11 +4,10 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::api_server::{ApiServer, Mirror};
 use crate::topology::{Family, Pod};
 
 /// One port of a Service.
@@ -177,10 +176,18 @@ pub fn slice_yaml(service: &Service, endpoints: &[Endpoint], family: Family) -> 
     out
 }
 
+/// What follows the files of a directory.
+pub trait Mirror: Send + Sync {
+    /// A file has this text now.
+    fn written(&self, file: &str, text: &str) -> Result<()>;
+    /// A file is gone.
+    fn removed(&self, file: &str) -> Result<()>;
+}
+
 /// A directory that an agent watches.
 pub struct ManifestDir {
     path: PathBuf,
-    mirror: OnceLock<Mirror>,
+    mirror: OnceLock<Box<dyn Mirror>>,
 }
 
 impl ManifestDir {
@@ -191,15 +198,14 @@ impl ManifestDir {
         Ok(ManifestDir { path, mirror: OnceLock::new() })
     }
 
-    /// From now on an API server has the objects of this directory, those that are there included.
-    pub fn mirror(&self, server: Arc<ApiServer>) -> Result<()> {
-        let mirror = Mirror::new(server);
+    /// From now on another place has the objects of this directory, those that are there included.
+    pub fn mirror(&self, mirror: impl Mirror + 'static) -> Result<()> {
         for entry in std::fs::read_dir(&self.path)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             mirror.written(&name, &std::fs::read_to_string(entry.path())?)?;
         }
-        ensure!(self.mirror.set(mirror).is_ok(), "the directory has a mirror");
+        ensure!(self.mirror.set(Box::new(mirror)).is_ok(), "the directory has a mirror");
         Ok(())
     }
 

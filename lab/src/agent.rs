@@ -8,7 +8,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -22,8 +22,6 @@ use pintle::server::socket_path;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::api_server::ApiServer;
-use crate::container::Container;
 use crate::manifest::ManifestDir;
 use crate::netns::NetNs;
 use crate::topology::Node;
@@ -34,8 +32,6 @@ const ROOT_PREFIX: &str = "pintle-test-";
 const NOTICE: Duration = Duration::from_secs(1);
 /// How long it may take to load its programs; an interpreted machine takes most of that.
 const READY: Duration = Duration::from_secs(60);
-/// Where an API server of its own listens.
-const API_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Whether packets may skip the node's stack.
@@ -55,6 +51,12 @@ enum Source {
     Kubeconfig(PathBuf),
     /// The API server that a pod is told of in its environment.
     Cluster(SocketAddr),
+}
+
+/// What a process of an agent may be put into.
+pub trait Confinement: Send + Sync {
+    /// Lets a command run inside.
+    fn confine(&self, command: &mut Command) -> Result<()>;
 }
 
 /// One agent, running or stopped, with everything it owns.
@@ -77,7 +79,7 @@ pub struct Agent {
     /// Further flags, for tests of one flag.
     pub extra_args: Vec<String>,
     /// What it and its command line run in, if not in the machine's own mounts and with all rights.
-    container: Option<Container>,
+    container: Option<Box<dyn Confinement>>,
 }
 
 impl Agent {
@@ -172,26 +174,25 @@ impl Agent {
         }
     }
 
-    /// From the next start on it reads from an API server in its node, which has the objects of its
-    /// directory.
-    pub fn read_from_api(&mut self) -> Result<Arc<ApiServer>> {
-        let server = Arc::new(ApiServer::start_in(&self.netns, API_SERVER)?);
-        self.manifests.mirror(server.clone())?;
-        self.read_from(&server.write_kubeconfig(self.files.path())?);
-        Ok(server)
-    }
-
     /// From the next start on it reads from the API server of a kubeconfig.
     pub fn read_from(&mut self, kubeconfig: &Path) {
         self.source = Source::Kubeconfig(kubeconfig.to_owned());
     }
 
-    /// From the next start on it reads from an API server in its node as every pod can: it is told
-    /// where that is, and has the service account that is in its container.
-    pub fn read_as_pod(&mut self, server: &Arc<ApiServer>) -> Result<()> {
-        self.manifests.mirror(server.clone())?;
-        self.source = Source::Cluster(server.address());
-        Ok(())
+    /// From the next start on it reads from an API server as every pod can: it is told where that is,
+    /// and has the service account that is in its container.
+    pub fn read_as_pod(&mut self, server: SocketAddr) {
+        self.source = Source::Cluster(server);
+    }
+
+    /// The network namespace of its node.
+    pub fn netns(&self) -> &NetNs {
+        &self.netns
+    }
+
+    /// A folder that lives as long as it does.
+    pub fn files(&self) -> &Path {
+        self.files.path()
     }
 
     /// Returns when everything that the agent has read so far is programmed.
@@ -344,8 +345,8 @@ impl Agent {
     }
 
     /// From the next start on it runs in a container, which must have the agent's folders.
-    pub fn put_into(&mut self, container: Option<Container>) {
-        self.container = container;
+    pub fn put_into(&mut self, container: impl Confinement + 'static) {
+        self.container = Some(Box::new(container));
     }
 
     /// The folders that its container must have: those of its binary and of its files.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use socket2::{Domain, Socket, Type};
 
-use crate::client::DEADLINE;
-use crate::netns::NetNs;
+use pintle_lab::client::DEADLINE;
+use pintle_lab::netns::NetNs;
 
 /// Length of one world's turn.
 const TURN: Duration = Duration::from_millis(4);

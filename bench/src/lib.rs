@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `pintle bench`.
+
+pub mod figures;
+pub mod latency;
