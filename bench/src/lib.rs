@@ -1,5 +1,100 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `pintle bench`.
+//! `pintle bench`: Pintle beside iptables, nftables, IPVS and no service at all, in one run.
+//!
+//! Everything happens in network namespaces that the run makes; nothing is left of them when it ends.
 
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use pintle::cli::Outcome;
+use pintle::cli::output::Format;
+
+pub mod bpf;
+pub mod compare;
+pub mod cpu;
 pub mod figures;
-pub mod latency;
+pub mod machine;
+pub mod packets;
+pub mod report;
+pub mod statistics;
+
+use compare::record::Run;
+
+/// Compare with iptables, nftables and IPVS on this machine (in namespaces of its own)
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Bench {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    plan: compare::plan::Arguments,
+    /// Print the run as JSON
+    #[arg(long)]
+    json: bool,
+    /// Write a report with pictures
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Show a run that was kept with --json
+    Report(Report),
+}
+
+/// Shows a run that was kept.
+#[derive(Debug, Args)]
+struct Report {
+    /// The file
+    run: PathBuf,
+    /// Print Markdown instead of a table
+    #[arg(long)]
+    markdown: bool,
+    /// Write a report with pictures
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+impl Bench {
+    /// Measures or shows; an operation that failed makes a bad answer.
+    pub fn run(self, output: Format) -> Result<Outcome> {
+        match &self.what {
+            Some(What::Report(report)) => report.show(),
+            None => self.compare(output),
+        }
+    }
+
+    fn compare(&self, output: Format) -> Result<Outcome> {
+        compare::check_rights()?;
+        let plan = self.plan.plan(compare::world::DataPath::obstacle)?;
+        let run = compare::run(&plan)?;
+        write_html(self.html.as_ref(), &run)?;
+        if self.json || output == Format::Json {
+            writeln!(io::stdout(), "{:#}", serde_json::to_value(&run)?)?;
+        } else {
+            write!(io::stdout(), "{}", report::table::of(&run))?;
+        }
+        Ok(if run.failed() == 0 { Outcome::Good } else { Outcome::Bad })
+    }
+}
+
+impl Report {
+    fn show(&self) -> Result<Outcome> {
+        let path = self.run.display();
+        let text = fs::read_to_string(&self.run).with_context(|| path.to_string())?;
+        let run: Run = serde_json::from_str(&text).with_context(|| format!("{path} is no run"))?;
+        write_html(self.html.as_ref(), &run)?;
+        let shown =
+            if self.markdown { report::markdown::of(&run) } else { report::table::of(&run) };
+        write!(io::stdout(), "{shown}")?;
+        Ok(Outcome::Good)
+    }
+}
+
+fn write_html(path: Option<&PathBuf>, run: &Run) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    fs::write(path, report::html::of(run)?).with_context(|| path.display().to_string())
+}

@@ -93,6 +93,11 @@ impl Agent {
 
     /// The same with an empty manifest directory.
     pub fn without_objects(node: &Node, fast_path: FastPath) -> Result<Agent> {
+        Agent::of_binary(node, fast_path, default_binary()?)
+    }
+
+    /// The same of a binary.
+    pub fn of_binary(node: &Node, fast_path: FastPath, binary: PathBuf) -> Result<Agent> {
         mount_bpffs()?;
         remove_dead_roots()?;
         let files = tempfile::Builder::new().prefix("pintle-test-").tempdir()?;
@@ -105,7 +110,7 @@ impl Agent {
             netns: (**node).clone(),
             node_name: node.name.clone(),
             fast_path,
-            binary: default_binary()?,
+            binary,
             source: Source::Directory,
             bpf_root: Path::new(BPFFS).join(root),
             files,

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
+use crate::kube_proxy::ServiceRules;
 use crate::manifest::ManifestDir;
 
 const PORT: u16 = 80;
@@ -30,11 +31,14 @@ pub enum Layout {
     JsonFiles,
     /// One YAML file with all objects.
     OneYamlFile,
+    /// One JSON file with all objects, as a List.
+    OneJsonFile,
 }
 
 impl Layout {
     /// Every layout.
-    pub const ALL: [Layout; 3] = [Layout::YamlFiles, Layout::JsonFiles, Layout::OneYamlFile];
+    pub const ALL: [Layout; 4] =
+        [Layout::YamlFiles, Layout::JsonFiles, Layout::OneYamlFile, Layout::OneJsonFile];
 
     /// In words.
     pub fn name(self) -> &'static str {
@@ -42,6 +46,7 @@ impl Layout {
             Layout::YamlFiles => "YAML, a file per object",
             Layout::JsonFiles => "JSON, a file per object",
             Layout::OneYamlFile => "YAML, one file",
+            Layout::OneJsonFile => "JSON, one file",
         }
     }
 }
@@ -50,6 +55,20 @@ impl Cluster {
     /// Address and port that clients of a service dial.
     pub fn frontend(&self, service: u32) -> (Ipv4Addr, u16) {
         (address(10, 96, service + 1), PORT)
+    }
+
+    /// A service as rules of kube-proxy.
+    pub fn rules(&self, service: u32) -> ServiceRules {
+        let numbers = service * self.endpoints..(service + 1) * self.endpoints;
+        ServiceRules {
+            name: format!("shop/web-{service}:http"),
+            protocol: "tcp",
+            frontend: self.frontend(service).into(),
+            endpoints: numbers
+                .map(|number| (address(10, 128, number), TARGET_PORT).into())
+                .collect(),
+            node_port: None,
+        }
     }
 
     /// Writes everything.
@@ -62,12 +81,20 @@ impl Cluster {
             }
             return dir.write("cluster.yaml", &text);
         }
+        if layout == Layout::OneJsonFile {
+            let all = (0..self.services)
+                .flat_map(|service| [service_json(*self, service), self.slice_json(service)]);
+            let all: Vec<String> = all.collect();
+            let items = all.join(",");
+            let list = format!("{{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{items}]}}");
+            return dir.write("cluster.json", &list);
+        }
         for service in 0..self.services {
             let (extension, texts) = match layout {
                 Layout::JsonFiles => {
                     ("json", [service_json(*self, service), self.slice_json(service)])
                 }
-                Layout::YamlFiles | Layout::OneYamlFile => {
+                Layout::YamlFiles | Layout::OneYamlFile | Layout::OneJsonFile => {
                     ("yaml", [service_yaml(*self, service), self.slice_yaml(service, 0)])
                 }
             };

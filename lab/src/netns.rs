@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -12,6 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::device;
 
 /// A network namespace; the kernel removes it, and its devices, with the last clone.
 #[derive(Clone)]
@@ -120,7 +121,7 @@ impl NetNs {
     pub fn wait_running(&self, device: &str) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(5);
         self.run(|| {
-            while !is_running(device)? {
+            while !device::is_running(device).with_context(|| format!("flags of {device}"))? {
                 ensure!(Instant::now() < end, "{device} has no carrier after 5 s");
                 thread::sleep(Duration::from_millis(1));
             }
@@ -145,21 +146,6 @@ impl NetNs {
         ensure!(out.status.success(), "{program} -batch:\n{}\n{stderr}", lines.join("\n"));
         Ok(())
     }
-}
-
-fn is_running(device: &str) -> Result<bool> {
-    let socket = UdpSocket::bind("127.0.0.1:0")?;
-    // SAFETY: all-zero bytes are a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(device.bytes().take(libc::IFNAMSIZ - 1)) {
-        *to = from as libc::c_char;
-    }
-    // SAFETY: the request is valid for reading and writing through the call.
-    let rc = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request) };
-    ensure!(rc == 0, "flags of {device}: {}", std::io::Error::last_os_error());
-    // SAFETY: the call above has filled in the flags.
-    let flags = unsafe { request.ifr_ifru.ifru_flags };
-    Ok(i32::from(flags) & libc::IFF_RUNNING != 0)
 }
 
 fn setns(fd: RawFd) -> std::io::Result<()> {

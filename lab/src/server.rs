@@ -53,6 +53,17 @@ impl Server {
         })
     }
 
+    /// Answers every `length` bytes with one, one connection after the other, for measurements.
+    pub fn tcp_bulk(pod: &impl Machine, port: u16, length: usize) -> Result<Server> {
+        let listener = listen(pod, port)?;
+        Server::spawn(pod, move |shared| {
+            while !shared.stopped() {
+                let Ok((stream, _)) = listener.accept() else { continue };
+                let _ = serve_bulk(stream, length, shared);
+            }
+        })
+    }
+
     /// Sends back every datagram as it is, for measurements.
     pub fn udp_mirror(pod: &impl Machine, port: u16) -> Result<Server> {
         let socket = datagram_socket(pod, port)?;
@@ -98,6 +109,11 @@ impl Server {
         Server::tcp(pod, port, serve_ticks)
     }
 
+    /// Lets it end soon; who drops several servers need not wait for one after the other.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Requests answered so far.
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
@@ -130,7 +146,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.stop();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -248,6 +264,26 @@ fn serve_echo(mut stream: TcpStream, shared: &Shared) -> Result<()> {
             Ok(n) => stream.write_all(&buffer[..n])?,
             Err(error) if is_timeout(&error) => {}
             Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn serve_bulk(mut stream: TcpStream, length: usize, shared: &Shared) -> Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(POLL))?;
+    let mut buffer = vec![0; 256 * 1024];
+    let mut missing = length;
+    while !shared.stopped() {
+        match stream.read(&mut buffer[..missing.min(256 * 1024)]) {
+            Ok(0) => break,
+            Ok(n) => missing -= n,
+            Err(error) if is_timeout(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if missing == 0 {
+            stream.write_all(b"x")?;
+            missing = length;
         }
     }
     Ok(())

@@ -5,14 +5,19 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use pintle::cli::{self, Global, Outcome};
+use pintle_bench::Bench;
 
 /// What the command line has beside its own commands.
 #[derive(Debug, Subcommand)]
-enum Added {}
+enum Added {
+    Bench(Box<Bench>),
+}
 
 impl cli::Added for Added {
-    fn run(self, _: &Global) -> anyhow::Result<Outcome> {
-        match self {}
+    fn run(self, global: &Global) -> anyhow::Result<Outcome> {
+        match self {
+            Self::Bench(bench) => bench.run(global.output),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use pintle_lab::agent::FastPath;
 use pintle_lab::client::echo_transfer;
-use pintle_lab::offload;
+use pintle_lab::device::Device;
 use pintle_lab::topology::{Cni, Family};
 
 use crate::scene::{ECHO, Scene, in_every_layout};
@@ -23,10 +23,14 @@ fn bytes_survive_with_and_without_offloads(cni: Cni, fast_path: FastPath) {
     };
     transfer_all("with offloads");
     // A sender without checksum offload sends full checksums; the receiver verifies them.
-    offload::switch_off(scene.client.ns(), "eth0").expect("switch the client's offloads off");
+    Device::new(scene.client.ns(), "eth0")
+        .switch_offloads_off()
+        .expect("switch the client's offloads off");
     transfer_all("client without offloads");
     for backend in &scene.backends {
-        offload::switch_off(backend.pod.ns(), "eth0").expect("switch the backend's offloads off");
+        Device::new(backend.pod.ns(), "eth0")
+            .switch_offloads_off()
+            .expect("switch the backend's offloads off");
     }
     transfer_all("nobody with offloads");
 }

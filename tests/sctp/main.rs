@@ -15,9 +15,9 @@ mod policies;
 use anyhow::Result;
 use pintle_lab::{
     agent::{Agent, FastPath},
+    device::Device,
     manifest::{Endpoint, Port, Service},
     netns::NetNs,
-    offload,
     topology::{Cni, Family, Node, Outsider, Pod, World},
 };
 use pintle_tests::sctp::{Greeting, SctpServer, connect, exchange};
@@ -112,7 +112,7 @@ fn associations_reach_both_nodes_and_policies_hold(fast_path: FastPath) {
         if offloads == "off" {
             let pods = scene.clients.iter().chain(&scene.backends).map(Pod::ns);
             for ns in pods.chain([&*outside]) {
-                offload::switch_off(ns, "eth0").expect("switch offloads off");
+                Device::new(ns, "eth0").switch_offloads_off().expect("switch offloads off");
             }
         }
         for family in Family::BOTH {

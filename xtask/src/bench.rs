@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cargo xtask bench-api`, `bench-control`, `bench-latency`, `bench-policy`, `bench-program`:
-//! measurements on this machine.
+//! Measurements on this machine: `cargo xtask bench` runs `pintle bench`; `bench-api`,
+//! `bench-control`, `bench-policy` and `bench-program` run programs of the tests.
 
-use crate::programs;
-use anyhow::Result;
+use crate::setup::{self, Extent};
+use crate::{build, programs, workspace};
+use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 /// Arguments of a measurement.
 #[derive(clap::Args)]
@@ -19,5 +20,18 @@ impl Bench {
     /// Sets up, builds, measures with the program of that name.
     pub fn run(self, program: &str) -> Result<ExitCode> {
         programs::run(program, &self.arguments)
+    }
+
+    /// Sets up, builds, runs `pintle bench`.
+    pub fn compare(self) -> Result<ExitCode> {
+        setup::ensure(Extent::Everything)?;
+        if !workspace::is_root() {
+            bail!("namespaces and programs need root: repeat with sudo");
+        }
+        let pintle = build::release_binary()?;
+        let mut command = Command::new(&pintle);
+        let status = command.arg("bench").args(self.arguments).status();
+        let status = status.with_context(|| pintle.display().to_string())?;
+        Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

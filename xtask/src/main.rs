@@ -45,12 +45,12 @@ enum Verb {
     Tidy(tidy::Tidy),
     /// Loads every program and prints what the kernel's verifier spent on it.
     Verify(verify::Verify),
+    /// Compares with iptables, nftables, IPVS and no service: `pintle bench`.
+    Bench(bench::Bench),
     /// Measures the agent at an API server: cold start, changes, memory.
     BenchApi(bench::Bench),
     /// Measures the control plane: changes, cold load, memory.
     BenchControl(bench::Bench),
-    /// Measures latency against the alternatives.
-    BenchLatency(bench::Bench),
     /// Measures network policy in a large cluster: start, changes, memory.
     BenchPolicy(bench::Bench),
     /// Measures the programs alone.
@@ -67,9 +67,9 @@ fn main() -> ExitCode {
         Verb::Fmt(verb) => verb.run(),
         Verb::Tidy(verb) => verb.run(),
         Verb::Verify(verb) => verb.run(),
+        Verb::Bench(verb) => verb.compare(),
         Verb::BenchApi(verb) => verb.run("bench_api"),
         Verb::BenchControl(verb) => verb.run("bench_control"),
-        Verb::BenchLatency(verb) => verb.run("bench_latency"),
         Verb::BenchPolicy(verb) => verb.run("bench_policy"),
         Verb::BenchProgram(verb) => verb.run("bench_program"),
     };

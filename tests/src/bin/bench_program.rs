@@ -6,7 +6,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -199,8 +199,8 @@ fn look_up(world: &mut KernelWorld, rounds: usize) -> Result<f64> {
     let map = world.map_fd("TCP_FLOWS_V4")?;
     let frame = Kind::Miss.frame(Ip::V4, proto::TCP).bytes();
     let context = kernel_world::context(Origin::Elsewhere);
-    let wrap = |target| Wrapper::new(target, &[], &[], frame.len());
-    let (program, empty) = (wrap(lookup_program(map, LOOKUPS)?)?, wrap(empty_program()?)?);
+    let wrap = |target: &OwnedFd| Wrapper::new(target.as_raw_fd(), &[], &[], frame.len());
+    let (program, empty) = (wrap(&lookup_program(map, LOOKUPS)?)?, wrap(&empty_program()?)?);
     let mut samples = Vec::new();
     for _ in 0..rounds {
         let (_, base) = empty.run(&frame, &context, HITS)?;
@@ -285,7 +285,7 @@ fn cases(world: &mut KernelWorld, services: u32) -> Result<Vec<Case>> {
                 let fields = original(&frame, ip);
                 let counting = kind.counting(ip);
                 let wrap = |target| Wrapper::new(target, &fields, &counting, frame.len());
-                let (program, empty) = (wrap(target)?, wrap(empty)?);
+                let (program, empty) = (wrap(target)?, wrap(empty.as_raw_fd())?);
                 let samples = Vec::new();
                 cases.push(Case { kind, ip, proto, services, frame, program, empty, samples });
             }

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//! bpf(2) for programs of a few instructions, which the measurement itself is made of: they are
+//! written here, instruction by instruction, so that nothing has to be compiled or shipped for them.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+
+use anyhow::{Context as _, Result};
+
+/// `bpf(2)` commands and types; the names are the kernel's.
+const BPF_MAP_CREATE: u32 = 0;
+const BPF_MAP_LOOKUP_ELEM: u32 = 1;
+const BPF_MAP_UPDATE_ELEM: u32 = 2;
+const BPF_PROG_LOAD: u32 = 5;
+/// Runs a program on a packet.
+pub const BPF_PROG_TEST_RUN: u32 = 10;
+/// Attaches a program for as long as a descriptor lives.
+pub const BPF_LINK_CREATE: u32 = 28;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
+
+/// What a program is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// `BPF_PROG_TYPE_SCHED_CLS`.
+    Classifier = 3,
+    /// `BPF_PROG_TYPE_XDP`.
+    Xdp = 6,
+}
+
+/// Attributes of a command, as 64-bit words.
+pub type Attributes = [u64; 18];
+
+/// Makes the call.
+pub fn bpf(command: u32, attributes: &mut Attributes) -> io::Result<RawFd> {
+    let size = mem::size_of::<Attributes>();
+    // SAFETY: the attributes live for the call; pointers in them are the callers' to keep alive.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
+}
+
+/// The same for commands that return a descriptor.
+pub fn bpf_fd(command: u32, attributes: &mut Attributes) -> io::Result<OwnedFd> {
+    let fd = bpf(command, attributes)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Two 32-bit attributes that follow each other.
+pub fn pair(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
+}
+
+/// One instruction.
+pub fn code(op: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> u64 {
+    let offset = u64::from(offset as u16);
+    u64::from(op) | u64::from(src << 4 | dst) << 8 | offset << 16 | pair(0, immediate as u32)
+}
+
+/// Loads the address of a map into a register: an instruction of two words.
+pub fn load_map(register: u8, map: RawFd) -> [u64; 2] {
+    [code(0x18, register, 1, 0, map), 0]
+}
+
+/// Counts in the only element of an array: r8 becomes what it was, r0 to r5 are lost.
+pub fn count(counter: RawFd) -> Vec<u64> {
+    let mut all = vec![code(0x62, 10, 0, -4, 0), code(0xbf, 2, 10, 0, 0), code(0x07, 2, 0, 0, -4)];
+    all.extend(load_map(1, counter));
+    // The element is always there; the verifier wants to see it checked.
+    all.extend([code(0x85, 0, 0, 0, 1), code(0x55, 0, 0, 2, 0)]);
+    all.extend([code(0xb7, 0, 0, 0, -1), code(0x95, 0, 0, 0, 0)]);
+    all.extend([code(0x79, 8, 0, 0, 0), code(0xbf, 1, 8, 0, 0), code(0x07, 1, 0, 0, 1)]);
+    all.push(code(0x7b, 0, 1, 0, 0));
+    all
+}
+
+/// Loads a program; the error has the verifier's log.
+pub fn load(kind: Kind, instructions: &[u64]) -> Result<OwnedFd> {
+    let licence = c"GPL";
+    let mut log = vec![0_u8; 1 << 16];
+    let mut attributes = [0; 18];
+    attributes[0] = pair(kind as u32, instructions.len() as u32);
+    attributes[1] = instructions.as_ptr() as u64;
+    attributes[2] = licence.as_ptr() as u64;
+    attributes[3] = pair(1, log.len() as u32);
+    attributes[4] = log.as_mut_ptr() as u64;
+    bpf_fd(BPF_PROG_LOAD, &mut attributes).with_context(|| {
+        format!("load a program: {}", String::from_utf8_lossy(&log).trim_end_matches('\0'))
+    })
+}
+
+/// A map with one element: a number, or a program.
+pub struct Single(OwnedFd);
+
+impl Single {
+    /// A number, zero at first.
+    pub fn counter() -> Result<Self> {
+        Self::new(BPF_MAP_TYPE_ARRAY, 8)
+    }
+
+    /// A program to jump to.
+    pub fn program(target: RawFd) -> Result<Self> {
+        let map = Self::new(BPF_MAP_TYPE_PROG_ARRAY, 4)?;
+        map.update(&(target as u32)).context("put the program in its place")?;
+        Ok(map)
+    }
+
+    fn new(kind: u32, value_size: u32) -> Result<Self> {
+        let mut attributes = [0; 18];
+        attributes[0] = pair(kind, 4);
+        attributes[1] = pair(value_size, 1);
+        Ok(Self(bpf_fd(BPF_MAP_CREATE, &mut attributes).context("create a map")?))
+    }
+
+    /// Its descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Sets the number.
+    pub fn set(&self, value: u64) -> Result<()> {
+        self.update(&value).context("set the counter")
+    }
+
+    /// Reads the number.
+    pub fn get(&self) -> Result<u64> {
+        let (key, mut value) = (0_u32, 0_u64);
+        let mut attributes = self.element(&key, (&raw mut value) as u64);
+        bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes).context("read the counter")?;
+        Ok(value)
+    }
+
+    fn update<V>(&self, value: &V) -> io::Result<()> {
+        let key = 0_u32;
+        let mut attributes = self.element(&key, core::ptr::from_ref(value) as u64);
+        bpf(BPF_MAP_UPDATE_ELEM, &mut attributes).map(drop)
+    }
+
+    fn element(&self, key: &u32, value: u64) -> Attributes {
+        let mut attributes = [0; 18];
+        attributes[0] = pair(self.fd() as u32, 0);
+        attributes[1] = core::ptr::from_ref(key) as u64;
+        attributes[2] = value;
+        attributes
+    }
+}
