@@ -39,6 +39,16 @@ impl Cpus {
         self.measured
     }
 
+    /// Seconds so far that the machine below a virtual one has given it to others.
+    pub fn stolen(&self) -> f64 {
+        let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let prefix = format!("cpu{} ", self.measured);
+        let line = text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_default();
+        let ticks: f64 = line.split(' ').nth(7).and_then(|ticks| ticks.parse().ok()).unwrap_or(0.0);
+        // SAFETY: the call has no preconditions.
+        ticks / unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64
+    }
+
     /// Keeps the calling thread, and what it starts, off the CPU that is measured on.
     pub fn keep_off(&self) -> io::Result<()> {
         bind(&self.others)

@@ -14,8 +14,10 @@ use pintle::cli::output::Format;
 
 pub mod bpf;
 pub mod compare;
+pub mod control;
 pub mod cpu;
 pub mod figures;
+pub mod interrupt;
 pub mod machine;
 pub mod packets;
 pub mod report;
@@ -41,6 +43,8 @@ pub struct Bench {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Cold load, one change, memory: against the loaders of kube-proxy
+    Control(control::Control),
     /// Show a run that was kept with --json
     Report(Report),
 }
@@ -62,14 +66,16 @@ impl Bench {
     /// Measures or shows; an operation that failed makes a bad answer.
     pub fn run(self, output: Format) -> Result<Outcome> {
         match &self.what {
+            Some(What::Control(control)) => control.run(output),
             Some(What::Report(report)) => report.show(),
             None => self.compare(output),
         }
     }
 
     fn compare(&self, output: Format) -> Result<Outcome> {
-        compare::check_rights()?;
+        check_rights()?;
         let plan = self.plan.plan(compare::world::DataPath::obstacle)?;
+        interrupt::watch()?;
         let run = compare::run(&plan)?;
         write_html(self.html.as_ref(), &run)?;
         if self.json || output == Format::Json {
@@ -88,7 +94,7 @@ impl Report {
         let run: Run = serde_json::from_str(&text).with_context(|| format!("{path} is no run"))?;
         write_html(self.html.as_ref(), &run)?;
         let shown =
-            if self.markdown { report::markdown::of(&run) } else { report::table::of(&run) };
+            if self.markdown { report::markdown::document(&run) } else { report::table::of(&run) };
         write!(io::stdout(), "{shown}")?;
         Ok(Outcome::Good)
     }
@@ -97,4 +103,13 @@ impl Report {
 fn write_html(path: Option<&PathBuf>, run: &Run) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     fs::write(path, report::html::of(run)?).with_context(|| path.display().to_string())
+}
+
+/// Whether namespaces can be made and programs loaded.
+fn check_rights() -> io::Result<()> {
+    // SAFETY: the call has no preconditions.
+    match unsafe { libc::geteuid() } {
+        0 => Ok(()),
+        _ => Err(io::Error::other("namespaces and programs need root: repeat with sudo")),
+    }
 }

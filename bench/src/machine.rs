@@ -53,6 +53,20 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Names and values, for people.
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("processor", format!("{} × {}", self.cpus, self.processor)),
+            ("memory", format!("{} GiB", self.memory_gib)),
+            ("kernel", self.kernel.clone()),
+            ("mitigations", self.mitigations.join("; ")),
+            ("programs", self.programs.join("; ")),
+            ("load at the start", self.load.to_string()),
+        ]
+    }
+}
+
 /// The value of the first line `name: value`.
 fn field(path: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;

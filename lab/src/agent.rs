@@ -27,7 +27,7 @@ use crate::netns::NetNs;
 use crate::topology::Node;
 
 const BPFFS: &str = "/sys/fs/bpf";
-const ROOT_PREFIX: &str = "pintle-test-";
+const ROOT_PREFIX: &str = "pintle-lab-";
 /// How long the agent may take to notice a file; a change without effect costs as much.
 const NOTICE: Duration = Duration::from_secs(1);
 /// How long it may take to load its programs; an interpreted machine takes most of that.
@@ -100,7 +100,7 @@ impl Agent {
     pub fn of_binary(node: &Node, fast_path: FastPath, binary: PathBuf) -> Result<Agent> {
         mount_bpffs()?;
         remove_dead_roots()?;
-        let files = tempfile::Builder::new().prefix("pintle-test-").tempdir()?;
+        let files = tempfile::Builder::new().prefix("pintle-lab-").tempdir()?;
         static SEQUENCE: AtomicU32 = AtomicU32::new(0);
         let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
         let root = format!("{ROOT_PREFIX}{}-{sequence}", std::process::id());

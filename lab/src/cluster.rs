@@ -83,7 +83,7 @@ impl Cluster {
         }
         if layout == Layout::OneJsonFile {
             let all = (0..self.services)
-                .flat_map(|service| [service_json(*self, service), self.slice_json(service)]);
+                .flat_map(|service| [service_json(*self, service), self.slice_json(service, 0)]);
             let all: Vec<String> = all.collect();
             let items = all.join(",");
             let list = format!("{{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{items}]}}");
@@ -92,7 +92,7 @@ impl Cluster {
         for service in 0..self.services {
             let (extension, texts) = match layout {
                 Layout::JsonFiles => {
-                    ("json", [service_json(*self, service), self.slice_json(service)])
+                    ("json", [service_json(*self, service), self.slice_json(service, 0)])
                 }
                 Layout::YamlFiles | Layout::OneYamlFile | Layout::OneJsonFile => {
                     ("yaml", [service_yaml(*self, service), self.slice_yaml(service, 0)])
@@ -115,6 +115,11 @@ impl Cluster {
         dir.write(&format!("slice-{service}.yaml"), &self.slice_yaml(service, version))
     }
 
+    /// The same as JSON.
+    pub fn write_slice_json(&self, dir: &ManifestDir, service: u32, version: u32) -> Result<()> {
+        dir.write(&format!("slice-{service}.json"), &self.slice_json(service, version))
+    }
+
     /// The slice of a service as [`Cluster::write_slice`] writes it.
     pub fn slice_yaml(&self, service: u32, version: u32) -> String {
         let mut text = format!(
@@ -125,14 +130,13 @@ impl Cluster {
         );
         for endpoint in 0..self.endpoints {
             let number = service * self.endpoints + endpoint;
-            let moved = if endpoint == 0 && version % 2 == 1 { 0x40_0000 } else { 0 };
             let _ = write!(
                 text,
                 "- addresses:\n  - {ip}\n  conditions:\n    ready: true\n    serving: true\n    \
                  terminating: false\n  nodeName: node-{node}\n  targetRef:\n    kind: Pod\n    \
                  name: web-{service}-5d8f9c7b6-{endpoint:05}\n    namespace: shop\n    \
                  uid: 7e0b1c52-93ab-4f6e-8d17-{number:012}\n  zone: zone-{zone}\n",
-                ip = address(10, 128, number + moved),
+                ip = address(10, 128, number + moved(endpoint, version)),
                 node = 1 + number % NODES,
                 zone = number % 3,
             );
@@ -140,11 +144,11 @@ impl Cluster {
         text
     }
 
-    fn slice_json(&self, service: u32) -> String {
+    fn slice_json(&self, service: u32, version: u32) -> String {
         let endpoint = |endpoint: u32| {
             let number = service * self.endpoints + endpoint;
             serde_json::json!({
-                "addresses": [address(10, 128, number)],
+                "addresses": [address(10, 128, number + moved(endpoint, version))],
                 "conditions": {"ready": true, "serving": true, "terminating": false},
                 "nodeName": format!("node-{}", 1 + number % NODES),
                 "targetRef": {
@@ -170,6 +174,11 @@ impl Cluster {
         });
         slice.to_string()
     }
+}
+
+/// How far an endpoint is from its first address.
+fn moved(endpoint: u32, version: u32) -> u32 {
+    if endpoint == 0 && version % 2 == 1 { 0x40_0000 } else { 0 }
 }
 
 fn service_yaml(cluster: Cluster, service: u32) -> String {

@@ -8,6 +8,7 @@ mod api_server;
 mod api_server_away;
 mod backend_removed;
 mod bandwidth;
+mod bench;
 mod big_datagrams;
 mod cleanup;
 mod clsact;

@@ -49,8 +49,6 @@ enum Verb {
     Bench(bench::Bench),
     /// Measures the agent at an API server: cold start, changes, memory.
     BenchApi(bench::Bench),
-    /// Measures the control plane: changes, cold load, memory.
-    BenchControl(bench::Bench),
     /// Measures network policy in a large cluster: start, changes, memory.
     BenchPolicy(bench::Bench),
     /// Measures the programs alone.
@@ -69,7 +67,6 @@ fn main() -> ExitCode {
         Verb::Verify(verb) => verb.run(),
         Verb::Bench(verb) => verb.compare(),
         Verb::BenchApi(verb) => verb.run("bench_api"),
-        Verb::BenchControl(verb) => verb.run("bench_control"),
         Verb::BenchPolicy(verb) => verb.run("bench_policy"),
         Verb::BenchProgram(verb) => verb.run("bench_program"),
     };

@@ -5,7 +5,6 @@
 //! ratio to direct, [`record`] keeps it for each build, [`crate::statistics`] makes an interval of the
 //! builds, [`crate::report`] shows it.
 
-use std::io;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -20,6 +19,7 @@ pub mod workload;
 pub mod world;
 
 use crate::cpu::Cpus;
+use crate::interrupt;
 use crate::machine::Machine;
 use crate::packets;
 use client::Client;
@@ -30,8 +30,8 @@ use workload::{Operation, Workload};
 
 /// Does what is planned and returns what was measured.
 pub fn run(plan: &Plan) -> Result<Run> {
-    let started = Instant::now();
     let cpus = Cpus::choose()?;
+    let (started, stolen) = (Instant::now(), cpus.stolen());
     let mut run = Run::new(settings(plan), Machine::look(cpus.measured()));
     cpus.keep_off().context("leave the CPU of the measurement")?;
     run.skipped.clone_from(&plan.skipped);
@@ -53,6 +53,7 @@ pub fn run(plan: &Plan) -> Result<Run> {
     }
     progress.finish_and_clear();
     run.seconds = started.elapsed().as_secs_f64();
+    run.stolen = (cpus.stolen() - stolen) / run.seconds;
     Ok(run)
 }
 
@@ -79,6 +80,7 @@ fn build_all(
 ) -> Result<Vec<Site>> {
     let mut sites = Vec::new();
     for (world, record) in plan.worlds.iter().zip(&mut run.worlds) {
+        interrupt::check()?;
         let name = world.name();
         progress.set_message(format!("build {build} of {}: making {name}", plan.rebuilds));
         let start = Instant::now();
@@ -113,16 +115,7 @@ fn measure(
         }
     };
     for (site, measured) in sites.iter().zip(measured) {
-        record::add(rows, workload, site.world, measured);
+        record::add(rows, workload, site.world, &measured);
     }
     Ok(())
-}
-
-/// Whether what is needed is there; says what is missing.
-pub fn check_rights() -> io::Result<()> {
-    // SAFETY: the call has no preconditions.
-    match unsafe { libc::geteuid() } {
-        0 => Ok(()),
-        _ => Err(io::Error::other("namespaces and programs need root: repeat with sudo")),
-    }
 }

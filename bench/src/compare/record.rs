@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::{Extent, Skipped};
 use super::turns::Measured;
 use super::workload::Workload;
-use super::world::{DataPath, World};
+use super::world::World;
 use crate::machine::Machine;
 use crate::statistics::Estimate;
 
@@ -29,6 +29,8 @@ pub struct Run {
     pub settings: Settings,
     /// How long it took, in seconds.
     pub seconds: f64,
+    /// Which part of that the machine below took the CPU away for, where it is a virtual one.
+    pub stolen: f64,
     /// What was compared.
     pub worlds: Vec<WorldRecord>,
     /// What was not there to be compared, and why.
@@ -71,8 +73,9 @@ pub struct Row {
     pub ratios: Vec<f64>,
     /// Median latency in microseconds, of each build.
     pub median_us: Vec<f64>,
-    /// 99th percentile in microseconds, of each build; noise of the machine is most of it.
-    pub p99_us: Vec<f64>,
+    /// 99th percentile in microseconds, of each build, where single operations are timed; noise of the
+    /// machine is most of it.
+    pub p99_us: Option<Vec<f64>>,
     /// CPU time of client and servers for an operation in microseconds, of each build.
     pub cpu_us: Vec<f64>,
     /// Operations that succeeded.
@@ -85,8 +88,6 @@ pub struct Row {
     pub cpu_seconds: f64,
     /// The ratio and its interval.
     pub estimate: Estimate,
-    /// The ratio that the design allows.
-    pub target: Option<f64>,
 }
 
 impl WorldRecord {
@@ -107,6 +108,7 @@ impl Run {
             machine,
             settings,
             seconds: 0.0,
+            stolen: 0.0,
             worlds: Vec::new(),
             skipped: Vec::new(),
             latency: Vec::new(),
@@ -116,6 +118,12 @@ impl Run {
     /// The row of a workload in a world.
     pub fn row(&self, workload: Workload, world: &str) -> Option<&Row> {
         self.latency.iter().find(|row| row.workload == workload && row.world == world)
+    }
+
+    /// The ratio that the design allows in a row.
+    pub fn target(&self, row: &Row) -> Option<f64> {
+        let world = self.worlds.iter().find(|world| world.name == row.world)?;
+        row.workload.target(world.world.path)
     }
 
     /// The workloads that were measured, in their order.
@@ -133,44 +141,41 @@ impl Run {
 }
 
 /// Adds what one build gave.
-pub fn add(rows: &mut Vec<Row>, workload: Workload, world: World, measured: Measured) {
+pub fn add(rows: &mut Vec<Row>, workload: Workload, world: World, measured: &Measured) {
     let name = world.name();
     let found = rows.iter().position(|row| row.workload == workload && row.world == name);
     let index = found.unwrap_or_else(|| {
         rows.push(Row::new(workload, world));
         rows.len() - 1
     });
-    rows[index].add(&measured);
+    rows[index].add(measured);
 }
 
 impl Row {
     fn new(workload: Workload, world: World) -> Self {
-        let target = workload.targets().and_then(|[packets, sockets]| match world.path {
-            DataPath::Pintle => Some(packets),
-            DataPath::PintleSockets if !world.conntrack => Some(sockets),
-            _ => None,
-        });
         Self {
             workload,
             world: world.name(),
             ratios: Vec::new(),
             median_us: Vec::new(),
-            p99_us: Vec::new(),
+            p99_us: None,
             cpu_us: Vec::new(),
             operations: 0,
             failed: 0,
             wall_seconds: 0.0,
             cpu_seconds: 0.0,
             estimate: Estimate { ratio: f64::NAN, interval95: None },
-            target: target.filter(|target| target.is_finite()),
         }
     }
 
     fn add(&mut self, measured: &Measured) {
         let operations = measured.operations.max(1) as f64;
-        self.ratios.push(measured.ratio);
-        self.median_us.push(measured.median_ns / 1e3);
-        self.p99_us.push(measured.p99_ns / 1e3);
+        self.ratios.push(measured.over_epochs(|epoch| epoch.ratio));
+        self.median_us.push(measured.over_epochs(|epoch| epoch.median_ns) / 1e3);
+        if measured.epochs.iter().all(|epoch| epoch.p99_ns.is_some()) {
+            let p99 = measured.over_epochs(|epoch| epoch.p99_ns.unwrap_or_default()) / 1e3;
+            self.p99_us.get_or_insert_default().push(p99);
+        }
         self.cpu_us.push(measured.cpu_ns as f64 / operations / 1e3);
         self.operations += measured.operations;
         self.failed += measured.failed;
@@ -188,21 +193,23 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::turns::Epoch;
+    use crate::compare::world::DataPath;
 
     #[test]
     fn a_build_adds_to_the_row_of_its_world_and_workload() {
         let mut rows = Vec::new();
         let world = World { path: DataPath::Pintle, services: 1, conntrack: false };
         for ratio in [1.0, 1.21] {
+            let epochs = vec![Epoch { ratio, median_ns: 1.0, p99_ns: None }];
             let measured =
-                Measured { ratio, operations: 10, cpu_ns: 50_000, ..Measured::default() };
-            add(&mut rows, Workload::TcpConnect, world, measured);
-            add(&mut rows, Workload::TcpConnect, World::DIRECT, measured);
+                Measured { epochs, operations: 10, cpu_ns: 50_000, ..Measured::default() };
+            add(&mut rows, Workload::TcpConnect, world, &measured);
+            add(&mut rows, Workload::TcpConnect, World::DIRECT, &measured);
         }
         assert_eq!(rows.len(), 2);
         assert!((rows[0].estimate.ratio - 1.1).abs() < 1e-9);
         assert_eq!((rows[0].operations, rows[0].cpu_us[0]), (20, 5.0));
-        assert_eq!((rows[0].target, rows[1].target), (Some(1.08), None));
     }
 
     #[test]
@@ -210,16 +217,14 @@ mod tests {
         let settings = Settings { extent: Extent::Quick, rebuilds: 1, seconds: 1 };
         let mut run = Run::new(settings, Machine::look(0));
         run.worlds.push(WorldRecord::new(World::DIRECT));
-        add(
-            &mut run.latency,
-            Workload::TcpBulk,
-            World::DIRECT,
-            Measured { ratio: 1.0, ..Measured::default() },
-        );
+        let epochs = vec![Epoch { ratio: 1.0, median_ns: 1.0, p99_ns: Some(2.0) }];
+        let measured = Measured { epochs, ..Measured::default() };
+        add(&mut run.latency, Workload::TcpBulk, World::DIRECT, &measured);
         let text = serde_json::to_string(&run).unwrap();
         let back: Run = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_string(&back).unwrap(), text);
         assert_eq!(back.workloads(), [Workload::TcpBulk]);
+        assert_eq!(back.target(&back.latency[0]), None);
         assert!(back.row(Workload::TcpBulk, "direct").is_some());
     }
 }

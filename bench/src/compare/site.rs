@@ -43,7 +43,7 @@ pub struct Site {
     outsider: Outsider,
     local: Vec<Pod>,
     remote: Pod,
-    nodes: topology::World,
+    lab: topology::World,
 }
 
 /// The measured services: their objects, and the pods behind them.
@@ -56,21 +56,20 @@ struct Probes {
 impl Site {
     /// Builds a world with everything in it.
     pub fn build(world: World, cpus: Cpus) -> Result<Self> {
-        let mut nodes = topology::World::new(2, Cni::Ptp)?;
-        let client = nodes.nodes[0].add_pod("client")?;
+        let mut lab = topology::World::new(2, Cni::Ptp)?;
+        let client = lab.nodes[0].add_pod("client")?;
         // More short connections than ports: closed ones are used again after a second.
         client.set_sysctls(&[("net/ipv4/tcp_tw_reuse", "1")])?;
-        let local = ["a", "b", "c"].map(|name| nodes.nodes[0].add_pod(name));
+        let local = ["a", "b", "c"].map(|name| lab.nodes[0].add_pod(name));
         let local = local.into_iter().collect::<Result<Vec<_>>>()?;
-        let remote = nodes.nodes[1].add_pod("d")?;
-        let outsider = nodes.add_outsider()?;
+        let remote = lab.nodes[1].add_pod("d")?;
+        let outsider = lab.add_outsider()?;
         outsider.set_sysctls(&[("net/ipv4/tcp_tw_reuse", "1")])?;
-        nodes.route_pods_by_first()?;
+        lab.route_pods_by_first()?;
         let agent = None;
         let servers = Vec::new();
         let cgroup = None;
-        let mut site =
-            Self { world, agent, servers, cgroup, client, outsider, local, remote, nodes };
+        let mut site = Self { world, agent, servers, cgroup, client, outsider, local, remote, lab };
         site.install().with_context(|| world.name())?;
         site.serve(cpus)?;
         Ok(site)
@@ -121,7 +120,7 @@ impl Site {
     }
 
     fn node(&self) -> &Node {
-        &self.nodes.nodes[0]
+        &self.lab.nodes[0]
     }
 
     /// Starts the servers where clients will be: on the CPU of the measurement.
@@ -164,7 +163,7 @@ impl Site {
 
     fn install_iptables(&self, iptables: Iptables) -> Result<()> {
         let rules = kube_proxy::iptables_mode(&self.rules());
-        iptables.restore(self.node(), Family::V4, &rules)
+        iptables.restore(self.node(), Family::V4, &rules).map(drop)
     }
 
     fn install_nftables(&self) -> Result<()> {
@@ -191,13 +190,13 @@ impl Site {
         node.ip(&lines)?;
         node.set_sysctls(&[("net/ipv4/vs/conntrack", "1")])?;
         let servers = kube_proxy::ipvs_mode(&rules, &[node.ip_of(Family::V4)]);
-        kube_proxy::loader::ipvsadm(node, &servers)
+        kube_proxy::loader::ipvsadm(node, &servers).map(drop)
     }
 
     fn install_pintle(&mut self) -> Result<()> {
         let binary = std::env::current_exe()?;
         let mut agent = Agent::of_binary(self.node(), FastPath::Auto, binary)?;
-        self.nodes.objects().show(&agent.manifests)?;
+        self.lab.objects().show(&agent.manifests)?;
         if self.world.path == DataPath::PintleSockets {
             let cgroup = Arc::new(Cgroup::new()?);
             agent.translate_sockets("all", cgroup.path());
@@ -239,14 +238,12 @@ impl Site {
         rules
     }
 
-    /// Tracked connections of a measurement go soon: the table has room for some seconds of them.
+    /// Tracked connections that are closed go soon: the table has room for some seconds of them.
     fn shorten_timeouts(&self) -> Result<()> {
-        const TIMEOUTS: [(&str, &str); 5] = [
+        const TIMEOUTS: [(&str, &str); 3] = [
             ("net/netfilter/nf_conntrack_tcp_timeout_close", "1"),
             ("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "1"),
             ("net/netfilter/nf_conntrack_tcp_timeout_last_ack", "1"),
-            ("net/netfilter/nf_conntrack_udp_timeout", "3"),
-            ("net/netfilter/nf_conntrack_udp_timeout_stream", "3"),
         ];
         let is_tracked = self.world.conntrack
             || !(self.world.path == DataPath::Direct || self.world.path.is_pintle());

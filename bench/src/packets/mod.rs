@@ -17,13 +17,16 @@ mod source;
 
 pub use source::Headers;
 
-use crate::compare::turns::Measured;
+use crate::compare::turns::{Epoch, Measured};
 use crate::cpu::{self, Cpus};
+use crate::interrupt;
 use sink::Sink;
 use source::Source;
 
 /// Packets of one world in one round.
 const ROUND: u32 = 100_000;
+/// Rounds at least: one that somebody disturbed must not count.
+const LEAST_ROUNDS: usize = 3;
 /// Packets before the first round, and enough for every flow to be known.
 const WARM_UP: u32 = 65_536;
 
@@ -46,23 +49,15 @@ pub fn measure(tracks: &[Track], flows: u32, seconds: u32, cpus: Cpus) -> Result
         lane.send(WARM_UP, cpus)?;
     }
     let mut all = vec![Measured::default(); lanes.len()];
-    let (mut rounds, end) = (0.0, Instant::now() + Duration::from_secs(seconds.into()));
-    while rounds == 0.0 || Instant::now() < end {
-        let mut base = 0.0;
-        for (index, (lane, measured)) in lanes.iter().zip(&mut all).enumerate() {
-            let ns = lane.round(measured, cpus)?;
-            if index == 0 {
-                base = ns;
-            }
-            measured.ratio += (ns / base).ln();
-            measured.median_ns += ns;
+    let end = Instant::now() + Duration::from_secs(seconds.into());
+    while all.iter().all(|measured| measured.epochs.len() < LEAST_ROUNDS) || Instant::now() < end {
+        let mut base = None;
+        for (lane, measured) in lanes.iter().zip(&mut all) {
+            interrupt::check()?;
+            let median_ns = lane.round(measured, cpus)?;
+            let ratio = median_ns / *base.get_or_insert(median_ns);
+            measured.epochs.push(Epoch { ratio, median_ns, p99_ns: None });
         }
-        rounds += 1.0;
-    }
-    for measured in &mut all {
-        measured.ratio = (measured.ratio / rounds).exp();
-        measured.median_ns /= rounds;
-        measured.p99_ns = f64::NAN;
     }
     Ok(all)
 }

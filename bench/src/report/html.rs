@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
+use super::detail::{Detail, HEADS};
 use super::matrix::Matrix;
 use super::{plot, table};
-use crate::compare::record::{Row, Run};
+use crate::compare::record::Run;
 use crate::compare::workload::Workload;
 use crate::statistics::Verdict;
 
@@ -41,7 +42,7 @@ fn matrix(run: &Run) -> String {
     let Matrix { workloads, direct_us, lines } = Matrix::of(run);
     let mut out = String::from("<div class=\"wide\"><table><tr><th>world</th>");
     workloads.iter().for_each(|workload| {
-        let _ = write!(out, "<th>{}</th>", workload.name());
+        let _ = write!(out, "<th>{}</th>", workload.title());
     });
     out += "</tr>\n<tr><td>direct, µs</td>";
     direct_us.iter().for_each(|us| {
@@ -63,60 +64,31 @@ fn matrix(run: &Run) -> String {
 }
 
 fn section(out: &mut String, run: &Run, workload: Workload) -> Result<()> {
-    let _ = writeln!(out, "<h2>{}</h2>", workload.name());
+    let _ = writeln!(out, "<h2>{}: {}</h2>", workload.name(), workload.title());
     *out += &plot::bars(run, workload)?;
     if let Some(lines) = plot::by_services(run, workload)? {
         *out += &lines;
     }
-    *out += "<div class=\"wide\"><table><tr><th>world</th><th>ratio</th><th>95 % interval</th>\
-             <th>to direct</th><th>target</th><th>median µs</th><th>p99 µs</th>\
-             <th>CPU µs</th><th>CPU s</th><th>wall s</th><th>operations</th><th>failed</th></tr>\n";
-    for world in &run.worlds {
-        if let Some(row) = run.row(workload, &world.name) {
-            line(out, row);
-        }
+    *out += "<div class=\"wide\"><table><tr>";
+    HEADS.iter().for_each(|head| {
+        let _ = write!(out, "<th>{head}</th>");
+    });
+    *out += "</tr>\n";
+    for row in run.worlds.iter().filter_map(|world| run.row(workload, &world.name)) {
+        let detail = Detail::of(run, row);
+        let _ = write!(out, "<tr class=\"{}\">", class(detail.verdict()));
+        detail.cells().iter().for_each(|cell| {
+            let _ = write!(out, "<td>{cell}</td>");
+        });
+        *out += "</tr>\n";
     }
     *out += "</table></div>\n";
     Ok(())
 }
 
-fn line(out: &mut String, row: &Row) {
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let interval = row.estimate.interval95;
-    let interval = interval.map_or("-".into(), |[low, high]| format!("{low:.3} to {high:.3}"));
-    let target = row.target.map_or(String::new(), |target| format!("≤ {target:.2}"));
-    let verdict = row.estimate.verdict();
-    let _ = writeln!(
-        out,
-        "<tr><td>{}</td><td>{:.3}</td><td>{interval}</td><td class=\"{}\">{}</td><td>{target}</td>\
-         <td>{:.2}</td><td>{:.1}</td><td>{:.2}</td><td>{:.2}</td><td>{:.2}</td><td>{}</td>\
-         <td>{}</td></tr>",
-        row.world,
-        row.estimate.ratio,
-        class(verdict),
-        verdict.text(),
-        row.us(),
-        mean(&row.p99_us),
-        mean(&row.cpu_us),
-        row.cpu_seconds,
-        row.wall_seconds,
-        row.operations,
-        row.failed
-    );
-}
-
 fn machine(out: &mut String, run: &Run) {
-    let machine = &run.machine;
-    *out += "<h2>machine</h2>\n<table>\n";
-    let facts = [
-        ("processor", format!("{} × {}", machine.cpus, machine.processor)),
-        ("memory", format!("{} GiB", machine.memory_gib)),
-        ("kernel", machine.kernel.clone()),
-        ("mitigations", machine.mitigations.join("; ")),
-        ("programs", machine.programs.join("; ")),
-        ("load at the start", machine.load.to_string()),
-        ("Pintle", run.version.clone()),
-    ];
+    *out += "<h2>Machine</h2>\n<table>\n";
+    let facts = run.machine.facts().into_iter().chain([("Pintle", run.version.clone())]);
     for (name, value) in facts {
         let _ = writeln!(
             out,

@@ -35,7 +35,7 @@ impl Matrix {
         let direct_us = workloads.iter().map(us).collect();
         let others = run.worlds.iter().skip(1);
         let lines = others.map(|world| {
-            let cell = |workload: &Workload| run.row(*workload, &world.name).map(Cell::of);
+            let cell = |workload: &Workload| Some(Cell::of(run, run.row(*workload, &world.name)?));
             (world.name.clone(), workloads.iter().map(cell).collect())
         });
         let lines = lines.collect();
@@ -44,20 +44,21 @@ impl Matrix {
 }
 
 impl Cell {
-    fn of(row: &Row) -> Self {
+    fn of(run: &Run, row: &Row) -> Self {
         let estimate = row.estimate;
-        let misses_target = row.target.is_some_and(|target| estimate.ratio > target);
+        let misses_target = run.target(row).is_some_and(|target| estimate.ratio > target);
         Self { text: show(estimate), verdict: estimate.verdict(), misses_target }
     }
 }
 
-/// `1.024 ±0.005`; `1.002 same` where one is inside the interval.
+/// `1.024 ±0.005`; `8.2 (3.5 to 19.1)` where that is wide; `1.002 same` where one is inside.
 pub fn show(estimate: Estimate) -> String {
     let Estimate { ratio, interval95 } = estimate;
     let digits = if ratio >= 10.0 { 1 } else { 3 };
     match interval95 {
         None => format!("{ratio:.digits$}"),
         Some(_) if estimate.verdict() == Verdict::NoDifference => format!("{ratio:.digits$} same"),
+        Some([low, high]) if high > 1.5 * low => format!("{ratio:.1} ({low:.1} to {high:.1})"),
         Some([low, high]) => format!("{ratio:.digits$} ±{:.digits$}", (high - low) / 2.0),
     }
 }
@@ -72,6 +73,7 @@ mod tests {
         assert_eq!(show(&[1.0, 1.01, 0.99]), "1.000 same");
         assert_eq!(show(&[1.10, 1.11, 1.12]), "1.110 ±0.025");
         assert_eq!(show(&[14.0, 14.1]), "14.0 ±0.6");
+        assert_eq!(show(&[8.0, 9.0]), "8.5 (4.0 to 17.9)");
         assert_eq!(show(&[1.5]), "1.500");
     }
 }

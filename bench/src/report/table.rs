@@ -35,13 +35,14 @@ pub fn explanation(run: &Run) -> String {
     let machine = &run.machine;
     let _ = writeln!(
         out,
-        "{} x {}, CPU {}, Linux {}, load {:.1} at the start; {:.0} s; {} operations failed.",
+        "{} x {}, CPU {}, Linux {}, load {:.1} at the start; {:.0} s, {:.1} % of it stolen; {} operations failed.",
         machine.cpus,
         machine.processor,
         machine.measured_cpu,
         machine.kernel,
         machine.load,
         run.seconds,
+        run.stolen * 100.0,
         run.failed()
     );
     for skipped in &run.skipped {
@@ -51,7 +52,7 @@ pub fn explanation(run: &Run) -> String {
 }
 
 /// Columns as wide as their widest cell; the first to the left, numbers to the right.
-fn align(rows: &[Vec<String>]) -> String {
+pub fn align(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));

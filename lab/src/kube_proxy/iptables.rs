@@ -14,29 +14,46 @@ const LARGE_CLUSTER: usize = 1000;
 /// The rules, for `iptables-restore --noflush`. Services are tried in the order given; kube-proxy's is
 /// random.
 pub fn iptables_mode(services: &[ServiceRules]) -> String {
-    let all = services.iter().map(|service| service.endpoints.len()).sum::<usize>();
-    let mut rules = Rules { comments: all <= LARGE_CLUSTER, ..Rules::default() };
-    services.iter().for_each(|service| rules.service(service));
+    let mut rules = Rules::among(services);
+    for service in services {
+        rules.dispatch(service);
+        rules.endpoints(service);
+    }
     let mut out = String::from("*mangle\n:KUBE-PROXY-CANARY - [0:0]\nCOMMIT\n");
-    out += &filter(family(services), &rules.refused);
-    out += &nat(family(services), &rules);
+    out += &filter(family(services), &rules.refused, FILTER_HOOKS);
+    out += &nat(family(services), &rules, NAT_HOOKS);
     out
+}
+
+/// What kube-proxy restores when one service has changed: the dispatch to all, the chains of that one,
+/// and the end of the chains that only its former self had.
+pub fn change(services: &[ServiceRules], index: usize, before: &ServiceRules) -> String {
+    let mut rules = Rules::among(services);
+    services.iter().for_each(|service| rules.dispatch(service));
+    let after = &services[index];
+    rules.endpoints(after);
+    for gone in before.endpoints.iter().filter(|endpoint| !after.endpoints.contains(endpoint)) {
+        let chain = names::endpoint_chain(before, *gone);
+        rules.chain(&chain);
+        let _ = writeln!(rules.nat, "-X {chain}");
+    }
+    filter(family(services), &rules.refused, "") + &nat(family(services), &rules, "")
 }
 
 /// What iptables mode has in the node whatever the services are, and a rule that masquerades: what
 /// tracking connections costs, alone.
 pub fn fixed_rules(family: Family) -> String {
-    filter(family, "") + &nat(family, &Rules::default())
+    filter(family, "", FILTER_HOOKS) + &nat(family, &Rules::default(), NAT_HOOKS)
 }
 
-fn filter(family: Family, refused: &str) -> String {
+fn filter(family: Family, refused: &str, hooks: &str) -> String {
     let mut out = String::from(
         "*filter\n:KUBE-PROXY-CANARY - [0:0]\n:KUBE-NODEPORTS - [0:0]\n:KUBE-SERVICES - [0:0]\n\
          :KUBE-EXTERNAL-SERVICES - [0:0]\n:KUBE-FORWARD - [0:0]\n:KUBE-PROXY-FIREWALL - [0:0]\n",
     );
-    out += FILTER_HOOKS;
-    // Only IPv4 has node ports at loopback, which others must not reach.
-    if family == Family::V4 {
+    out += hooks;
+    // Only IPv4 has node ports at loopback, which others must not reach; the chain is the kubelet's, too.
+    if family == Family::V4 && !hooks.is_empty() {
         out += LOCALNET;
     }
     out += refused;
@@ -48,7 +65,7 @@ fn filter(family: Family, refused: &str) -> String {
     out
 }
 
-fn nat(family: Family, rules: &Rules) -> String {
+fn nat(family: Family, rules: &Rules, hooks: &str) -> String {
     let not_loopback = match family {
         Family::V4 => "",
         Family::V6 => "! -d ::1/128 ",
@@ -58,7 +75,7 @@ fn nat(family: Family, rules: &Rules) -> String {
          :KUBE-POSTROUTING - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n",
     );
     out += &rules.chains;
-    out += NAT_HOOKS;
+    out += hooks;
     out += "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN\n";
     out += "-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000\n";
     out += "-A KUBE-POSTROUTING -m comment --comment \"kubernetes service traffic requiring SNAT\" \
@@ -119,37 +136,55 @@ struct Rules {
 }
 
 impl Rules {
-    fn service(&mut self, service: &ServiceRules) {
+    fn among(services: &[ServiceRules]) -> Self {
+        let all = services.iter().map(|service| service.endpoints.len()).sum::<usize>();
+        Self { comments: all <= LARGE_CLUSTER, ..Self::default() }
+    }
+
+    /// What leads to a service.
+    fn dispatch(&mut self, service: &ServiceRules) {
         if service.endpoints.is_empty() {
             let matches = matches(service);
             let _ = writeln!(self.refused, "-A KUBE-SERVICES {matches} -j REJECT");
             return;
         }
         let chain = names::service_chain("SVC", service);
-        self.chain(&chain);
-        let matches = matches(service);
-        let pods = pod_range(if service.frontend.is_ipv4() { Family::V4 } else { Family::V6 });
-        self.rule(format_args!("KUBE-SERVICES {matches} -j {chain}"));
-        self.rule(format_args!("{chain} {matches} ! -s {pods} -j KUBE-MARK-MASQ"));
+        self.rule(format_args!("KUBE-SERVICES {} -j {chain}", matches(service)));
         if let Some(port) = service.node_port {
-            self.node_port(service, &chain, port);
+            let ServiceRules { name, protocol, .. } = service;
+            let external = names::service_chain("EXT", service);
+            self.rule(format_args!(
+                "KUBE-NODEPORTS -m comment --comment \"{name}\" -p {protocol} -m {protocol} \
+                 --dport {port} -j {external}"
+            ));
+        }
+    }
+
+    /// What leads from a service to its endpoints.
+    fn endpoints(&mut self, service: &ServiceRules) {
+        if service.endpoints.is_empty() {
+            return;
+        }
+        let chain = names::service_chain("SVC", service);
+        self.chain(&chain);
+        let pods = pod_range(if service.frontend.is_ipv4() { Family::V4 } else { Family::V6 });
+        let matches = matches(service);
+        self.rule(format_args!("{chain} {matches} ! -s {pods} -j KUBE-MARK-MASQ"));
+        if service.node_port.is_some() {
+            self.external(service, &chain);
         }
         for (index, endpoint) in service.endpoints.iter().enumerate() {
             self.endpoint(service, &chain, *endpoint, service.endpoints.len() - index);
         }
     }
 
-    fn node_port(&mut self, service: &ServiceRules, chain: &str, port: u16) {
-        let ServiceRules { name, protocol, .. } = service;
+    fn external(&mut self, service: &ServiceRules, chain: &str) {
         let external = names::service_chain("EXT", service);
         self.chain(&external);
         self.rule(format_args!(
-            "KUBE-NODEPORTS -m comment --comment \"{name}\" -p {protocol} -m {protocol} \
-             --dport {port} -j {external}"
-        ));
-        self.rule(format_args!(
-            "{external} -m comment --comment \"masquerade traffic for {name} external destinations\" \
-             -j KUBE-MARK-MASQ"
+            "{external} -m comment --comment \"masquerade traffic for {} external destinations\" \
+             -j KUBE-MARK-MASQ",
+            service.name
         ));
         self.rule(format_args!("{external} -j {chain}"));
     }
@@ -257,6 +292,20 @@ mod tests {
             rules.lines().filter_map(|line| line.split("--probability ").nth(1)).collect();
         let chances: Vec<&str> = chances.iter().filter_map(|rest| rest.split(' ').next()).collect();
         assert_eq!(chances, ["0.3333333333", "0.5000000000"]);
+    }
+
+    /// One of ten services of two endpoints: the dispatch of all, its own chains anew, the old one gone.
+    #[test]
+    fn a_change_repeats_the_dispatch_and_one_service() {
+        let mut services = ServiceRules::examples(10, 2);
+        let before = services[3].clone();
+        services[3].endpoints[0] = SocketAddr::new([10, 180, 99, 1].into(), 80);
+        let text = change(&services, 3, &before);
+        let [rules, chains] = count(&text, "nat");
+        // 5 fixed, 10 of the dispatch, 1 + 3 * 2 of the service; 5 fixed, 1 + 2 of it, 1 that goes.
+        assert_eq!([rules, chains], [5 + 10 + 7, 5 + 3 + 1]);
+        assert_eq!(text.matches("\n-X KUBE-SEP-").count(), 1);
+        assert!(!text.contains("\n-I "), "jumps stay as they are");
     }
 
     #[test]

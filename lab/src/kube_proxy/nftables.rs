@@ -22,9 +22,10 @@ pub fn nftables_mode(family: Family, services: &[ServiceRules], node_ips: &[IpAd
 
 /// The table without services.
 pub fn fixed_rules(family: Family, node_ips: &[IpAddr]) -> String {
-    let (table, address, loopback) = match family {
-        Family::V4 => ("ip", "ipv4_addr", "127.0.0.0/8"),
-        Family::V6 => ("ip6", "ipv6_addr", "::1"),
+    let table = table(family);
+    let (address, loopback) = match family {
+        Family::V4 => ("ipv4_addr", "127.0.0.0/8"),
+        Family::V6 => ("ipv6_addr", "::1"),
     };
     let service = format!("{address} . inet_proto . inet_service");
     let node_ips: Vec<String> = node_ips.iter().map(IpAddr::to_string).collect();
@@ -98,12 +99,21 @@ pub fn fixed_rules(family: Family, node_ips: &[IpAddr]) -> String {
     )
 }
 
+/// What kube-proxy does when the endpoints of a service have changed: its chain is written anew.
+pub fn change(family: Family, service: &ServiceRules) -> String {
+    let table = table(family);
+    let mut own = Elements::default();
+    own.service(table, service);
+    let chain = names::nftables_chain("service", service);
+    format!(
+        "add chain {table} kube-proxy {chain}\nflush chain {table} kube-proxy {chain}\n{}",
+        own.text
+    )
+}
+
 /// What services add to the table.
 pub fn service_rules(family: Family, services: &[ServiceRules]) -> String {
-    let table = match family {
-        Family::V4 => "ip",
-        Family::V6 => "ip6",
-    };
+    let table = table(family);
     let mut own = Elements::default();
     services.iter().for_each(|service| own.service(table, service));
     let Elements { mut text, cluster_ips, service_ips, node_ports, unserved } = own;
@@ -118,6 +128,13 @@ pub fn service_rules(family: Family, services: &[ServiceRules]) -> String {
         let _ = writeln!(text, "add element {table} kube-proxy {name} {{ {all} }}");
     }
     text
+}
+
+fn table(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    }
 }
 
 /// What depends on the services.
@@ -178,7 +195,7 @@ impl Elements {
 mod tests {
     use super::*;
 
-    fn table(services: u8) -> String {
+    fn text(services: u8) -> String {
         let services = ServiceRules::examples(services, 5);
         nftables_mode(Family::V4, &services, &[IpAddr::from([192, 168, 77, 1])])
     }
@@ -190,8 +207,7 @@ mod tests {
     /// What a real kube-proxy had.
     #[test]
     fn the_table_has_the_chains_sets_and_maps_of_a_real_kube_proxy() {
-        let count =
-            |services, starts: [&str; 3]| starts.map(|start| count(&table(services), start));
+        let count = |services, starts: [&str; 3]| starts.map(|start| count(&text(services), start));
         let fixed = ["chain ", "set ", "map "];
         assert_eq!(count(0, fixed), [15, 3, 5]);
         assert_eq!(count(7, fixed), [15, 3, 5]);
@@ -201,7 +217,7 @@ mod tests {
     /// One chain of one rule, one element in a set and one in a map, whatever the endpoints are.
     #[test]
     fn a_service_is_one_rule() {
-        let text = table(1);
+        let text = text(1);
         let rule = "dnat ip to numgen random mod 5 map { 0 : 10.180.0.1 . 80, ";
         assert_eq!(text.matches(rule).count(), 1, "{text}");
         assert_eq!(text.matches("172.30.0.1").count(), 2, "{text}");

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub use binary::TARGET;
+pub use binary::{TARGET, build as binary};
 
 /// The name that the manifests use. The host is what tools take for an image that has no registry.
 const NAME: &str = "localhost/pintle";

@@ -21,6 +21,7 @@ const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("iptables", "iptables"),
+    ("ipvsadm", "ipvsadm"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
     ("cpio", "cpio"),

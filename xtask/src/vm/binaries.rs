@@ -2,6 +2,7 @@
 //! Builds what runs inside a guest: static, because a guest has no C library.
 
 use super::Task;
+use crate::image;
 use crate::workspace::{self, cargo, run_quietly};
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -12,41 +13,30 @@ use std::process::{Command, Stdio};
 /// Naming the target, though it is the host's, keeps build scripts from being linked statically too.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// The files that go into a guest.
-pub struct Binaries {
-    /// What the tests take.
-    pub tests: Option<Tests>,
-    /// The verify binary.
-    pub verify: PathBuf,
-    /// The kernel programs' object.
-    pub object: PathBuf,
+/// A file of this machine, and its place in a guest.
+pub type Placed = (PathBuf, &'static str);
+
+/// Builds what a task takes; programs are stripped.
+pub fn build(task: Task) -> Result<Vec<Placed>> {
+    match task {
+        // The binary of the image is static, and what users run.
+        Task::Bench(_) => Ok(vec![(image::binary()?, "bin/pintle")]),
+        Task::Verify => verify(),
+        Task::Test => {
+            let mut files = verify()?;
+            files.push((test_program("datapath")?, "bin/datapath"));
+            files.push((test_program("sctp")?, "bin/sctp"));
+            files.push((test_program("clock")?, "bin/clock"));
+            let pintle = ["build", "--package=pintle", "--bin=pintle"];
+            files.push((static_program("pintle", pintle)?, "bin/pintle"));
+            Ok(files)
+        }
+    }
 }
 
-/// The files that the tests take.
-pub struct Tests {
-    /// The datapath tests.
-    pub datapath: PathBuf,
-    /// The tests of SCTP over sockets.
-    pub sctp: PathBuf,
-    /// The tests that set the clock.
-    pub clock: PathBuf,
-    /// The agent.
-    pub agent: PathBuf,
-}
-
-/// Builds and strips them.
-pub fn build(task: Task) -> Result<Binaries> {
+fn verify() -> Result<Vec<Placed>> {
     let verify = static_program("verify", ["build", "--package=pintle-tests", "--bin=verify"])?;
-    let tests = match task {
-        Task::Test => Some(Tests {
-            datapath: test_program("datapath")?,
-            sctp: test_program("sctp")?,
-            clock: test_program("clock")?,
-            agent: static_program("pintle", ["build", "--package=pintle", "--bin=pintle"])?,
-        }),
-        Task::Verify => None,
-    };
-    Ok(Binaries { tests, verify, object: workspace::object() })
+    Ok(vec![(verify, "bin/verify"), (workspace::object(), "object")])
 }
 
 fn test_program(name: &str) -> Result<PathBuf> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The guest's whole file system: busybox, a few modules, our binaries and an init script.
 
-use super::{Binaries, Task, binaries::Tests, folder, image::Image};
+use super::{Task, binaries::Placed, folder, image::Image};
 use crate::workspace::{find_program, run_quietly};
 use anyhow::{Context, Result, bail};
 use std::collections::HashMap;
@@ -13,9 +13,43 @@ use std::process::{Command, Stdio};
 
 /// What the tests use of the kernel that Debian builds as modules.
 const MODULES: &[&str] = &["veth", "dummy", "bridge", "sch_ingress", "cls_bpf", "sctp"];
+/// What the benchmark uses beside: no guest loads a module by itself.
+const BENCH_MODULES: &[&str] = &[
+    "iptable_filter",
+    "iptable_mangle",
+    "iptable_nat",
+    "ipt_REJECT",
+    "xt_addrtype",
+    "xt_comment",
+    "xt_conntrack",
+    "xt_ipvs",
+    "xt_mark",
+    "xt_MASQUERADE",
+    "xt_nat",
+    "xt_statistic",
+    "xt_tcpudp",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_compat",
+    "nft_ct",
+    "nft_masq",
+    "nft_nat",
+    "nft_numgen",
+    "nft_reject_ipv4",
+    "ip_vs",
+    "ip_vs_rr",
+];
+
+/// Programs of this machine that tests call; busybox's `ip` knows too little for them.
+const TOOLS: &[&str] = &["ip"];
+/// Those that the benchmark calls beside.
+const BENCH_TOOLS: &[&str] = &["iptables-legacy-restore", "iptables-nft-restore", "nft", "ipvsadm"];
+/// Where the extensions of iptables are, here and in a guest.
+const EXTENSIONS: [&str; 2] = ["/usr/lib/x86_64-linux-gnu/xtables", "xtables"];
 
 /// What the init script and the tests use of busybox.
-const APPLETS: &[&str] = &["sh", "mount", "insmod", "ip", "sed", "cat", "ls", "dmesg", "poweroff"];
+const APPLETS: &[&str] =
+    &["sh", "mount", "insmod", "mkdir", "ip", "sed", "cat", "ls", "dmesg", "poweroff"];
 
 /// What the init script says when a program ended; followed by its name and exit code.
 pub const ENDED: &str = "pintle-ended";
@@ -23,8 +57,11 @@ pub const ENDED: &str = "pintle-ended";
 /// What the init script puts before each line of the verify binary.
 pub const VERIFY: &str = "pintle-verify";
 
+/// What the init script puts before each line of a benchmark's run.
+pub const BENCH: &str = "pintle-bench";
+
 /// Builds the archive and returns its path.
-pub fn build(image: &Image, binaries: &Binaries, task: Task) -> Result<PathBuf> {
+pub fn build(image: &Image, files: &[Placed], task: Task<'_>) -> Result<PathBuf> {
     let tree = folder(image.series).join("initramfs");
     if tree.exists() {
         fs::remove_dir_all(&tree).with_context(|| tree.display().to_string())?;
@@ -37,31 +74,46 @@ pub fn build(image: &Image, binaries: &Binaries, task: Task) -> Result<PathBuf> 
     for applet in APPLETS {
         symlink("busybox", tree.join("bin").join(applet))?;
     }
-    copy(&binaries.verify, &tree.join("bin/verify"))?;
-    copy(&binaries.object, &tree.join("object"))?;
-    if let Some(tests) = &binaries.tests {
-        copy_tests(tests, &tree)?;
+    for (file, place) in files {
+        copy(file, &tree.join(place))?;
     }
-    let modules = copy_modules(image, &tree)?;
+    let (modules, tools) = match task {
+        Task::Verify => (MODULES.to_vec(), Vec::new()),
+        Task::Test => (MODULES.to_vec(), TOOLS.to_vec()),
+        Task::Bench(_) => ([MODULES, BENCH_MODULES].concat(), [TOOLS, BENCH_TOOLS].concat()),
+    };
+    tools.iter().try_for_each(|tool| copy_tool(tool, &tree))?;
+    if matches!(task, Task::Bench(_)) {
+        copy_extensions(&tree)?;
+    }
+    let modules = copy_modules(image, &tree, &modules)?;
     write_init(&tree, &modules, task)?;
     pack(&tree)
 }
 
-/// Copies the tests and the tools that they call; busybox's `ip` knows too little for them.
-fn copy_tests(tests: &Tests, tree: &Path) -> Result<()> {
-    copy(&tests.datapath, &tree.join("bin/datapath"))?;
-    copy(&tests.sctp, &tree.join("bin/sctp"))?;
-    copy(&tests.clock, &tree.join("bin/clock"))?;
-    copy(&tests.agent, &tree.join("bin/pintle"))?;
-    let ip = find_program("ip").context("ip is missing")?;
-    for library in libraries(&ip)? {
+/// Copies a program of this machine with what it is linked to.
+fn copy_tool(name: &str, tree: &Path) -> Result<()> {
+    let program = find_program(name).with_context(|| format!("{name} is missing"))?;
+    for library in libraries(&program)? {
         let place = tree.join(library.strip_prefix("/").unwrap_or(&library));
         fs::create_dir_all(place.parent().context("a library without a folder")?)?;
         copy(&library, &place)?;
     }
-    let place = tree.join("bin/ip");
-    fs::remove_file(&place).with_context(|| place.display().to_string())?;
-    copy(&ip, &place)
+    let place = tree.join("bin").join(name);
+    if place.is_symlink() {
+        fs::remove_file(&place).with_context(|| place.display().to_string())?;
+    }
+    copy(&program, &place)
+}
+
+fn copy_extensions(tree: &Path) -> Result<()> {
+    let [here, there] = EXTENSIONS;
+    fs::create_dir_all(tree.join(there))?;
+    for entry in fs::read_dir(here).context(here)? {
+        let entry = entry?;
+        copy(&entry.path(), &tree.join(there).join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 /// What a program is linked to, the loader included.
@@ -81,11 +133,11 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Copies the modules and what they depend on, unpacked; in the order of insertion.
-fn copy_modules(image: &Image, tree: &Path) -> Result<Vec<String>> {
+fn copy_modules(image: &Image, tree: &Path, wanted: &[&str]) -> Result<Vec<String>> {
     let dependencies = fs::read_to_string(image.modules.join("modules.dep"))?;
     let builtin = fs::read_to_string(image.modules.join("modules.builtin")).unwrap_or_default();
     let mut names = Vec::new();
-    for path in insertion_order(MODULES, &dependencies, &builtin)? {
+    for path in insertion_order(wanted, &dependencies, &builtin)? {
         let name = module_name(&path).to_owned() + ".ko";
         let target = tree.join("modules").join(&name);
         copy(&image.modules.join(&path), &target.with_file_name(file_name(&path)))?;
@@ -129,7 +181,7 @@ fn module_name(path: &str) -> &str {
     file_name(path).split('.').next().unwrap_or(path)
 }
 
-fn write_init(tree: &Path, modules: &[String], task: Task) -> Result<()> {
+fn write_init(tree: &Path, modules: &[String], task: Task<'_>) -> Result<()> {
     let mut script = String::from(
         "#!/bin/sh\n\
          export PATH=/bin\n\
@@ -144,19 +196,41 @@ fn write_init(tree: &Path, modules: &[String], task: Task) -> Result<()> {
     for module in modules {
         script += &format!("insmod /modules/{module}\n");
     }
-    if task == Task::Test {
-        script += &format!("datapath --test-threads=1; echo {ENDED} datapath $?\n");
-        script += "export PINTLE_BIN=/bin/pintle\n";
-        script += &format!("sctp --test-threads=1; echo {ENDED} sctp $?\n");
-        // The clock of this machine is nobody else's.
-        script += &format!("PINTLE_GUEST=1 clock --test-threads=1; echo {ENDED} clock $?\n");
-    }
-    script += &format!("verify --json /object > /tmp/verify; echo {ENDED} verify $?\n");
-    script += &format!("sed 's/^/{VERIFY} /' /tmp/verify\npoweroff -f\n");
+    script += &match task {
+        Task::Test => tests() + &verify(),
+        Task::Verify => verify(),
+        Task::Bench(arguments) => bench(arguments),
+    };
+    script += "poweroff -f\n";
     let init = tree.join("init");
     fs::write(&init, script)?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
     Ok(())
+}
+
+fn tests() -> String {
+    let mut script = format!("datapath --test-threads=1; echo {ENDED} datapath $?\n");
+    script += "export PINTLE_BIN=/bin/pintle\n";
+    script += &format!("sctp --test-threads=1; echo {ENDED} sctp $?\n");
+    // The clock of this machine is nobody else's.
+    script + &format!("PINTLE_GUEST=1 clock --test-threads=1; echo {ENDED} clock $?\n")
+}
+
+fn verify() -> String {
+    format!(
+        "verify --json /object > /tmp/verify; echo {ENDED} verify $?\n\
+         sed 's/^/{VERIFY} /' /tmp/verify\n"
+    )
+}
+
+fn bench(arguments: &str) -> String {
+    let [_, extensions] = EXTENSIONS;
+    format!(
+        "export XTABLES_LIBDIR=/{extensions}\n\
+         mkdir -p /run\n\
+         pintle bench --json {arguments} > /tmp/run; echo {ENDED} bench $?\n\
+         sed 's/^/{BENCH} /' /tmp/run\n"
+    )
 }
 
 fn pack(tree: &Path) -> Result<PathBuf> {

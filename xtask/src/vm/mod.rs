@@ -11,7 +11,7 @@ mod initramfs;
 
 use crate::workspace;
 use anyhow::{Context, Result, bail};
-use binaries::Binaries;
+use binaries::Placed;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Instant;
@@ -21,11 +21,13 @@ pub const SERIES: &[&str] = &["6.1", "6.12"];
 
 /// What a guest is booted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
+pub enum Task<'a> {
     /// The datapath tests, those of SCTP and of clocks, and the verifier's costs.
     Test,
     /// The verifier's costs alone.
     Verify,
+    /// `pintle bench` with arguments, on one processor whose time is its instructions.
+    Bench(&'a str),
 }
 
 /// What a guest reported.
@@ -34,6 +36,8 @@ pub struct Report {
     pub series: &'static str,
     /// The line of JSON that the verify binary printed.
     pub verify: String,
+    /// The run that the benchmark printed.
+    pub bench: String,
     /// The lines in which the tests counted themselves.
     pub tests: String,
     /// What is wrong, when something is.
@@ -56,7 +60,7 @@ pub fn obstacle() -> Option<String> {
 /// Runs the datapath tests on every kernel and prints what each said.
 pub fn test() -> Result<()> {
     let reports = boot_all(Task::Test)?;
-    for Report { series, verify, tests, failure, seconds } in &reports {
+    for Report { series, verify, tests, failure, seconds, .. } in &reports {
         match failure {
             None => println!("kernel {series} in {seconds:.0} s: {tests}\n    {verify}"),
             Some(failure) => println!("kernel {series}: failed in {seconds:.0} s\n{failure}"),
@@ -74,25 +78,34 @@ pub fn test() -> Result<()> {
 }
 
 /// Boots every kernel, all at the same time.
-pub fn boot_all(task: Task) -> Result<Vec<Report>> {
-    let binaries = binaries::build(task)?;
+pub fn boot_all(task: Task<'_>) -> Result<Vec<Report>> {
+    let files = binaries::build(task)?;
     let images = SERIES.iter().map(image::obtain).collect::<Result<Vec<_>>>()?;
     thread::scope(|scope| {
         let guests: Vec<_> =
-            images.iter().map(|image| scope.spawn(|| boot(image, &binaries, task))).collect();
+            images.iter().map(|image| scope.spawn(|| boot(image, &files, task))).collect();
         let joined = guests.into_iter().map(|guest| guest.join());
         joined.map(|result| result.unwrap_or_else(|_| bail!("a guest's thread died"))).collect()
     })
 }
 
-fn boot(image: &image::Image, binaries: &Binaries, task: Task) -> Result<Report> {
-    let initramfs = initramfs::build(image, binaries, task)
+/// Boots one kernel several times, one after the other.
+pub fn boot_often(series: &str, task: Task<'_>, times: usize) -> Result<Vec<Report>> {
+    let known = SERIES.iter().find(|known| **known == series);
+    let files = binaries::build(task)?;
+    let image = image::obtain(known.with_context(|| format!("no kernel {series}"))?)?;
+    (0..times).map(|_| boot(&image, &files, task)).collect()
+}
+
+fn boot(image: &image::Image, files: &[Placed], task: Task<'_>) -> Result<Report> {
+    let initramfs = initramfs::build(image, files, task)
         .with_context(|| format!("initramfs for {}", image.series))?;
     let start = Instant::now();
-    let console = guest::run(image, &initramfs)?;
+    let console = guest::run(image, &initramfs, task)?;
     Ok(Report {
         series: image.series,
-        verify: guest::verify_line(&console).unwrap_or_default(),
+        verify: guest::marked(&console, initramfs::VERIFY),
+        bench: guest::marked(&console, initramfs::BENCH),
         tests: guest::result_line(&console),
         failure: guest::failure(&console, task),
         seconds: start.elapsed().as_secs_f64(),
@@ -100,6 +113,6 @@ fn boot(image: &image::Image, binaries: &Binaries, task: Task) -> Result<Report>
 }
 
 /// A folder of ours that lasts from run to run: one for each series, and for what they share.
-fn folder(name: &str) -> PathBuf {
+pub fn folder(name: &str) -> PathBuf {
     workspace::target_dir().join("vm").join(name)
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Measurements on this machine: `cargo xtask bench` runs `pintle bench`; `bench-api`,
-//! `bench-control`, `bench-policy` and `bench-program` run programs of the tests.
+//! Measurements: `cargo xtask bench` runs `pintle bench` on this machine, `cargo xtask bench vm` in a
+//! guest; `bench-api`, `bench-policy` and `bench-program` run programs of the tests.
+
+mod vm;
 
 use crate::setup::{self, Extent};
 use crate::{build, programs, workspace};
@@ -22,8 +24,11 @@ impl Bench {
         programs::run(program, &self.arguments)
     }
 
-    /// Sets up, builds, runs `pintle bench`.
+    /// Sets up, builds, runs `pintle bench`, here or in a guest.
     pub fn compare(self) -> Result<ExitCode> {
+        if self.arguments.first().is_some_and(|first| first == "vm") {
+            return vm::run(&self.arguments);
+        }
         setup::ensure(Extent::Everything)?;
         if !workspace::is_root() {
             bail!("namespaces and programs need root: repeat with sudo");

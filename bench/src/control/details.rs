@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Measures the control plane: cold load, changes, memory; with the real agent and real maps.
+//! Pintle's control plane in detail: cold load, changes, memory; with the real agent and real maps.
 //!
 //! The time of a change runs from the moment the agent's source learns of a file's new content to
 //! the end of the last map write, on the agent's own clock. End to end is seen from here: from
@@ -9,12 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
-use clap::Parser;
 use pintle::datapath::pins::Pins;
 use pintle_abi::addr::{V4, proto};
 use pintle_abi::map::FRONTENDS_V4;
 use pintle_abi::service::{Frontend, FrontendKey};
-use pintle_bench::figures::{Table, Unit, progress};
 use pintle_lab::agent::{Agent, FastPath};
 use pintle_lab::cluster::{Cluster, Layout};
 use pintle_lab::self_report::{
@@ -22,27 +20,17 @@ use pintle_lab::self_report::{
 };
 use pintle_lab::topology::{Cni, World};
 
+use crate::figures::{Table, Unit, progress};
+use crate::interrupt;
+
 const ENDPOINTS: u32 = 10;
 /// How long a change may take to appear before the benchmark gives up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Measures the control plane: cold load, changes, memory.
-#[derive(Parser)]
-struct Options {
-    /// Prints JSON instead of a table.
-    #[arg(long)]
-    json: bool,
-    /// A tenth of the services and of the changes; the targets are for the full size.
-    #[arg(long)]
-    quick: bool,
-}
-
-fn main() -> Result<()> {
-    run(&Options::parse())
-}
-
-fn run(options: &Options) -> Result<()> {
-    let (services, changes) = if options.quick { (1_000, 100) } else { (10_000, 1_000) };
+/// Measures everything, or a tenth of the services and of the changes; the targets are for the full
+/// size.
+pub fn measure(quick: bool) -> Result<Table> {
+    let (services, changes) = if quick { (1_000, 100) } else { (10_000, 1_000) };
     let world = World::new(1, Cni::Ptp)?;
     let mut table = Table::default();
     let small = Cluster { services: 100, endpoints: ENDPOINTS };
@@ -61,8 +49,7 @@ fn run(options: &Options) -> Result<()> {
             restart(&mut agent, large, &mut table)?;
         }
     }
-    progress("");
-    table.print(options.json)
+    Ok(table)
 }
 
 /// Starts an agent over empty maps and waits until everything is programmed.
@@ -72,7 +59,10 @@ fn load(
     layout: Layout,
     table: Option<&mut Table>,
 ) -> Result<Agent> {
-    let mut agent = Agent::new(&world.nodes[0], FastPath::Auto)?;
+    interrupt::check()?;
+    let binary = std::env::current_exe()?;
+    let mut agent = Agent::of_binary(&world.nodes[0], FastPath::Auto, binary)?;
+    world.objects().show(&agent.manifests)?;
     agent.extra_args = LOG_ARGS.map(str::to_owned).to_vec();
     cluster.write(&agent.manifests, layout)?;
     let spawned = SystemTime::now();
