@@ -94,11 +94,7 @@ pub fn build(image: &Image, files: &[Placed], task: Task<'_>) -> Result<PathBuf>
 /// Copies a program of this machine with what it is linked to.
 fn copy_tool(name: &str, tree: &Path) -> Result<()> {
     let program = find_program(name).with_context(|| format!("{name} is missing"))?;
-    for library in libraries(&program)? {
-        let place = tree.join(library.strip_prefix("/").unwrap_or(&library));
-        fs::create_dir_all(place.parent().context("a library without a folder")?)?;
-        copy(&library, &place)?;
-    }
+    copy_libraries(&program, tree)?;
     let place = tree.join("bin").join(name);
     if place.is_symlink() {
         fs::remove_file(&place).with_context(|| place.display().to_string())?;
@@ -106,11 +102,23 @@ fn copy_tool(name: &str, tree: &Path) -> Result<()> {
     copy(&program, &place)
 }
 
+fn copy_libraries(of: &Path, tree: &Path) -> Result<()> {
+    for library in libraries(of)? {
+        let place = tree.join(library.strip_prefix("/").unwrap_or(&library));
+        if !place.exists() {
+            fs::create_dir_all(place.parent().context("a library without a folder")?)?;
+            copy(&library, &place)?;
+        }
+    }
+    Ok(())
+}
+
 fn copy_extensions(tree: &Path) -> Result<()> {
     let [here, there] = EXTENSIONS;
     fs::create_dir_all(tree.join(there))?;
     for entry in fs::read_dir(here).context(here)? {
         let entry = entry?;
+        copy_libraries(&entry.path(), tree)?;
         copy(&entry.path(), &tree.join(there).join(entry.file_name()))?;
     }
     Ok(())
@@ -228,7 +236,8 @@ fn bench(arguments: &str) -> String {
     format!(
         "export XTABLES_LIBDIR=/{extensions}\n\
          mkdir -p /run\n\
-         pintle bench --json {arguments} > /tmp/run; echo {ENDED} bench $?\n\
+         pintle bench --json {arguments} > /tmp/run 2> /tmp/error; echo {ENDED} bench $?\n\
+         cat /tmp/error\n\
          sed 's/^/{BENCH} /' /tmp/run\n"
     )
 }
