@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pintle_lab::agent::default_binary;
 use serde_json::Value;
 
-use crate::company::alone;
+use crate::company::{alone, beside_others};
 
 const WORKLOADS: [&str; 5] =
     ["tcp-connect", "udp-new-port", "tcp-bulk", "node-port-remote", "packets-1k-flows"];
@@ -124,7 +124,7 @@ fn an_interrupted_run_takes_down_what_it_made() {
 
 #[test]
 fn what_is_no_run_is_not_shown() {
-    let _company = alone();
+    let _company = beside_others();
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(&file, "{\"rows\": []}").expect("write");
     let output = bench(&["report", &file.path().display().to_string()]).output().expect("run");

@@ -161,9 +161,10 @@ impl Site {
         self.shorten_timeouts()
     }
 
-    fn install_iptables(&self, iptables: Iptables) -> Result<()> {
+    fn install_iptables(&self, back_end: Iptables) -> Result<()> {
         let rules = kube_proxy::iptables_mode(&self.rules());
-        iptables.restore(self.node(), Family::V4, &rules).map(drop)
+        back_end.restore(self.node(), Family::V4, &rules)?;
+        back_end.restore(self.node(), Family::V4, iptables::LOCALNET).map(drop)
     }
 
     fn install_nftables(&self) -> Result<()> {

@@ -20,7 +20,7 @@ pub fn iptables_mode(services: &[ServiceRules]) -> String {
         rules.endpoints(service);
     }
     let mut out = String::from("*mangle\n:KUBE-PROXY-CANARY - [0:0]\nCOMMIT\n");
-    out += &filter(family(services), &rules.refused, FILTER_HOOKS);
+    out += &filter(&rules.refused, FILTER_HOOKS);
     out += &nat(family(services), &rules, NAT_HOOKS);
     out
 }
@@ -37,25 +37,21 @@ pub fn change(services: &[ServiceRules], index: usize, before: &ServiceRules) ->
         rules.chain(&chain);
         let _ = writeln!(rules.nat, "-X {chain}");
     }
-    filter(family(services), &rules.refused, "") + &nat(family(services), &rules, "")
+    filter(&rules.refused, "") + &nat(family(services), &rules, "")
 }
 
 /// What iptables mode has in the node whatever the services are, and a rule that masquerades: what
 /// tracking connections costs, alone.
 pub fn fixed_rules(family: Family) -> String {
-    filter(family, "", FILTER_HOOKS) + &nat(family, &Rules::default(), NAT_HOOKS)
+    filter("", FILTER_HOOKS) + &nat(family, &Rules::default(), NAT_HOOKS)
 }
 
-fn filter(family: Family, refused: &str, hooks: &str) -> String {
+fn filter(refused: &str, hooks: &str) -> String {
     let mut out = String::from(
         "*filter\n:KUBE-PROXY-CANARY - [0:0]\n:KUBE-NODEPORTS - [0:0]\n:KUBE-SERVICES - [0:0]\n\
          :KUBE-EXTERNAL-SERVICES - [0:0]\n:KUBE-FORWARD - [0:0]\n:KUBE-PROXY-FIREWALL - [0:0]\n",
     );
     out += hooks;
-    // Only IPv4 has node ports at loopback, which others must not reach; the chain is the kubelet's, too.
-    if family == Family::V4 && !hooks.is_empty() {
-        out += LOCALNET;
-    }
     out += refused;
     out += "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP\n";
     out += "-A KUBE-FORWARD -m comment --comment \"kubernetes forwarding rules\" -m mark --mark \
@@ -110,12 +106,16 @@ portals\" -j KUBE-EXTERNAL-SERVICES
 -j KUBE-PROXY-FIREWALL
 ";
 
-const LOCALNET: &str = "\
+/// What kube-proxy and the kubelet both see to, of IPv4, where node ports are at loopback, too: nobody
+/// else reaches that.
+pub const LOCALNET: &str = "\
+*filter
 :KUBE-FIREWALL - [0:0]
 -I INPUT -j KUBE-FIREWALL
 -I OUTPUT -j KUBE-FIREWALL
 -A KUBE-FIREWALL -m comment --comment \"block incoming localnet connections\" -d 127.0.0.0/8 \
 ! -s 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP
+COMMIT
 ";
 
 const NAT_HOOKS: &str = "\
@@ -257,7 +257,11 @@ mod tests {
         for (services, endpoints, nat, filter) in table {
             let rules = iptables_mode(&ServiceRules::examples(services, endpoints));
             let found = ["nat", "filter"].map(|table| count(&rules, table)[0]);
-            assert_eq!(found, [nat, filter], "{services} services of {endpoints}");
+            assert_eq!(
+                found,
+                [nat, filter - count(LOCALNET, "filter")[0]],
+                "{services} services of {endpoints}"
+            );
         }
     }
 
@@ -267,10 +271,15 @@ mod tests {
     fn rules_and_chains_are_those_of_a_real_kube_proxy() {
         let total = |services| {
             let rules = iptables_mode(&ServiceRules::examples(services, 5));
-            let jumps = rules.lines().filter(|line| line.starts_with("-I ")).count();
+            let jumps = rules
+                .lines()
+                .chain(LOCALNET.lines())
+                .filter(|line| line.starts_with("-I "))
+                .count();
             let tables = ["mangle", "nat", "filter"].map(|table| count(&rules, table));
             let sum = |index: usize| tables.iter().map(|counts| counts[index]).sum::<usize>();
-            [jumps + sum(0), sum(1)]
+            let [shared, chain] = count(LOCALNET, "filter");
+            [jumps + sum(0) + shared, sum(1) + chain]
         };
         assert_eq!(total(0), [23, 13]);
         assert_eq!(total(1), [23 + 17, 13 + 6]);
