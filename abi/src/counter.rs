@@ -56,13 +56,13 @@ macro_rules! counters {
 counters! {
     /// Packets that are none of our business.
     Passed = 0, "passed";
-    /// Packets translated from a service address to a backend.
+    /// Packets from a client to a backend of a service, translated here or by the client's socket.
     Forward = 1, "to a service";
-    /// Packets translated from a backend to the service address.
+    /// Packets from such a backend to the client.
     Reply = 2, "from a service";
     /// ICMP errors translated.
     IcmpError = 3, "icmp errors";
-    /// Translated packets that were redirected past the host's stack (a part of the above).
+    /// Packets that were redirected past the host's stack (a part of the above).
     Redirected = 4, "redirected";
     /// Connections for which a backend was chosen.
     NewFlow = 5, "new flows";
@@ -84,6 +84,8 @@ counters! {
     WouldDrop = 13, "would drop";
     /// Allowed connections for which no flow map had room: their replies are judged by themselves.
     Untracked = 14, "untracked flows";
+    /// Connections that a pod's socket has translated, redirected all the same (a part of the new flows).
+    OfSocket = 15, "flows of sockets";
 }
 
 /// The row behind those of the hooks: sockets that are translated or refused when they dial.

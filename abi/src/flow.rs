@@ -33,6 +33,9 @@ pub mod flow_flags {
     /// Nothing is translated: it is tracked because one of its ends is a pod that policies select.
     /// There is no alias, and `other` is the connection's own tuple.
     pub const DIRECT: u16 = 1 << 8;
+    /// The client's socket was translated when it dialled: its packets carry the backend's address
+    /// already. There is no alias, and `other` is the connection's own tuple.
+    pub const SOCKET: u16 = 1 << 9;
 }
 
 /// Bits of [`Flow::forward`] and [`Flow::reply`]: what was seen of one direction.

@@ -16,7 +16,7 @@ pub mod socket_scope {
 abi_struct! {
     /// What a connected socket dialled, and what it is connected to instead. Kept with the socket:
     /// it goes when the socket does.
-    pub struct Connection<A> = (20, 44) {
+    pub struct Connection<A> = (24, 48) {
         /// Service address.
         pub service: A,
         /// Address of the backend.
@@ -29,6 +29,8 @@ abi_struct! {
         pub id: u32,
         /// Generation of the backend when it was chosen.
         pub generation: u32,
+        /// Number of the service port.
+        pub number: u32,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use pintle_abi::{
     addr::{Tuple, borrowed},
-    counter::Counter,
+    counter::{Counter, Hook},
     device::device_flags,
     drop_reason::DropReason,
     flow::flow_flags,
@@ -11,13 +11,13 @@ use pintle_abi::{
 
 use crate::{
     family::{Family, Transport},
-    flow,
+    flow::{self, Route},
     hooks::Entrance,
     kernel::random,
     lb::{self, Choice},
     maps, masquerade,
     packet::{Headers, Packet},
-    report,
+    policy, report, socket,
 };
 
 /// First of the source ports that keep two connections of one client to one backend apart. They lie
@@ -61,6 +61,31 @@ pub struct Created<A> {
     pub flags: u16,
     /// The backend's interface; 0 if the stack leads to it.
     pub ifindex: u32,
+    /// The policy epoch at which nobody has to be asked about it; 0 if somebody has to, or none hold.
+    pub allowed_at: u32,
+}
+
+impl<F: Family> Created<F> {
+    /// What is to be written of a connection to a backend, before it is.
+    #[inline(always)]
+    fn plan<E: Entrance>(
+        packet: &impl Packet,
+        choice: &Choice<F>,
+        server: Tuple<F>,
+        flags: u16,
+    ) -> Self {
+        let ifindex = choice.backend.ifindex;
+        let at_pod = E::HOOK as u32 == Hook::FromPod as u32;
+        let allowed_at = if at_pod { policy::unselected_at(packet.ifindex(), ifindex) } else { 0 };
+        Self { server, flags, ifindex, allowed_at }
+    }
+
+    #[inline(always)]
+    fn route(&self) -> Route<'_, F> {
+        // Where the backend is not known to be a pod behind an interface, its own hook asks.
+        let ingress = if self.ifindex == 0 { 0 } else { self.allowed_at };
+        Route { server: &self.server, path: self.flags, epochs: (self.allowed_at, ingress) }
+    }
 }
 
 /// Tracks a new connection of the common kind; `None` if it takes another attempt.
@@ -77,11 +102,39 @@ pub fn create<E: Entrance, F: Family, P: Packet>(
         return Ok(None);
     }
     let path = E::CLIENT | route_flags(packet, choice);
-    let attempt = Attempt::Common;
-    if !flow::open::<E, F, P>(transport, headers, packet, choice, (&server, path), attempt)? {
-        return Ok(None);
+    let new = Created::plan::<E>(packet, choice, server, path);
+    let (route, attempt) = (new.route(), Attempt::Common);
+    let opened = flow::open::<E, F, P>(transport, headers, packet, choice, &route, attempt)?;
+    Ok(opened.then_some(new))
+}
+
+/// Tracks a new connection whose socket was translated when it dialled, if its packets may skip the host's
+/// stack; otherwise there is nothing to do about them, and `None`.
+#[inline(always)]
+pub fn adopt<E: Entrance, F: Family, P: Packet>(
+    transport: Transport,
+    headers: &Headers<F>,
+    packet: &P,
+) -> Option<Created<F>> {
+    let connection = socket::connection::<F>(packet.socket()?)?;
+    let tuple = &headers.tuple;
+    // It may have been connected to somebody else since, or name another peer.
+    if connection.backend != tuple.dst || connection.backend_port != tuple.dst_port {
+        return None;
     }
-    Ok(Some(Created { server, flags: path, ifindex: choice.backend.ifindex }))
+    let backend = lb::backend::<F>(connection.id)?;
+    if backend.generation != connection.generation {
+        return None;
+    }
+    let (id, service) = (connection.id, connection.number);
+    let choice = Choice { slot: 0, id, backend, service, flags: 0 };
+    let path = route_flags(packet, &choice);
+    if path & flow_flags::FAST == 0 {
+        return None;
+    }
+    let new = Created::plan::<E>(packet, &choice, *tuple, path | flow_flags::SOCKET);
+    flow::open_for_socket::<E, F, P>(transport, headers, packet, &choice, &new.route())
+        .then_some(new)
 }
 
 /// Tracks a new connection of any kind. [`DropReason::NoSourcePort`] and
@@ -112,7 +165,8 @@ pub fn create_thoroughly<E: Entrance, F: Family, P: Packet>(
         (server, path, DropReason::NoSourcePort)
     };
     let path = packet.veil(u32::from(path | E::CLIENT)) as u16;
-    if !flow::open::<E, F, P>(transport, headers, packet, choice, (&server, path), attempt)? {
+    let route = Route { server: &server, path, epochs: (0, 0) };
+    if !flow::open::<E, F, P>(transport, headers, packet, choice, &route, attempt)? {
         return Err(taken);
     }
     if attempt == Attempt::Moved {

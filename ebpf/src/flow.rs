@@ -37,7 +37,8 @@ pub type Entry<A> = &'static mut Flow<A>;
 
 /// What the flow maps know of a packet.
 pub enum Found<A: 'static> {
-    /// From the client of a tracked connection, not translated yet: the alias.
+    /// From the client of a tracked connection, not translated yet: the alias, or the main entry if its
+    /// socket was translated.
     FromClient(Entry<A>),
     /// From the backend of a tracked connection, not translated yet: the main entry.
     FromBackend(Entry<A>),
@@ -63,12 +64,13 @@ pub fn find<F: Family>(transport: Transport, tuple: &Tuple<F>) -> Found<F> {
     if flow.flags & (flow_flags::KERNEL | flow_flags::DIRECT) != 0 {
         return untranslated(flow, source_first);
     }
-    let alias = flow.flags & flow_flags::ALIAS != 0;
-    match (alias, is_from_client(flow, source_first)) {
-        (true, true) => Found::FromClient(flow),
-        (false, false) => Found::FromBackend(flow),
+    match is_from_client(flow, source_first) {
+        true if flow.flags & (flow_flags::ALIAS | flow_flags::SOCKET) != 0 => {
+            Found::FromClient(flow)
+        }
+        false if flow.flags & flow_flags::ALIAS == 0 => Found::FromBackend(flow),
         // Already translated, or a client that dials the backend directly.
-        (true, false) | (false, true) => Found::Nothing,
+        _ => Found::Nothing,
     }
 }
 
@@ -267,49 +269,103 @@ pub fn restore<E: Entrance, F: Family>(transport: Transport, headers: &Headers<F
     inserted
 }
 
-/// Writes both entries of a new connection to the chosen backend: its tuple on the backend's side and
-/// bits of [`flow_flags`]. `false` if another live connection may have that tuple, or if it takes more
-/// than a common attempt.
+/// What is known of a new connection beside its first packet.
+#[derive(Clone, Copy)]
+pub struct Route<'a, A> {
+    /// Its tuple on the backend's side.
+    pub server: &'a Tuple<A>,
+    /// Bits of [`flow_flags`].
+    pub path: u16,
+    /// The epochs at which policies allowed it, as in [`Flow`].
+    pub epochs: (u32, u32),
+}
+
+/// Writes both entries of a new connection to the chosen backend. `false` if another live connection may
+/// have its tuple on the backend's side, or if it takes more than a common attempt.
 #[inline(always)]
 pub fn open<E: Entrance, F: Family, P: Packet>(
     transport: Transport,
     headers: &Headers<F>,
     packet: &P,
     choice: &Choice<F>,
-    (server, path): (&Tuple<F>, u16),
+    route: &Route<'_, F>,
     attempt: Attempt,
 ) -> Result<bool, DropReason> {
     let client = headers.tuple;
     // After any other attempt the packet is looked up again, and counted there.
     let counted = u32::from(attempt == Attempt::Common);
-    let (key, client_first) = server.canonical();
-    let mut flow = Flow {
-        last_seen_ns: now_ns(),
-        packets: u64::from(counted),
-        bytes: u64::from(packet.len() * counted),
-        other: client,
-        service: choice.service,
-        backend: choice.id,
-        generation: choice.backend.generation,
-        client_ifindex: packet.ifindex(),
-        flags: path | first_flag(client_first),
-        forward: observed(headers),
-        reply: 0,
-        egress_epoch: 0,
-        ingress_epoch: 0,
-    };
+    let (key, client_first) = route.server.canonical();
+    let mut flow = first_seen(headers, packet, choice, route, (client_first, counted));
     if !insert_main::<E, F>(transport, &key, &flow, headers.proto, attempt)? {
         return Ok(false);
     }
     let (alias_key, client_first) = client.canonical();
-    flow.other = *server;
-    flow.flags = path | flow_flags::ALIAS | first_flag(client_first);
+    flow.other = *route.server;
+    flow.flags = route.path | flow_flags::ALIAS | first_flag(client_first);
     match insert::<E, F>(transport, &alias_key, &flow, IfPresent::Replace, attempt) {
         Err(_) if attempt == Attempt::Common => return Ok(false),
         result => result?,
     }
     report::count(E::HOOK, Counter::NewFlow);
     Ok(true)
+}
+
+/// Writes the entry of a connection whose socket was translated. `false` if there is no room, or a
+/// connection to a service has that tuple on the backend's side.
+#[inline(always)]
+pub fn open_for_socket<E: Entrance, F: Family, P: Packet>(
+    transport: Transport,
+    headers: &Headers<F>,
+    packet: &P,
+    choice: &Choice<F>,
+    route: &Route<'_, F>,
+) -> bool {
+    let (key, client_first) = route.server.canonical();
+    let flow = first_seen(headers, packet, choice, route, (client_first, 1));
+    let opened = match insert::<E, F>(transport, &key, &flow, IfPresent::Refuse, Attempt::Common) {
+        Ok(()) => true,
+        Err(InsertError::NoRoom) => false,
+        // What stands alone under this tuple is what came before.
+        Err(InsertError::Exists) => match get(transport, &key) {
+            Some(before) if before.other == flow.other => {
+                *before = flow;
+                true
+            }
+            _ => false,
+        },
+    };
+    if opened {
+        report::count(E::HOOK, Counter::NewFlow);
+        report::count(E::HOOK, Counter::OfSocket);
+    }
+    opened
+}
+
+/// The main entry of a connection at its first packet, which counts or not; whether the client stands
+/// first in its key.
+#[inline(always)]
+fn first_seen<F: Family, P: Packet>(
+    headers: &Headers<F>,
+    packet: &P,
+    choice: &Choice<F>,
+    route: &Route<'_, F>,
+    (client_first, counted): (u16, u32),
+) -> Flow<F> {
+    Flow {
+        last_seen_ns: now_ns(),
+        packets: u64::from(counted),
+        bytes: u64::from(packet.len() * counted),
+        other: headers.tuple,
+        service: choice.service,
+        backend: choice.id,
+        generation: choice.backend.generation,
+        client_ifindex: packet.ifindex(),
+        flags: route.path | first_flag(client_first),
+        forward: observed(headers),
+        reply: 0,
+        egress_epoch: route.epochs.0,
+        ingress_epoch: route.epochs.1,
+    }
 }
 
 #[inline(always)]
@@ -340,8 +396,8 @@ fn insert_main<E: Entrance, F: Family>(
             }
             let free = is_free(main, protocol, flow.last_seen_ns);
             if free {
-                // A connection that is not translated has no alias.
-                if main.flags & flow_flags::DIRECT == 0 {
+                // A connection whose packets are not translated has no alias.
+                if main.flags & (flow_flags::DIRECT | flow_flags::SOCKET) == 0 {
                     forget_alias(transport, key, &main.other);
                 }
                 *main = *flow;

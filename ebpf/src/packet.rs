@@ -8,6 +8,7 @@ use crate::{
         Family,
         extensions::{self, Walked},
     },
+    kernel::SocketHandle,
     nat, sctp,
 };
 
@@ -62,6 +63,8 @@ pub trait Packet {
     fn way_out<F: Family>(&self, to: F) -> u32;
     /// EtherType, network byte order.
     fn ethertype(&self) -> u16;
+    /// The socket that sent the packet, where that is known: as long as it has passed no stack but its own.
+    fn socket(&self) -> Option<SocketHandle>;
     /// The number itself, but one that the verifier knows nothing of: it would follow each constant
     /// through all that comes after.
     fn veil(&self, number: u32) -> u32 {

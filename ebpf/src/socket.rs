@@ -19,7 +19,7 @@ use pintle_abi::{
 
 use crate::{
     family::{Family, Transport},
-    kernel::{IfPresent, LruHash, PerSocket, SocketHandle, SocketStorage, random},
+    kernel::{IfPresent, LruHash, PerSocket, SocketHandle, random},
     lb, maps, report,
 };
 
@@ -62,8 +62,6 @@ pub trait SocketFamily: Family {
     /// One of [`family`].
     const NUMBER: u32;
 
-    /// Connected sockets.
-    fn sockets() -> &'static SocketStorage<Connection<Self>>;
     /// UDP sockets that are not connected.
     fn datagrams() -> &'static LruHash<DatagramKey<Self>, Datagram<Self>>;
 }
@@ -71,11 +69,6 @@ pub trait SocketFamily: Family {
 impl SocketFamily for V4 {
     const LOOPBACK: Self = Self(u32::from_ne_bytes([127, 0, 0, 1]));
     const NUMBER: u32 = family::V4;
-
-    #[inline(always)]
-    fn sockets() -> &'static SocketStorage<Connection<Self>> {
-        &maps::SOCKETS_V4
-    }
 
     #[inline(always)]
     fn datagrams() -> &'static LruHash<DatagramKey<Self>, Datagram<Self>> {
@@ -86,11 +79,6 @@ impl SocketFamily for V4 {
 impl SocketFamily for V6 {
     const LOOPBACK: Self = Self([0, 0, 0, 1_u32.to_be()]);
     const NUMBER: u32 = family::V6;
-
-    #[inline(always)]
-    fn sockets() -> &'static SocketStorage<Connection<Self>> {
-        &maps::SOCKETS_V6
-    }
 
     #[inline(always)]
     fn datagrams() -> &'static LruHash<DatagramKey<Self>, Datagram<Self>> {
@@ -125,7 +113,7 @@ pub fn send<F: SocketFamily, S: Socket>(socket: &S, peer: Peer<F>) -> Verdict<F>
         Dialled::Frontend(frontend) => frontend,
     };
     // A connected socket hears its backend only.
-    if let Some(connection) = connection::<F, S>(socket)
+    if let Some(connection) = connection::<F>(socket.handle())
         && connection.service == peer.addr
         && connection.service_port == peer.port
         && is_current::<F>(connection.id, connection.generation)
@@ -158,7 +146,7 @@ pub fn receive<F: SocketFamily, S: Socket>(socket: &S, peer: Peer<F>) -> Option<
 /// A socket is about to be told whom it is connected to.
 #[inline(always)]
 pub fn peer_name<F: SocketFamily, S: Socket>(socket: &S, peer: Peer<F>) -> Option<Peer<F>> {
-    let known = connection::<F, S>(socket)?;
+    let known = connection::<F>(socket.handle())?;
     let is_backend = known.backend == peer.addr && known.backend_port == peer.port;
     is_backend.then_some(Peer { addr: known.service, port: known.service_port })
 }
@@ -166,7 +154,8 @@ pub fn peer_name<F: SocketFamily, S: Socket>(socket: &S, peer: Peer<F>) -> Optio
 /// A socket is closed. What is kept with it goes by itself.
 #[inline(always)]
 pub fn release<S: Socket>(socket: &S) {
-    let is_known = connection::<V4, S>(socket).is_some() || connection::<V6, S>(socket).is_some();
+    let is_known =
+        connection::<V4>(socket.handle()).is_some() || connection::<V6>(socket.handle()).is_some();
     if is_known && is_udp(socket) {
         maps::UDP_SOCKETS.remove(&socket.cookie());
     }
@@ -174,7 +163,7 @@ pub fn release<S: Socket>(socket: &S) {
 
 #[inline(always)]
 fn forget<F: SocketFamily, S: Socket>(socket: &S) {
-    if connection::<F, S>(socket).is_some() {
+    if connection::<F>(socket.handle()).is_some() {
         F::sockets().remove(socket.handle());
         if is_udp(socket) {
             maps::UDP_SOCKETS.remove(&socket.cookie());
@@ -311,6 +300,7 @@ fn open<F: SocketFamily, S: Socket>(
         backend_port: backend.port,
         id,
         generation: backend.generation,
+        number: frontend.service,
     };
     if F::sockets().insert(socket.handle(), &connection).is_err() {
         return Verdict::Pass;
@@ -327,10 +317,11 @@ fn open<F: SocketFamily, S: Socket>(
     Verdict::Translate(Peer { addr: connection.backend, port: connection.backend_port })
 }
 
+/// What a connected socket dialled, if it was translated.
 #[inline(always)]
-fn connection<F: SocketFamily, S: Socket>(socket: &S) -> Option<&'static Connection<F>> {
+pub fn connection<F: Family>(socket: SocketHandle) -> Option<&'static Connection<F>> {
     // SAFETY: the value stays readable while the program runs (RCU).
-    F::sockets().get(socket.handle()).map(|connection| unsafe { &*connection })
+    F::sockets().get(socket).map(|connection| unsafe { &*connection })
 }
 
 #[inline(always)]

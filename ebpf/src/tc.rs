@@ -20,6 +20,7 @@ use pintle_ebpf::{
         Family,
         extensions::{self, Walked},
     },
+    kernel::SocketHandle,
     maps, nat,
     packet::{ChecksumKind, Covered, Packet, Refused, set_at},
     sctp,
@@ -160,6 +161,13 @@ impl Packet for Skb {
     fn ethertype(&self) -> u16 {
         // SAFETY: as above.
         unsafe { (*self.0).protocol as u16 }
+    }
+
+    #[inline(always)]
+    fn socket(&self) -> Option<SocketHandle> {
+        // SAFETY: as above; of this union the kernel fills one member.
+        let socket = unsafe { (&raw const (*self.0).__bindgen_anon_2.sk).read_volatile() };
+        if socket.is_null() { None } else { Some(socket) }
     }
 
     #[inline(always)]

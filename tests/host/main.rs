@@ -3,6 +3,7 @@
 
 mod full;
 mod held;
+mod of_socket;
 mod offload;
 mod socket;
 mod uplink;

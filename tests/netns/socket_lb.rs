@@ -20,6 +20,7 @@ use pintle_lab::topology::{Cni, Family};
 use pintle_tests::kernel_state::BpfObjects;
 use pintle_tests::load::{Kind, Load, repeat, short_http, short_udp};
 use pintle_tests::variant;
+use serde_json::Value;
 
 use crate::company::{alone, beside_others};
 use crate::scene::{DNS, HTTP, Scene, endpoints, eventually};
@@ -35,8 +36,12 @@ pub struct SocketScene {
 
 impl SocketScene {
     pub fn new(mode: &str) -> SocketScene {
+        Self::with_fast_path(mode, FastPath::Auto)
+    }
+
+    fn with_fast_path(mode: &str, fast_path: FastPath) -> SocketScene {
         let cgroup = Cgroup::new().expect("a cgroup");
-        let mut scene = Scene::without_agent(Cni::Ptp, FastPath::Auto).expect("a scene");
+        let mut scene = Scene::without_agent(Cni::Ptp, fast_path).expect("a scene");
         scene.agent.translate_sockets(mode, cgroup.path());
         scene.agent.start().expect("start");
         SocketScene { scene, cgroup }
@@ -94,6 +99,17 @@ impl SocketScene {
         let names = ["to a service", "from a service"];
         let all = Hook::ALL.iter().flat_map(|hook| names.map(|name| count(hook, name)));
         all.map(|count| count.expect("counters")).sum()
+    }
+
+    /// Connections that were translated by their packets.
+    fn translated_by_packets(&self) -> u64 {
+        let count = |hook: &Hook, name| self.scene.agent.counter_at(hook.as_str(), name);
+        let all = Hook::ALL.iter().map(|hook| {
+            let [new, of_sockets] =
+                ["new flows", "flows of sockets"].map(|name| count(hook, name).expect("counters"));
+            new - of_sockets
+        });
+        all.sum()
     }
 
     fn sockets(&self) -> u64 {
@@ -167,10 +183,28 @@ fn from_a_pod_in_every_form(scene: &SocketScene) {
 fn sockets_are_translated_and_no_packet_of_theirs_is() {
     let _company = beside_others();
     let scene = SocketScene::new("all");
-    from_a_pod_in_every_form(&scene);
+    let flows = || scene.scene.agent.json(&["get", "flows", "--limit=0"]).expect("flows");
     from_the_node_in_every_form(&scene);
-    assert_eq!(scene.packets(), 0, "no packet was translated");
+    assert_eq!(scene.packets(), 0, "no packet of the node was seen");
+    assert_eq!(flows().to_string(), "[]");
+    from_a_pod_in_every_form(&scene);
+    assert_eq!(scene.translated_by_packets(), 0, "no packet of the pod was translated");
     assert!(scene.sockets() > 1000, "{} sockets were", scene.sockets());
+    let flows = flows();
+    let flows = flows.as_array().expect("a list");
+    assert!(!flows.is_empty(), "connections of the pod to its own node are redirected");
+    for flow in flows {
+        assert_eq!((&flow["frontend"], &flow["path"]), (&Value::Null, &"fast".into()), "{flow}");
+        assert!(flow["service"].is_string(), "{flow}");
+    }
+}
+
+#[test]
+fn without_the_fast_path_translated_sockets_leave_no_flows() {
+    let _company = beside_others();
+    let scene = SocketScene::with_fast_path("all", FastPath::Off);
+    from_a_pod_in_every_form(&scene);
+    assert_eq!(scene.packets(), 0);
     assert_eq!(scene.scene.agent.json(&["get", "flows"]).expect("flows").to_string(), "[]");
 }
 
@@ -280,7 +314,7 @@ fn node_ports_answer_on_loopback_for_the_node_and_not_for_pods() {
     }
     let unknown = scene.scene.agent.counter_at(CONNECT, "refused, unknown port").expect("counters");
     assert_eq!(unknown, 0, "a node's other ports are not ours");
-    assert_eq!(scene.packets(), 0);
+    assert_eq!(scene.translated_by_packets(), 0);
 }
 
 #[test]
@@ -354,7 +388,7 @@ fn nothing_fails_while_the_agent_dies_returns_and_is_replaced() {
     for (what, load) in loads {
         load.stop().expect_no_failure(what);
     }
-    assert_eq!(scene.packets(), 0, "there was no moment without programs");
+    assert_eq!(scene.translated_by_packets(), 0, "there was no moment without programs");
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub struct Place {
     pub ifindex: u32,
     /// The interface through which the node's routes lead, whereto ever; 0 if they do not.
     pub way_out: u32,
+    /// The socket that sends them, if it is known.
+    pub socket: Option<u64>,
 }
 
 /// What a transport checksum holds when a frame comes.
@@ -64,7 +66,7 @@ pub enum Offload {
 impl HostWorld {
     /// Empties this thread's maps and writes the settings.
     pub fn new(offload: Offload) -> Self {
-        let place = Place { ifindex: IFINDEX, way_out: 0 };
+        let place = Place { ifindex: IFINDEX, way_out: 0, socket: None };
         let mut world = Self { offload, reinjected: Vec::new(), place, exit: None };
         world.clear();
         world

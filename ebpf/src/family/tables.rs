@@ -10,11 +10,12 @@ use pintle_abi::{
     policy::{Endpoint, OtherFlow, OtherKey},
     service::{Backend, Frontend, FrontendKey},
     settings::Settings,
+    socket::Connection,
     source_range::{Prefix, SourceRange},
 };
 
 use crate::{
-    kernel::{Array, Hash, LruHash, PrefixTrie},
+    kernel::{Array, Hash, LruHash, PrefixTrie, SocketStorage},
     maps,
 };
 
@@ -58,6 +59,8 @@ pub trait Tables: Sized + 'static {
     fn peers() -> &'static Hash<Self, u32>;
     /// Classes of other addresses.
     fn peer_ranges() -> &'static PrefixTrie<Self, u32>;
+    /// Connected sockets that were translated when they dialled.
+    fn sockets() -> &'static SocketStorage<Connection<Self>>;
     /// Conversations without ports.
     fn other_flows() -> &'static LruHash<OtherKey<Self>, OtherFlow>;
     /// The source that a pod sees when it reaches itself through a service.
@@ -129,6 +132,7 @@ tables! {
         held_frames: Array<[u8; HELD_FRAME_LEN]> = HELD_FRAMES_V4;
         peers: Hash<Self, u32> = PEERS_V4;
         peer_ranges: PrefixTrie<Self, u32> = PEER_RANGES_V4;
+        sockets: SocketStorage<Connection<Self>> = SOCKETS_V4;
         other_flows: LruHash<OtherKey<Self>, OtherFlow> = OTHER_FLOWS_V4;
     }
     flows {
@@ -152,6 +156,7 @@ tables! {
         held_frames: Array<[u8; HELD_FRAME_LEN]> = HELD_FRAMES_V6;
         peers: Hash<Self, u32> = PEERS_V6;
         peer_ranges: PrefixTrie<Self, u32> = PEER_RANGES_V6;
+        sockets: SocketStorage<Connection<Self>> = SOCKETS_V6;
         other_flows: LruHash<OtherKey<Self>, OtherFlow> = OTHER_FLOWS_V6;
     }
     flows {

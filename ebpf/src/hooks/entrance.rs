@@ -9,6 +9,7 @@ use pintle_abi::{
     counter::{Counter, Hook},
     drop_reason::DropReason,
     flow::Flow,
+    socket::socket_scope,
 };
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
     way::{self, Way, backend_ifindex},
 };
 use crate::{
-    connect::{self, Attempt},
+    connect::{self, Attempt, Created},
     family::{Family, Version},
     flow::{self, Found, Resumed},
     fragment, held, icmp,
@@ -211,27 +212,55 @@ fn dial<E: Entrance, F: Family, P: Packet>(
     if is_passing::<E>(packet) {
         return Ok(pass::<E>());
     }
-    let Some(found) = lb::find_frontend::<E, F>(headers) else {
-        return Ok(if standing == standing::FREE { pass::<E>() } else { Step::DIRECT });
-    };
-    let frontend = found?.frontend;
-    let Some(transport) = E::transport(headers.proto) else {
-        return Err(DropReason::UnsupportedProtocol);
-    };
-    if is_leaving::<E>() || !lb::is_plain(frontend) || is_taken_over() || is_judged_later::<E>() {
-        return Ok(Step::CONNECT);
-    }
-    let choice = lb::select(&headers.tuple, frontend)?;
-    let Some(new) = connect::create::<E, F, P>(transport, headers, packet, &choice)? else {
-        return Ok(Step::CONNECT);
+    let new = match lb::find_frontend::<E, F>(headers) {
+        Some(found) => {
+            let frontend = found?.frontend;
+            let Some(transport) = E::transport(headers.proto) else {
+                return Err(DropReason::UnsupportedProtocol);
+            };
+            let plain = lb::is_plain(frontend);
+            if is_leaving::<E>() || !plain || is_taken_over() || is_judged_later::<E>() {
+                return Ok(Step::CONNECT);
+            }
+            let choice = lb::select(&headers.tuple, frontend)?;
+            match connect::create::<E, F, P>(transport, headers, packet, &choice)? {
+                Some(new) => new,
+                None => return Ok(Step::CONNECT),
+            }
+        }
+        None => match dialled_by_socket::<E, F, P>(packet, headers) {
+            Some(new) => new,
+            None if standing == standing::FREE => return Ok(pass::<E>()),
+            None => return Ok(Step::DIRECT),
+        },
     };
     let way = way::to_backend::<E>(headers.ttl, new.flags, new.ifindex).taken::<E>(packet);
-    if E::HOOK as u32 == Hook::FromPod as u32 && policy::current_epoch() != 0 {
+    let at_pod = E::HOOK as u32 == Hook::FromPod as u32;
+    if at_pod && policy::current_epoch() != new.allowed_at {
         return Ok(Step::JUDGE);
     }
     E::rewrite(packet, headers, &new.server, way.hop)?;
     report::count(E::HOOK, Counter::Forward);
     Ok(way.step)
+}
+
+/// A connection that dials no service because its pod's socket was translated when it did.
+#[inline(always)]
+fn dialled_by_socket<E: Entrance, F: Family, P: Packet>(
+    packet: &P,
+    headers: &Headers<F>,
+) -> Option<Created<F>> {
+    let at_pod = E::HOOK as u32 == Hook::FromPod as u32;
+    let begins = headers.proto == proto::UDP || flow::is_first_segment(headers);
+    if !(at_pod && begins && is_socket_of_pods_translated()) || headers.malformed {
+        return None;
+    }
+    connect::adopt::<E, F, P>(E::transport(headers.proto)?, headers, packet)
+}
+
+#[inline(always)]
+fn is_socket_of_pods_translated() -> bool {
+    maps::settings().is_some_and(|settings| settings.socket_scope == socket_scope::ALL)
 }
 
 #[inline(always)]

@@ -101,6 +101,18 @@ pub extern "C" fn pod_standing(ifindex: u32) -> u32 {
     of_pod(ifindex, |_| true)
 }
 
+/// The epoch at which policies select neither the pod behind an interface nor the one behind another, which
+/// is 0 if nothing has to be asked there; 0 if some policy does, or none holds. A function that the kernel
+/// verifies once.
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
+#[inline(never)]
+pub extern "C" fn unselected_at(pod: u32, other: u32) -> u32 {
+    // Before the maps are read: what changes meanwhile is judged again.
+    let epoch = epoch();
+    let is_free = |ifindex| of_pod(ifindex, |_| true) == standing::FREE;
+    if epoch != 0 && is_free(pod) && (other == 0 || is_free(other)) { epoch } else { 0 }
+}
+
 #[inline(always)]
 fn of_source<F: Family>(ifindex: u32, src: F) -> u32 {
     of_pod(ifindex, |endpoint| F::pod_address(endpoint) == src)

@@ -4,6 +4,7 @@
 use pintle_abi::{addr::proto, fragment::HELD_FRAME_LEN};
 use pintle_ebpf::{
     family::Family,
+    kernel::SocketHandle,
     packet::{ChecksumKind, Covered, Packet, Refused},
 };
 
@@ -66,6 +67,10 @@ impl Packet for Buffer {
 
     fn way_out<F: Family>(&self, _to: F) -> u32 {
         self.at.way_out
+    }
+
+    fn socket(&self) -> Option<SocketHandle> {
+        self.at.socket
     }
 
     fn ethertype(&self) -> u16 {

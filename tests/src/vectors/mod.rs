@@ -171,6 +171,7 @@ macro_rules! for_each_vector {
         }
         $run! { policy_services:
             egress_is_judged_behind_the_service, fast_path_asks_both_ends,
+            unselected_pods_are_not_asked, selected_and_unknown_pods_are_asked,
             connections_to_services_are_counted_at_each_end,
             ends_behind_the_stack_judge_for_themselves,
             clients_outside_are_judged_by_their_addresses,

@@ -96,6 +96,49 @@ pub fn fast_path_asks_both_ends(world: &mut dyn World, ip: Ip) {
     assert_eq!(world.dropped(FROM_POD, DropReason::DeniedEgress), 3);
 }
 
+/// Between pods that no policy selects there is nothing to ask, until one does.
+pub fn unselected_pods_are_not_asked(world: &mut dyn World, ip: Ip) {
+    let (client, service, backend) = (ip.client(40000), ip.service(80), ip.backend(5, 8080));
+    world.ruleset(INGRESS, &[], &[]);
+    for (epoch, proto) in [1, 3].into_iter().zip([proto::TCP, proto::UDP]) {
+        world.police(epoch);
+        world.at_pod(pod(client.ip()));
+        world.put_endpoint(BEHIND, Some(&pod(backend.ip())));
+        world.service_behind(BEHIND, (service, proto), 1, &[backend]);
+        let request = first(proto, client, service);
+        world.takes(FROM_POD, &request, Exit::Pod, &arrived(proto, client, backend));
+        let more = data(proto, client, backend).ttl(63);
+        world.takes(FROM_POD, &data(proto, client, service), Exit::Pod, &more);
+        world.put_endpoint(BEHIND, Some(&Endpoint { ingress: INGRESS, ..pod(backend.ip()) }));
+        world.police(epoch + 1);
+        world.denies(FROM_POD, &data(proto, client, service));
+    }
+    world.expect(
+        "from_pod: 4 to a service, from_pod: 4 redirected, from_pod: 2 new flows, from_pod: 2 judged, \
+         from_pod: 2 dropped (policy denied ingress), 2 tcp flows, 2 udp flows",
+    );
+}
+
+/// A new connection is judged if one of its ends is selected, or unknown.
+pub fn selected_and_unknown_pods_are_asked(world: &mut dyn World, ip: Ip) {
+    let (client, service, backend) = (ip.client(40000), ip.service(80), ip.backend(5, 8080));
+    let selected = Endpoint { ingress: INGRESS, ..pod(backend.ip()) };
+    world.ruleset(INGRESS, &[], &[]);
+    world.police(1);
+    world.at_pod(pod(client.ip()));
+    for proto in [proto::TCP, proto::UDP] {
+        world.service_behind(BEHIND, (service, proto), 1, &[backend]);
+        for endpoint in [Some(&selected), None] {
+            world.put_endpoint(BEHIND, endpoint);
+            world.denies(FROM_POD, &first(proto, client, service));
+        }
+    }
+    world.expect(
+        "from_pod: 2 new flows, from_pod: 4 judged, from_pod: 2 dropped (policy denied ingress), \
+         from_pod: 2 dropped (policy not programmed), 2 tcp flows, 2 udp flows",
+    );
+}
+
 /// A connection through a service counts once for each end that allows it, also if the other one does
 /// not at first.
 pub fn connections_to_services_are_counted_at_each_end(world: &mut dyn World, ip: Ip) {

@@ -109,6 +109,7 @@ impl Maps for FakeMaps {
             fast: true,
             hairpin: false,
             direct: false,
+            of_socket: false,
             from_node: false,
             egress_epoch: 0,
             ingress_epoch: 0,
@@ -149,6 +150,7 @@ impl Maps for FakeMaps {
         };
         let probe = FlowEntry {
             direct: true,
+            of_socket: false,
             from_node: true,
             service: 0,
             ingress_epoch: 4,

@@ -164,6 +164,8 @@ pub struct FlowEntry {
     pub hairpin: bool,
     /// Nothing is translated; it is tracked because policies select one of its ends.
     pub direct: bool,
+    /// The client's socket was translated: its packets do not tell which frontend it dialled.
+    pub of_socket: bool,
     /// The client is the node itself.
     pub from_node: bool,
     /// The policy epoch at which the client's egress was allowed here; 0 for never.
@@ -335,6 +337,7 @@ pub(super) fn flow<A: AbiAddr>(
         fast: value.flags & flow_flags::FAST != 0,
         hairpin: value.flags & flow_flags::HAIRPIN != 0,
         direct: value.flags & flow_flags::DIRECT != 0,
+        of_socket: value.flags & flow_flags::SOCKET != 0,
         from_node: value.flags & flow_flags::HOST != 0,
         egress_epoch: value.egress_epoch,
         ingress_epoch: value.ingress_epoch,

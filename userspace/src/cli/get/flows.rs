@@ -88,7 +88,10 @@ impl Row for FlowRow {
             Cell::text(flow.protocol.as_str()),
             Cell::Word(flow.state.as_str(), tone(flow.state)),
             Cell::Pod(flow.client, self.client.clone()),
-            if flow.direct { Cell::None } else { Cell::Address(flow.frontend, None) },
+            match flow.direct || flow.of_socket {
+                true => Cell::None,
+                false => Cell::Address(flow.frontend, None),
+            },
             Cell::Pod(flow.backend, self.backend.clone()),
             if flow.direct { Cell::None } else { Cell::known(self.service.as_deref()) },
             Cell::text(if flow.fast { "fast" } else { "stack" }),
