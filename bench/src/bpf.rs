@@ -17,6 +17,9 @@ const BPF_PROG_LOAD: u32 = 5;
 pub const BPF_PROG_TEST_RUN: u32 = 10;
 /// Attaches a program for as long as a descriptor lives.
 pub const BPF_LINK_CREATE: u32 = 28;
+/// Length of a value of [`hash`].
+pub const VALUE: usize = 64;
+const BPF_MAP_TYPE_HASH: u32 = 1;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
 
@@ -49,14 +52,14 @@ pub fn bpf_fd(command: u32, attributes: &mut Attributes) -> io::Result<OwnedFd> 
 }
 
 /// Two 32-bit attributes that follow each other.
-pub fn pair(low: u32, high: u32) -> u64 {
-    u64::from(low) | u64::from(high) << 32
+pub const fn pair(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
 }
 
 /// One instruction.
-pub fn code(op: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> u64 {
-    let offset = u64::from(offset as u16);
-    u64::from(op) | u64::from(src << 4 | dst) << 8 | offset << 16 | pair(0, immediate as u32)
+pub const fn code(op: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> u64 {
+    let offset = offset as u16 as u64;
+    op as u64 | ((src << 4 | dst) as u64) << 8 | offset << 16 | pair(0, immediate as u32)
 }
 
 /// Loads the address of a map into a register: an instruction of two words.
@@ -89,6 +92,28 @@ pub fn load(kind: Kind, instructions: &[u64]) -> Result<OwnedFd> {
     bpf_fd(BPF_PROG_LOAD, &mut attributes).with_context(|| {
         format!("load a program: {}", String::from_utf8_lossy(&log).trim_end_matches('\0'))
     })
+}
+
+/// A hash with keys of 12 bytes and values of 64, as flows of IPv4 are, for so many entries; each takes
+/// its memory when it comes, or all have it from the beginning.
+pub fn hash(entries: u32, preallocated: bool) -> Result<OwnedFd> {
+    const BPF_F_NO_PREALLOC: u32 = 1;
+    let flags = if preallocated { 0 } else { BPF_F_NO_PREALLOC };
+    let mut attributes = [0; 18];
+    attributes[0] = pair(BPF_MAP_TYPE_HASH, 12);
+    attributes[1] = pair(VALUE as u32, entries);
+    attributes[2] = pair(flags, 0);
+    bpf_fd(BPF_MAP_CREATE, &mut attributes).context("create a hash")
+}
+
+/// Puts an entry whose key and value are zero into such a hash.
+pub fn insert_zero(hash: RawFd) -> Result<()> {
+    let (key, value) = ([0_u8; 12], [0_u8; VALUE]);
+    let mut attributes = [0; 18];
+    attributes[0] = pair(hash as u32, 0);
+    attributes[1] = key.as_ptr() as u64;
+    attributes[2] = value.as_ptr() as u64;
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attributes).map(drop).context("fill a hash")
 }
 
 /// A map with one element: a number, or a program.

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a benchmark has measured, as a table or as JSON.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use anyhow::Result;
 use serde_json::{Value, json};
+
+use crate::progress::tell;
 
 /// One figure, with its target where it has one: at most so much.
 struct Row {
@@ -68,7 +70,7 @@ impl Table {
 
     /// Prints all figures.
     pub fn print(&self, as_json: bool) -> Result<()> {
-        progress("");
+        tell("");
         let mut out = io::stdout().lock();
         if as_json {
             writeln!(out, "{:#}", self.json())?;
@@ -105,12 +107,5 @@ impl Row {
             Some(_) => "missed",
             None => "-",
         }
-    }
-}
-
-/// Tells somebody who looks on what is being measured.
-pub fn progress(text: &str) {
-    if io::stderr().is_terminal() {
-        eprint!("\r\x1b[K{text}");
     }
 }

@@ -17,9 +17,12 @@ pub mod compare;
 pub mod control;
 pub mod cpu;
 pub mod figures;
+pub mod frame;
 pub mod interrupt;
 pub mod machine;
 pub mod packets;
+pub mod program;
+pub mod progress;
 pub mod report;
 pub mod statistics;
 
@@ -45,6 +48,8 @@ pub struct Bench {
 enum What {
     /// Cold load, one change, memory: against the loaders of kube-proxy
     Control(control::Control),
+    /// What Pintle's programs cost: ns for a packet, verified instructions
+    Program(program::Program),
     /// Show a run that was kept with --json
     Report(Report),
 }
@@ -67,6 +72,7 @@ impl Bench {
     pub fn run(self, output: Format) -> Result<Outcome> {
         match &self.what {
             Some(What::Control(control)) => control.run(output),
+            Some(What::Program(program)) => program.run(output),
             Some(What::Report(report)) => report.show(),
             None => self.compare(output),
         }

@@ -101,6 +101,28 @@ fn every_way_loads_and_changes_the_same_services() {
     }
 }
 
+/// Whether a packet was translated and redirected as its case says is for the command to check.
+#[test]
+fn every_case_of_the_programs_is_measured() {
+    let _company = alone();
+    let arguments = ["program", "--services=1,10001", "--policies=3", "--rounds=1", "--json"];
+    let run: Value = serde_json::from_str(&text(&mut bench(&arguments))).expect("JSON");
+    let rows = run["rows"].as_array().expect("rows");
+    // 13 cases of each family and protocol, and the one that takes 10,000 services.
+    assert_eq!(rows.len(), 3 * 4 * 13 + 1);
+    for row in rows {
+        let [lowest, median, highest] =
+            [0, 1, 2].map(|index| row["ns"][index].as_i64().expect("nanoseconds"));
+        assert!(lowest == median && median == highest, "one round: {row}");
+        assert!(median < 1_000_000, "{row}");
+        let is_new = row["case"].as_str().expect("a case").contains("new");
+        assert!(!is_new || median > 50, "an insert takes longer: {row}");
+    }
+    let programs = run["programs"].as_array().expect("programs");
+    let from_pod = programs.iter().find(|program| program["name"] == "from_pod");
+    assert!(from_pod.expect("from_pod")["verified"].as_u64() > Some(1_000));
+}
+
 #[test]
 fn an_interrupted_run_takes_down_what_it_made() {
     let _company = alone();

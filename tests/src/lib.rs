@@ -25,4 +25,3 @@ pub mod stream;
 pub mod variant;
 pub mod vectors;
 pub mod world;
-pub mod wrapper;

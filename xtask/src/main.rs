@@ -51,8 +51,6 @@ enum Verb {
     BenchApi(bench::Bench),
     /// Measures network policy in a large cluster: start, changes, memory.
     BenchPolicy(bench::Bench),
-    /// Measures the programs alone.
-    BenchProgram(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -68,7 +66,6 @@ fn main() -> ExitCode {
         Verb::Bench(verb) => verb.compare(),
         Verb::BenchApi(verb) => verb.run("bench_api"),
         Verb::BenchPolicy(verb) => verb.run("bench_policy"),
-        Verb::BenchProgram(verb) => verb.run("bench_program"),
     };
     match outcome {
         Ok(code) => code,

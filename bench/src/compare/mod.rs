@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
 pub mod client;
 pub mod plan;
@@ -21,7 +21,7 @@ pub mod world;
 use crate::cpu::Cpus;
 use crate::interrupt;
 use crate::machine::Machine;
-use crate::packets;
+use crate::{packets, progress};
 use client::Client;
 use plan::Plan;
 use record::{Row, Run, Settings, WorldRecord};
@@ -36,7 +36,7 @@ pub fn run(plan: &Plan) -> Result<Run> {
     cpus.keep_off().context("leave the CPU of the measurement")?;
     run.skipped.clone_from(&plan.skipped);
     run.worlds = plan.worlds.iter().map(|world| WorldRecord::new(*world)).collect();
-    let progress = progress(plan);
+    let progress = progress::bar(steps(plan));
     for build in 1..=plan.rebuilds {
         let sites = build_all(plan, &mut run, cpus, &progress, build)?;
         for workload in &plan.workloads {
@@ -61,14 +61,9 @@ fn settings(plan: &Plan) -> Settings {
     Settings { extent: plan.extent, rebuilds: plan.rebuilds, seconds: plan.seconds }
 }
 
-/// On a terminal only.
-fn progress(plan: &Plan) -> ProgressBar {
+fn steps(plan: &Plan) -> u64 {
     let measuring = plan.workloads.len() as u64 * u64::from(plan.seconds);
-    let steps = u64::from(plan.rebuilds) * (plan.worlds.len() as u64 + measuring);
-    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{bar:30} {elapsed}, {eta} left  {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
+    u64::from(plan.rebuilds) * (plan.worlds.len() as u64 + measuring)
 }
 
 fn build_all(

@@ -27,6 +27,9 @@ pub struct Run {
     pub machine: Machine,
     /// How it was measured.
     pub settings: Settings,
+    /// What its microseconds are.
+    #[serde(default)]
+    pub clock: Clock,
     /// How long it took, in seconds.
     pub seconds: f64,
     /// Which part of that the machine below took the CPU away for, where it is a virtual one.
@@ -37,6 +40,17 @@ pub struct Run {
     pub skipped: Vec<Skipped>,
     /// Latency, a row for each workload and world.
     pub latency: Vec<Row>,
+}
+
+/// What a microsecond is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clock {
+    /// Time.
+    #[default]
+    Time,
+    /// A thousand instructions of a guest, whoever has marked the run so: the guest does not know.
+    Instructions,
 }
 
 /// How it was measured.
@@ -107,6 +121,7 @@ impl Run {
             command: format!("pintle {}", command.join(" ")),
             machine,
             settings,
+            clock: Clock::Time,
             seconds: 0.0,
             stolen: 0.0,
             worlds: Vec::new(),

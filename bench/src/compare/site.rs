@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use pintle_lab::agent::{Agent, FastPath};
 use pintle_lab::cgroup::Cgroup;
 use pintle_lab::cluster::{Cluster, Layout};
@@ -19,7 +19,8 @@ use super::client::Place;
 use super::workload::{Operation, Route};
 use super::world::{DataPath, World};
 use crate::cpu::Cpus;
-use crate::packets::{Headers, Track};
+use crate::frame::{Frame, Transport};
+use crate::packets::Track;
 
 /// Pods behind the measured service, and behind every other one.
 const ENDPOINTS: u32 = 3;
@@ -105,18 +106,17 @@ impl Site {
     pub fn track(&self) -> Result<Track> {
         let eth0 = |pod: &Pod| Device::new(pod.ns(), "eth0");
         let place = self.place(Route::ClusterIp, Operation::Datagram);
-        let [SocketAddr::V4(destination), ..] = place.targets[..] else {
-            bail!("datagrams go to IPv4")
-        };
         let source = eth0(&self.client);
         let peer = Device::new(self.node().netns(), &self.client.host_device);
-        let headers = Headers {
+        let frame = Frame {
             macs: [source.mac()?, peer.mac()?],
-            source: self.client.v4.octets(),
-            destination,
+            src: self.client.addr(Family::V4, 0),
+            dst: place.targets[0],
+            transport: Transport::Udp,
+            checksum: 0,
         };
         let sinks = self.local.iter().map(eth0).collect();
-        Ok(Track { source, peer, sinks, headers })
+        Ok(Track { source, peer, sinks, frame })
     }
 
     fn node(&self) -> &Node {

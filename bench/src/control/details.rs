@@ -20,8 +20,9 @@ use pintle_lab::self_report::{
 };
 use pintle_lab::topology::{Cni, World};
 
-use crate::figures::{Table, Unit, progress};
+use crate::figures::{Table, Unit};
 use crate::interrupt;
+use crate::progress::tell;
 
 const ENDPOINTS: u32 = 10;
 /// How long a change may take to appear before the benchmark gives up.
@@ -35,16 +36,16 @@ pub fn measure(quick: bool) -> Result<Table> {
     let mut table = Table::default();
     let small = Cluster { services: 100, endpoints: ENDPOINTS };
     let large = Cluster { services, endpoints: ENDPOINTS };
-    progress("loading 100 services");
+    tell("loading 100 services");
     let agent = load(&world, small, Layout::YamlFiles, None)?;
     memory(&agent, small, &mut table)?;
     drop(agent);
     for layout in Layout::ALL {
-        progress(&format!("loading {services} services: {}", layout.name()));
+        tell(&format!("loading {services} services: {}", layout.name()));
         let mut agent = load(&world, large, layout, Some(&mut table))?;
         if layout == Layout::YamlFiles {
             memory(&agent, large, &mut table)?;
-            progress(&format!("{changes} changes among {services} services"));
+            tell(&format!("{changes} changes among {services} services"));
             change(&agent, large, changes, &mut table)?;
             restart(&mut agent, large, &mut table)?;
         }

@@ -22,8 +22,8 @@ mod rules;
 use crate::compare::plan::Skipped;
 use crate::compare::world::DataPath;
 use crate::cpu::Cpus;
-use crate::figures::progress;
 use crate::machine::Machine;
+use crate::progress::tell;
 use crate::report::table::align;
 use crate::{check_rights, interrupt};
 use memory::MemoryGroup;
@@ -73,7 +73,7 @@ impl Control {
             (true, false) => &[1_000, 10_000],
         };
         let run = measure(sizes, self.changes)?;
-        progress("");
+        tell("");
         let mut out = io::stdout().lock();
         match json {
             true => writeln!(out, "{:#}", serde_json::to_value(&run)?)?,
@@ -94,7 +94,7 @@ fn measure(sizes: &[u32], changes: u32) -> Result<Run> {
                 run.skipped.push(Skipped { world: name, reason });
                 continue;
             }
-            progress(&name);
+            tell(&name);
             let cluster = Cluster { services, endpoints: ENDPOINTS };
             // A new one each time: what was charged before is freed at leisure.
             let memory = MemoryGroup::enter().context("a memory cgroup")?;

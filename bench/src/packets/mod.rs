@@ -15,10 +15,9 @@ use pintle_lab::device::Device;
 mod sink;
 mod source;
 
-pub use source::Headers;
-
 use crate::compare::turns::{Epoch, Measured};
 use crate::cpu::{self, Cpus};
+use crate::frame::Frame;
 use crate::interrupt;
 use sink::Sink;
 use source::Source;
@@ -38,8 +37,8 @@ pub struct Track {
     pub peer: Device,
     /// The devices that they may arrive at.
     pub sinks: Vec<Device>,
-    /// Their headers.
-    pub headers: Headers,
+    /// What they are.
+    pub frame: Frame,
 }
 
 /// Measures all tracks for about so many seconds; the first one is what the others are compared with.
@@ -72,7 +71,7 @@ struct Lane {
 
 impl Lane {
     fn new(track: &Track, flows: u32) -> Result<Self> {
-        let source = Source::new(&track.headers, flows, track.source.index()?)?;
+        let source = Source::new(&track.frame, flows, track.source.index()?)?;
         let sinks = track.sinks.iter().map(Sink::new);
         let sinks = sinks.collect::<Result<Vec<_>>>()?;
         // A veth takes redirected frames only if the end that receives them has NAPI.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::matrix::Matrix;
-use crate::compare::record::Run;
+use crate::compare::record::{Clock, Run};
 
 /// The text.
 pub fn of(run: &Run) -> String {
@@ -32,6 +32,9 @@ pub fn explanation(run: &Run) -> String {
          \"same\": no difference to direct; \"!\": above the design's target.\n",
         run.settings.rebuilds, run.settings.seconds
     );
+    if run.clock == Clock::Instructions {
+        out += "A guest under an interpreter that counts: 1 us is 1,000 of its instructions. Caches do not count.\n";
+    }
     let machine = &run.machine;
     let _ = writeln!(
         out,

@@ -16,7 +16,8 @@ use pintle::datapath::pins::Pins;
 use pintle_abi::addr::{V4, proto};
 use pintle_abi::map::FRONTENDS_V4;
 use pintle_abi::service::{Frontend, FrontendKey};
-use pintle_bench::figures::{Table, Unit, progress};
+use pintle_bench::figures::{Table, Unit};
+use pintle_bench::progress::tell;
 use pintle_lab::agent::{Agent, FastPath};
 use pintle_lab::cluster::Cluster;
 use pintle_lab::netns::NetNs;
@@ -55,12 +56,12 @@ fn run(options: &Options) -> Result<()> {
     let node = &world.nodes[0];
     let mut table = Table::default();
 
-    progress("filling the API server");
+    tell("filling the API server");
     let server = ApiServer::start_in(node, SERVER)?;
     let bytes = fill(&server, cluster, &PolicedCluster::new(Shape::Typical, &node.name))?;
     table.add("objects in the API server, as JSON", Unit::MiB, bytes, None);
 
-    progress("starting the agent");
+    tell("starting the agent");
     let directory = tempfile::tempdir()?;
     let mut agent = Agent::without_objects(node, FastPath::Auto)?;
     agent.extra_args = LOG_ARGS.map(str::to_owned).to_vec();
@@ -69,13 +70,13 @@ fn run(options: &Options) -> Result<()> {
     table.add("  agent, peak", Unit::MiB, process_memory(&agent, "VmHWM:")?, None);
     table.add("  agent", Unit::MiB, process_memory(&agent, "VmRSS:")?, Some(150.0));
 
-    progress(&format!("{changes} changes"));
+    tell(&format!("{changes} changes"));
     change(&agent, &server, cluster, changes, &mut table)?;
 
-    progress("restarting the agent");
+    tell("restarting the agent");
     agent.stop()?;
     start(&mut agent, node, "restart", &mut table)?;
-    progress("");
+    tell("");
     table.print(options.json)
 }
 

@@ -14,7 +14,8 @@ use pintle::model::{event::Event, policy::Enforcement};
 use pintle::policy::{Options, Planner, Room};
 use pintle::source::convert::Converter;
 use pintle_abi::map::{MapSpec, PEER_RANGES_V4, PEERS_V4, POLICY_PORTS, POLICY_ROWS};
-use pintle_bench::figures::{Table, Unit, progress};
+use pintle_bench::figures::{Table, Unit};
+use pintle_bench::progress::tell;
 use pintle_lab::agent::{Agent, FastPath};
 use pintle_lab::self_report::{
     LOG_ARGS, figure, map_memory, process_memory, programming_times, since,
@@ -53,7 +54,7 @@ fn main() -> Result<()> {
 fn run(arguments: &Arguments) -> Result<()> {
     let mut table = Table::default();
     if !arguments.compiler {
-        progress("making 110 pods");
+        tell("making 110 pods");
         let mut world = World::new(1, Cni::Ptp)?;
         let name = world.nodes[0].name.clone();
         let typical = PolicedCluster::new(Shape::Typical, &name);
@@ -71,7 +72,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         measure_big(&world, big, counts, &mut table)?;
     }
     for shape in Shape::ALL {
-        progress(&format!("compiling: {}", shape.name()));
+        tell(&format!("compiling: {}", shape.name()));
         compile(shape, &mut table);
     }
     table.print(arguments.json)
@@ -97,7 +98,7 @@ type Change = (String, Option<Value>);
 impl<'a> Bench<'a> {
     /// Starts an agent over empty maps and waits until everything is programmed.
     fn start(world: &World, cluster: PolicedCluster, table: &'a mut Table) -> Result<Self> {
-        progress(&format!("loading: {}", cluster.shape.name()));
+        tell(&format!("loading: {}", cluster.shape.name()));
         // The cluster has its own objects for the node and its pods.
         let mut agent = Agent::without_objects(&world.nodes[0], FastPath::Auto)?;
         agent.extra_args = LOG_ARGS.map(str::to_owned).to_vec();
@@ -145,7 +146,7 @@ impl<'a> Bench<'a> {
         pause: Duration,
         changes: impl Iterator<Item = Change>,
     ) -> Result<()> {
-        progress(what);
+        tell(what);
         let before = programming_times(&self.agent).len();
         let mut count = 0;
         for (name, object) in changes {
@@ -189,7 +190,7 @@ impl<'a> Bench<'a> {
     }
 
     fn restart(&mut self) -> Result<()> {
-        progress("restarting");
+        tell("restarting");
         self.agent.stop()?;
         self.launch("restart to programmed")
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Measurements: `cargo xtask bench` runs `pintle bench` on this machine, `cargo xtask bench vm` in a
-//! guest; `bench-api`, `bench-policy` and `bench-program` run programs of the tests.
+//! guest; `bench-api` and `bench-policy` run programs of the tests.
 
 mod vm;
 

@@ -22,9 +22,9 @@ pub fn run(image: &Image, initramfs: &Path, task: Task<'_>) -> Result<String> {
     let errors = console.try_clone()?;
     let mut qemu = Command::new("qemu-system-x86_64")
         .args(processors(task))
-        .args(["-M", "q35", "-cpu", "max"])
+        .args(["-M", "q35"])
         .args(["-nographic", "-no-reboot", "-net", "none"])
-        .args(["-append", "console=ttyS0 panic=-1 quiet loglevel=3"])
+        .args(["-append", &format!("console=ttyS0 panic=-1 quiet loglevel=3{}", parameters(task))])
         .arg("-kernel")
         .arg(&image.vmlinuz)
         .arg("-initrd")
@@ -43,20 +43,35 @@ pub fn run(image: &Image, initramfs: &Path, task: Task<'_>) -> Result<String> {
     Ok(text)
 }
 
-/// For a benchmark one nanosecond is one instruction, and idle time is none.
+/// For a benchmark one nanosecond is one instruction, idle time is none, and nothing is left to chance:
+/// no random numbers of the processor, seeds that are always the same, a clock that starts when it does.
 fn processors(task: Task<'_>) -> &'static [&'static str] {
     match task {
-        Task::Test | Task::Verify => &["-accel", "tcg", "-m", "1024", "-smp", "2"],
+        Task::Test | Task::Verify => &["-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", "2"],
         Task::Bench(_) => &[
             "-accel",
             "tcg,thread=single",
             "-icount",
             "shift=0,sleep=off",
+            "-cpu",
+            "max,-rdrand,-rdseed",
+            "-seed",
+            "1",
+            "-rtc",
+            "base=2026-01-01,clock=vm",
             "-m",
             "2048",
             "-smp",
             "1",
         ],
+    }
+}
+
+/// Further parameters of the kernel: for a benchmark it is always in the same place.
+fn parameters(task: Task<'_>) -> &'static str {
+    match task {
+        Task::Test | Task::Verify => "",
+        Task::Bench(_) => " nokaslr",
     }
 }
 

@@ -9,7 +9,8 @@
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
 use anyhow::{Context as _, Result};
-use pintle_bench::bpf::{self, Kind, Single, bpf, code, load_map, pair};
+
+use crate::bpf::{self, Kind, Single, bpf, code, load_map, pair};
 
 /// A field to lay down before each run.
 #[derive(Clone, Copy, Debug)]
@@ -22,30 +23,17 @@ pub struct Field {
     pub size: u8,
 }
 
-/// A field that differs from run to run: a number that counts up from 0, modulo `modulus`.
+/// A field that differs from run to run: it counts up and starts again, network byte order.
 #[derive(Clone, Copy, Debug)]
 pub struct Counting {
-    /// Offset in the frame of four bytes.
+    /// Offset in the frame.
     pub offset: i16,
-    /// Where the number starts again.
-    pub modulus: u32,
-}
-
-/// A program that passes every packet.
-pub fn empty_program() -> Result<OwnedFd> {
-    bpf::load(Kind::Classifier, &[code(0xb7, 0, 0, 0, -1), code(0x95, 0, 0, 0, 0)])
-}
-
-/// A program that looks up an all-zero key of 12 bytes `times` times, and passes every packet.
-pub fn lookup_program(map: RawFd, times: usize) -> Result<OwnedFd> {
-    let mut all = vec![code(0x7a, 10, 0, -16, 0), code(0x62, 10, 0, -8, 0)];
-    for _ in 0..times {
-        all.extend([code(0xbf, 2, 10, 0, 0), code(0x07, 2, 0, 0, -16)]);
-        all.extend(load_map(1, map));
-        all.push(code(0x85, 0, 0, 0, 1));
-    }
-    all.extend([code(0xb7, 0, 0, 0, -1), code(0x95, 0, 0, 0, 0)]);
-    bpf::load(Kind::Classifier, &all)
+    /// 2 or 4 bytes.
+    pub size: u8,
+    /// The first number.
+    pub base: u32,
+    /// How many there are.
+    pub count: u32,
 }
 
 /// The wrapper around one program, which must outlive it.
@@ -70,18 +58,37 @@ impl Wrapper {
         self.counter.set(0)
     }
 
-    /// Runs it on a frame; returns the last run's code and the mean duration of a run in ns.
-    pub fn run(&self, frame: &[u8], context: &[u8], repeat: u32) -> Result<(i32, u32)> {
-        let mut attributes = [0; 18];
-        attributes[0] = pair(self.program.as_raw_fd() as u32, 0);
-        attributes[1] = pair(frame.len() as u32, 0);
-        attributes[2] = frame.as_ptr() as u64;
-        attributes[4] = pair(repeat, 0);
-        attributes[5] = pair(context.len() as u32, 0);
-        attributes[6] = context.as_ptr() as u64;
-        bpf(bpf::BPF_PROG_TEST_RUN, &mut attributes).context("test run")?;
-        Ok(((attributes[0] >> 32) as i32, (attributes[4] >> 32) as u32))
+    /// Runs it on a frame, with what the kernel knows of the packet.
+    pub fn run(&self, frame: &[u8], context: &[u8], repeat: u32) -> Result<Ran> {
+        run(self.program.as_raw_fd(), frame, context, repeat)
     }
+}
+
+/// What came of a test run.
+pub struct Ran {
+    /// The program's last return code.
+    pub code: i32,
+    /// Mean duration of a run in nanoseconds.
+    pub ns: u32,
+    /// The frame as the last run left it.
+    pub frame: Vec<u8>,
+}
+
+/// Runs a program on a frame.
+pub fn run(program: RawFd, frame: &[u8], context: &[u8], repeat: u32) -> Result<Ran> {
+    let mut out = vec![0; frame.len()];
+    let mut attributes = [0; 18];
+    attributes[0] = pair(program as u32, 0);
+    attributes[1] = pair(frame.len() as u32, out.len() as u32);
+    attributes[2] = frame.as_ptr() as u64;
+    attributes[3] = out.as_mut_ptr() as u64;
+    attributes[4] = pair(repeat, 0);
+    attributes[5] = pair(context.len() as u32, 0);
+    // A length of 0 goes with no address.
+    attributes[6] = if context.is_empty() { 0 } else { context.as_ptr() as u64 };
+    bpf(bpf::BPF_PROG_TEST_RUN, &mut attributes).context("test run")?;
+    let (code, ns) = ((attributes[0] >> 32) as i32, (attributes[4] >> 32) as u32);
+    Ok(Ran { code, ns, frame: out })
 }
 
 /// Registers: r6 the context, r7 the frame, r8 the number of the run.
@@ -104,9 +111,11 @@ fn instructions(
     if !counting.is_empty() {
         body.extend(bpf::count(counter));
     }
-    for Counting { offset, modulus } in counting {
-        body.extend([code(0xbf, 1, 8, 0, 0), code(0x97, 1, 0, 0, *modulus as i32)]);
-        body.push(code(0x63, 7, 1, *offset, 0));
+    for Counting { offset, size, base, count } in counting {
+        body.extend([code(0xbf, 1, 8, 0, 0), code(0x97, 1, 0, 0, *count as i32)]);
+        body.push(code(0x07, 1, 0, 0, *base as i32));
+        let (bits, store) = if *size == 2 { (16, 0x6b) } else { (32, 0x63) };
+        body.extend([code(0xdc, 1, 0, 0, bits), code(store, 7, 1, *offset, 0)]);
     }
     body.push(code(0xbf, 1, 6, 0, 0));
     body.extend(load_map(2, programs));
