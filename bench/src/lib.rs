@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
@@ -62,6 +62,9 @@ struct Report {
     /// Print Markdown instead of a table
     #[arg(long)]
     markdown: bool,
+    /// Print where another run does not agree with it, instead of a table
+    #[arg(long, value_name = "FILE", conflicts_with = "markdown")]
+    against: Option<PathBuf>,
     /// Write a report with pictures
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -95,15 +98,21 @@ impl Bench {
 
 impl Report {
     fn show(&self) -> Result<Outcome> {
-        let path = self.run.display();
-        let text = fs::read_to_string(&self.run).with_context(|| path.to_string())?;
-        let run: Run = serde_json::from_str(&text).with_context(|| format!("{path} is no run"))?;
+        let run = read(&self.run)?;
         write_html(self.html.as_ref(), &run)?;
-        let shown =
-            if self.markdown { report::markdown::document(&run) } else { report::table::of(&run) };
+        let shown = match &self.against {
+            Some(other) => report::agreement::of(&run, &read(other)?),
+            None if self.markdown => report::markdown::document(&run),
+            None => report::table::of(&run),
+        };
         write!(io::stdout(), "{shown}")?;
         Ok(Outcome::Good)
     }
+}
+
+fn read(path: &Path) -> Result<Run> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no run", path.display()))
 }
 
 fn write_html(path: Option<&PathBuf>, run: &Run) -> Result<()> {

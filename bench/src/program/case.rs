@@ -209,9 +209,8 @@ impl Case {
 
     /// One round.
     pub fn measure(&mut self, site: &Site, cpus: Cpus) -> Result<()> {
-        if self.kind.is_new() {
-            site.forget()?;
-        }
+        // Another case may have left this one's tuple, as another kind of connection.
+        site.forget()?;
         if let Some((place, first)) = self.opening {
             site.send(place, first, cpus)?;
             // What policies have to be asked the first time.

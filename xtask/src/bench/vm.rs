@@ -95,6 +95,9 @@ fn difference(first: &Value, second: &Value) -> String {
         .collect();
     all.sort_by(|one, other| one.0.total_cmp(&other.0));
     let identical = all.iter().filter(|(percent, _)| *percent == 0.0).count();
+    if identical == all.len() {
+        return format!("All {identical} medians are identical in both runs.");
+    }
     let (middle, most) = (all.len() / 2, all.last());
     let median = all.get(middle).map_or(0.0, |(percent, _)| *percent);
     let most = most.map_or(String::new(), |(percent, name)| format!("{percent:.2} % ({name})"));
@@ -110,12 +113,19 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn run(us: [f64; 3]) -> Value {
+        let row = |us: f64| json!({"workload": "w", "world": us.floor(), "median_us": [us]});
+        json!({"latency": us.map(row)})
+    }
+
+    #[test]
+    fn equal_runs_are_identical() {
+        let run = run([1.0, 2.0, 4.0]);
+        assert_eq!(difference(&run, &run), "All 3 medians are identical in both runs.");
+    }
+
     #[test]
     fn the_difference_of_two_runs_names_the_farthest() {
-        let run = |us: [f64; 3]| {
-            let row = |us: f64| json!({"workload": "w", "world": us.floor(), "median_us": [us]});
-            json!({"latency": us.map(row)})
-        };
         assert_eq!(
             difference(&run([1.0, 2.0, 4.0]), &run([1.0, 2.02, 4.2])),
             "Of 3 medians 1 are identical in both runs; half differ by at most 1.00 %, the farthest by \

@@ -12,7 +12,7 @@ mod initramfs;
 use crate::workspace;
 use anyhow::{Context, Result, bail};
 use binaries::Placed;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
@@ -82,26 +82,32 @@ pub fn boot_all(task: Task<'_>) -> Result<Vec<Report>> {
     let files = binaries::build(task)?;
     let images = SERIES.iter().map(image::obtain).collect::<Result<Vec<_>>>()?;
     thread::scope(|scope| {
-        let guests: Vec<_> =
-            images.iter().map(|image| scope.spawn(|| boot(image, &files, task))).collect();
+        let guests: Vec<_> = images
+            .iter()
+            .map(|image| scope.spawn(|| boot(image, &pack(image, &files, task)?, task)))
+            .collect();
         let joined = guests.into_iter().map(|guest| guest.join());
         joined.map(|result| result.unwrap_or_else(|_| bail!("a guest's thread died"))).collect()
     })
 }
 
-/// Boots one kernel several times, one after the other.
+/// Boots one kernel several times, one after the other, each time with the very same files.
 pub fn boot_often(series: &str, task: Task<'_>, times: usize) -> Result<Vec<Report>> {
     let known = SERIES.iter().find(|known| **known == series);
     let files = binaries::build(task)?;
     let image = image::obtain(known.with_context(|| format!("no kernel {series}"))?)?;
-    (0..times).map(|_| boot(&image, &files, task)).collect()
+    let initramfs = pack(&image, &files, task)?;
+    (0..times).map(|_| boot(&image, &initramfs, task)).collect()
 }
 
-fn boot(image: &image::Image, files: &[Placed], task: Task<'_>) -> Result<Report> {
-    let initramfs = initramfs::build(image, files, task)
-        .with_context(|| format!("initramfs for {}", image.series))?;
+fn pack(image: &image::Image, files: &[Placed], task: Task<'_>) -> Result<PathBuf> {
+    let packed = initramfs::build(image, files, task);
+    packed.with_context(|| format!("initramfs for {}", image.series))
+}
+
+fn boot(image: &image::Image, initramfs: &Path, task: Task<'_>) -> Result<Report> {
     let start = Instant::now();
-    let console = guest::run(image, &initramfs, task)?;
+    let console = guest::run(image, initramfs, task)?;
     Ok(Report {
         series: image.series,
         verify: guest::marked(&console, initramfs::VERIFY),
