@@ -58,13 +58,9 @@ mod tests {
         let mut other = run.clone();
         let row = other.latency.iter_mut().find(|row| row.world == "nftables@1").unwrap();
         row.estimate.interval95 = Some([7.0, 8.0]);
-        let (text, workload) = (of(&run, &other), row_name(&other));
+        let (text, workload) = (of(&run, &other), run.latency[0].workload.name());
         assert!(text.starts_with(&format!("{} of {cells} ", cells - 1)), "{text}");
         assert!(text.contains(&format!("\n{workload} nftables@1: ")), "{text}");
         assert!(text.ends_with(" and 7.000 to 8.000\n"), "{text}");
-    }
-
-    fn row_name(run: &Run) -> String {
-        run.latency[0].workload.name()
     }
 }
