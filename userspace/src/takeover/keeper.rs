@@ -21,7 +21,6 @@ const NEW_RULE: u16 = 6;
 /// The table's name in each family.
 const TABLE: &str = "pintle-take-over";
 const CHAIN: &str = "keep-translating";
-const POSTROUTING: u32 = 4;
 /// Priority of source translation (`srcnat`).
 const PRIORITY: u32 = 100;
 
@@ -35,7 +34,7 @@ pub fn hold(netfilter: &mut Netfilter, family: u8) -> io::Result<()> {
     let chain = make(NEW_CHAIN, 0)
         .text(1, TABLE)
         .text(3, CHAIN)
-        .nested(4, |hook| hook.number(1, POSTROUTING).number(2, PRIORITY))
+        .nested(4, |hook| hook.number(1, nftables::POSTROUTING).number(2, PRIORITY))
         .text(7, "nat");
     // `ct direction original`: asks for connection tracking, and has no verdict.
     let rule = make(NEW_RULE, libc::NLM_F_APPEND).text(1, TABLE).text(2, CHAIN).nested(4, |list| {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! kube-proxy's objects in nf_tables: its own tables in nftables mode, and its chains in the tables
-//! of `iptables-nft`. They go in one transaction. Numbers are those of `linux/netfilter/nf_tables.h`.
+//! of `iptables-nft`. They go in one transaction; a table of its own has lost its entrances by then.
+//! Numbers are those of `linux/netfilter/nf_tables.h`.
 
 use std::{collections::BTreeMap, io};
 
@@ -21,6 +22,7 @@ const TABLE_NAME: u16 = 1;
 const CHAIN_TABLE: u16 = 1;
 const CHAIN_NAME: u16 = 3;
 const CHAIN_HOOK: u16 = 4;
+const HOOK_NUMBER: u16 = 1;
 const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
 const RULE_HANDLE: u16 = 3;
@@ -31,6 +33,9 @@ const DATA_VERDICT: u16 = 2;
 const VERDICT_CHAIN: u16 = 2;
 const GENERATION_ID: u16 = 1;
 
+/// The hook where sources are translated (`NF_INET_POST_ROUTING`).
+pub const POSTROUTING: u32 = 4;
+
 const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
 /// How often rules are read again that changed before they were removed.
 const ATTEMPTS: u32 = 8;
@@ -38,9 +43,17 @@ const ATTEMPTS: u32 = 8;
 /// What kube-proxy has in nf_tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Families in which it has a table of its own.
-    tables: Vec<u8>,
+    tables: Vec<OwnTable>,
     cuts: Vec<TableCut>,
+}
+
+/// A table of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct OwnTable {
+    family: u8,
+    /// Chains by which packets enter it. The one that translates sources is none of them: it does
+    /// nothing but finish what those have begun.
+    entrances: Vec<String>,
 }
 
 /// What goes from one table of `iptables-nft`.
@@ -77,17 +90,31 @@ impl Found {
         self.cuts.iter().map(|cut| cut.live).sum()
     }
 
+    /// The changes after which no packet enters a table of its own.
+    ///
+    /// Linux takes a map's elements out while it prepares the removal of a table, milliseconds before
+    /// it takes the rules: a packet that no map translates any more meets those that reject what is
+    /// not translated. (Seen on 6.18, also with `nft delete table`.) Rules alone go all at once.
+    fn closing(&self) -> Vec<Message> {
+        let close = |own: &OwnTable| {
+            let family = own.family;
+            own.entrances.iter().map(move |name| flush(family, names::TABLE, name)).collect()
+        };
+        self.tables.iter().flat_map::<Vec<_>, _>(close).collect()
+    }
+
     /// The changes that remove everything, each possible once those before it are made.
     fn changes(&self) -> Vec<Message> {
         let mut changes: Vec<Message> =
-            self.tables.iter().map(|family| table(DEL_TABLE, *family, names::TABLE)).collect();
+            self.tables.iter().map(|own| table(DEL_TABLE, own.family, names::TABLE)).collect();
         for cut in &self.cuts {
+            let flush = |name: &String| flush(cut.family, &cut.table, name);
             for (name, handle) in &cut.rules {
-                changes.push(cut.flush(name).wide(RULE_HANDLE, *handle));
+                changes.push(flush(name).wide(RULE_HANDLE, *handle));
             }
             // A chain can go once no rule leads to it, so all are emptied first.
             let emptied = cut.emptied.iter().chain(&cut.removed);
-            changes.extend(emptied.map(|name| cut.flush(name)));
+            changes.extend(emptied.map(flush));
             changes.extend(cut.removed.iter().map(|name| {
                 Message::new(SUBSYSTEM, DEL_CHAIN, 0, cut.family)
                     .text(CHAIN_TABLE, &cut.table)
@@ -98,13 +125,9 @@ impl Found {
     }
 }
 
-impl TableCut {
-    /// Removes the rules of a chain, or the one whose handle is added.
-    fn flush(&self, chain: &str) -> Message {
-        Message::new(SUBSYSTEM, DEL_RULE, 0, self.family)
-            .text(RULE_TABLE, &self.table)
-            .text(RULE_CHAIN, chain)
-    }
+/// Removes the rules of a chain, or the one whose handle is added.
+fn flush(family: u8, table: &str, chain: &str) -> Message {
+    Message::new(SUBSYSTEM, DEL_RULE, 0, family).text(RULE_TABLE, table).text(RULE_CHAIN, chain)
 }
 
 /// A request about a table.
@@ -114,9 +137,17 @@ fn table(kind: u16, family: u8, name: &str) -> Message {
 
 /// Looks for what kube-proxy has in nf_tables.
 pub fn find(netfilter: &mut Netfilter) -> io::Result<Found> {
-    let tables = tables(netfilter, names::TABLE)?;
+    let families = tables(netfilter, names::TABLE)?;
+    let mut all = chains(netfilter)?;
+    let own = |family: u8| {
+        let chains = all.remove(&(family, names::TABLE.to_owned())).unwrap_or_default();
+        let is_entrance = |hook: Option<u32>| hook.is_some_and(|hook| hook != POSTROUTING);
+        let entrances = chains.into_iter().filter(|(_, hook)| is_entrance(*hook));
+        OwnTable { family, entrances: entrances.map(|(name, _)| name).collect() }
+    };
+    let tables = families.into_iter().map(own).collect();
     let mut cuts = Vec::new();
-    for ((family, table), chains) in chains(netfilter)? {
+    for ((family, table), chains) in all {
         if chains.keys().any(|chain| names::is_kube_proxys(chain)) {
             cuts.push(cut(netfilter, family, table, &chains)?);
         }
@@ -145,18 +176,21 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOENT))
 }
 
-/// Chains of a table, and whether each is hooked into the kernel's path.
-type Chains = BTreeMap<String, bool>;
+/// Chains of a table, each with the hook at which the kernel enters it, if it does.
+type Chains = BTreeMap<String, Option<u32>>;
 
-/// The tables of `iptables-nft` and their chains.
+/// The tables that kube-proxy may have chains in, and their chains.
 fn chains(netfilter: &mut Netfilter) -> io::Result<BTreeMap<(u8, String), Chains>> {
     let request = Message::new(SUBSYSTEM, GET_CHAIN, 0, 0);
     let found = netfilter.dump(&request, |found: &mut BTreeMap<_, Chains>, family, attributes| {
         let named = |kind| attribute(attributes, kind).map(text);
         let (Some(table), Some(chain)) = (named(CHAIN_TABLE), named(CHAIN_NAME)) else { return };
-        if FAMILIES.contains(&family) && names::IPTABLES.contains(&table.as_str()) {
-            let hooked = attribute(attributes, CHAIN_HOOK).is_some();
-            found.entry((family, table)).or_default().insert(chain, hooked);
+        let is_asked = table == names::TABLE || names::IPTABLES.contains(&table.as_str());
+        if FAMILIES.contains(&family) && is_asked {
+            let hook = attribute(attributes, CHAIN_HOOK)
+                .and_then(|hook| attribute(hook, HOOK_NUMBER))
+                .map(|hook| number(hook) as u32);
+            found.entry((family, table)).or_default().insert(chain, hook);
         }
     });
     match found {
@@ -173,17 +207,17 @@ fn cut(
     chains: &Chains,
 ) -> io::Result<TableCut> {
     let mut jumps = Vec::new();
-    for (chain, built_in) in chains.iter().filter(|(chain, _)| !names::is_kube_proxys(chain)) {
+    for (chain, hook) in chains.iter().filter(|(chain, _)| !names::is_kube_proxys(chain)) {
         let request = Message::new(SUBSYSTEM, GET_RULE, 0, family)
             .text(RULE_TABLE, &table)
             .text(RULE_CHAIN, chain);
         jumps.extend(netfilter.dump(&request, |found: &mut Vec<(Jump, u64)>, _, attributes| {
             let Some(handle) = attribute(attributes, RULE_HANDLE).map(number) else { return };
             let expressions = attribute(attributes, RULE_EXPRESSIONS).unwrap_or_default();
-            found.extend(
-                targets(expressions)
-                    .map(|to| (Jump { from: chain.clone(), built_in: *built_in, to }, handle)),
-            );
+            found
+                .extend(targets(expressions).map(|to| {
+                    (Jump { from: chain.clone(), built_in: hook.is_some(), to }, handle)
+                }));
         })?);
     }
     let decided = Cut::new(jumps.iter().map(|(jump, _)| jump));
@@ -207,13 +241,24 @@ fn targets(expressions: &[u8]) -> impl Iterator<Item = String> {
     })
 }
 
-/// Removes everything of kube-proxy's in one transaction, and tells what that was.
+/// Removes everything of kube-proxy's, and tells what that was.
 pub fn remove(netfilter: &mut Netfilter) -> io::Result<Found> {
+    if !tables(netfilter, names::TABLE)?.is_empty() {
+        transact(netfilter, Found::closing)?;
+    }
+    transact(netfilter, Found::changes)
+}
+
+/// Makes changes to what is found, in one transaction.
+fn transact(
+    netfilter: &mut Netfilter,
+    changes: impl Fn(&Found) -> Vec<Message>,
+) -> io::Result<Found> {
     let mut attempt = 1;
     loop {
         let generation = generation(netfilter)?;
         let found = find(netfilter)?;
-        match netfilter.transact(found.changes(), generation) {
+        match netfilter.transact(changes(&found), generation) {
             Ok(()) => return Ok(found),
             // Somebody else has changed rules since they were read.
             Err(error) if error.raw_os_error() == Some(libc::ERESTART) && attempt < ATTEMPTS => {
@@ -259,9 +304,24 @@ mod tests {
     }
 
     #[test]
+    fn a_table_is_closed_before_it_goes() {
+        let entrances = ["filter-output", "nat-output"].map(str::to_owned).to_vec();
+        let own = OwnTable { family: 10, entrances };
+        let found = Found { tables: vec![own], cuts: Vec::new() };
+        let word = |change: &Message, kind| attribute(change.body(), kind).map(text);
+        let told = |change| (word(change, RULE_TABLE), word(change, RULE_CHAIN));
+        let closing: Vec<_> = found.closing().iter().map(told).collect();
+        let table = Some(names::TABLE.to_owned());
+        let expected =
+            ["filter-output", "nat-output"].map(|chain| (table.clone(), Some(chain.into())));
+        assert_eq!(closing, expected);
+        assert_eq!(found.changes().len(), 1);
+    }
+
+    #[test]
     fn rules_go_before_the_chains_they_lead_to() {
         let found = Found {
-            tables: vec![2],
+            tables: vec![OwnTable { family: 2, entrances: vec!["nat-output".into()] }],
             cuts: vec![TableCut {
                 family: 2,
                 table: "nat".into(),
