@@ -54,6 +54,10 @@ pub mod frontend_flags {
     pub const MASQUERADE_LOCAL: u32 = 1 << 4;
     /// Only clients in the service's source ranges may use it.
     pub const SOURCE_RANGES: u32 = 1 << 5;
+    /// The slots are a table that every node has alike, and every node chooses the same slot.
+    pub const MAGLEV: u32 = 1 << 6;
+    /// That slot is the same whatever port the client dials from.
+    pub const ANY_PORT: u32 = 1 << 7;
 }
 
 abi_struct! {

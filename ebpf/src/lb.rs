@@ -158,7 +158,8 @@ pub fn for_client<E: Entrance, F: Family>(
     frontend(&key).ok_or(DropReason::NoBackend)
 }
 
-/// Chooses a backend: uniform over the slots, and the same again for the same tuple.
+/// Chooses a backend: uniform over the slots, and the same again for the same tuple, on every node
+/// if the slots are a table that all have.
 #[inline(always)]
 pub fn select<F: Family>(tuple: &Tuple<F>, frontend: &Frontend) -> Result<Choice<F>, DropReason> {
     let count = frontend.count;
@@ -166,7 +167,7 @@ pub fn select<F: Family>(tuple: &Tuple<F>, frontend: &Frontend) -> Result<Choice
         let silent = frontend.flags & frontend_flags::DROP != 0;
         return Err(if silent { DropReason::NoBackend } else { DropReason::Refused });
     }
-    let slot = frontend.base + scale(hash(tuple), count);
+    let slot = frontend.base + scale(slot_hash(tuple, frontend), count);
     choice_of(frontend, slot).ok_or(DropReason::MissingBackend)
 }
 
@@ -215,6 +216,23 @@ pub fn hash<F: Family>(tuple: &Tuple<F>) -> u64 {
     let key = maps::settings().map_or(0, |settings| settings.hash_key);
     let ports = u64::from(tuple.src_port) << 16 | u64::from(tuple.dst_port);
     mix(tuple.dst.mix(tuple.src.mix(u64::from(key) << 32 | ports)))
+}
+
+/// The hash that chooses a slot. Where the slots are a table that every node has alike, so is the hash:
+/// without the secret, and without the address that was dialled, which for a node port is each node's
+/// own.
+///
+/// Arithmetic and no branches, which would double what the verifier has to go through.
+#[inline(always)]
+fn slot_hash<F: Family>(tuple: &Tuple<F>, frontend: &Frontend) -> u64 {
+    let unless = |flag: u32| u64::from((frontend.flags / flag) & 1).wrapping_sub(1);
+    let own = unless(frontend_flags::MAGLEV);
+    let key = maps::settings().map_or(0, |settings| settings.hash_key);
+    let src_port = u64::from(tuple.src_port) & unless(frontend_flags::ANY_PORT);
+    let ports = src_port << 16 | u64::from(tuple.dst_port);
+    let of_client = tuple.src.mix((u64::from(key) & own) << 32 | ports);
+    let of_both = tuple.dst.mix(of_client);
+    mix(of_client ^ (of_client ^ of_both) & own)
 }
 
 /// The finalizer of SplitMix64: every bit of the input moves every bit of the output.

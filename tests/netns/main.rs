@@ -33,6 +33,7 @@ mod host_network;
 mod icmp_errors;
 mod in_cluster;
 mod local_policy;
+mod maglev;
 mod malformed;
 mod metrics;
 mod netfilter_policy;

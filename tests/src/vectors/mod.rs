@@ -26,6 +26,7 @@ pub mod fragments;
 pub mod hairpin;
 pub mod host;
 pub mod icmp_errors;
+pub mod maglev;
 pub mod masquerade;
 pub mod matrix;
 pub mod north_south;
@@ -123,6 +124,9 @@ macro_rules! for_each_vector {
             error_of_the_client_reaches_the_backend, error_behind_the_stack_names_the_service,
             error_quotes_eight_bytes, error_quotes_options, error_of_no_flow_is_dropped,
             error_elsewhere_is_untouched, echo_to_a_service_is_refused, echo_elsewhere_is_untouched
+        }
+        $run! { maglev:
+            two_nodes_choose_the_same_backend, client_with_affinity_has_one_backend_at_both_nodes
         }
         $run! { masquerade:
             port_in_the_range_is_kept, second_client_of_a_port_gets_another,

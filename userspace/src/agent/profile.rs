@@ -76,6 +76,8 @@ impl From<&Config> for Profile {
                     resolved::Unallocated::Drop => Unallocated::Drop,
                     resolved::Unallocated::Pass => Unallocated::Pass,
                 },
+                backend_selection: config.backend_selection,
+                table_size: config.table_size,
                 node_ips: config.bind_address.into_iter().collect(),
             },
             node_ports: NodePorts {

@@ -6,6 +6,7 @@ use std::{fs, net::IpAddr, path::Path, sync::Arc, time::Instant};
 use anyhow::Context as _;
 use pintle_abi::{
     addr::{V4, V6},
+    map,
     policy::policy_mode,
 };
 use tokio::sync::watch;
@@ -25,10 +26,15 @@ use crate::{
     cli::agent::{AgentArgs, Policy, PolicyStartup, Uplinks},
     config::Config,
     datapath::{
-        attach::Attacher, foreign, object, pins::Pins, policy_tables::KernelPolicyTables,
-        stray_flows::StrayFlows, tables::KernelTables,
+        attach::Attacher,
+        foreign,
+        object::{self, Sizes},
+        pins::Pins,
+        policy_tables::KernelPolicyTables,
+        stray_flows::StrayFlows,
+        tables::KernelTables,
     },
-    model::policy::Enforcement,
+    model::{policy::Enforcement, service::BackendSelection},
     node::{
         MasqueradePorts, NodeView, Probes, Selection, Snapshot, Solicitor,
         loopback::{self, LOOPBACK_SETTINGS},
@@ -37,6 +43,9 @@ use crate::{
     reconcile::{policies::PolicyReconciler, reconciler::Reconciler},
     server::Recorder,
 };
+
+/// Slots of a node whose services have Maglev tables: 256 of the usual size in each family, 16 MiB.
+const MAGLEV_SLOTS: u32 = 1 << 22;
 
 /// Looks at the node's network. Must run in the namespace of the node.
 pub fn node_view(args: &AgentArgs) -> anyhow::Result<(Snapshot, watch::Receiver<Snapshot>)> {
@@ -79,8 +88,8 @@ pub fn node_agent(
         warn!(%error, "prepare loopback: the host itself may not reach node ports");
     }
     let start = Instant::now();
-    let sizes = args.map_sizes.iter().map(|size| (size.name.to_owned(), size.entries)).collect();
-    let mut ebpf = object::load(Some(&pins.maps()), &sizes).context("load the programs")?;
+    let ebpf = object::load(Some(&pins.maps()), &sizes(args, config));
+    let mut ebpf = ebpf.context("load the programs")?;
     let mut tables = KernelTables::take(&mut ebpf)?;
     let policies = take_policies(args, config, KernelPolicyTables::take(&mut ebpf, &tables)?)?;
     let fast_path = FastPath::at_start(args.fast_path);
@@ -112,6 +121,18 @@ pub fn node_agent(
     agent.follow_network(network);
     agent.forget_other_interfaces().context("remove pins of other interfaces")?;
     Ok(agent)
+}
+
+/// Entries of maps that are not made with their usual number.
+fn sizes(args: &AgentArgs, config: &Config) -> Sizes {
+    let mut sizes = Sizes::new();
+    if config.backend_selection == BackendSelection::Maglev {
+        for map in [map::SLOTS_V4, map::SLOTS_V6] {
+            sizes.insert(map.name.to_owned(), MAGLEV_SLOTS);
+        }
+    }
+    sizes.extend(args.map_sizes.iter().map(|size| (size.name.to_owned(), size.entries)));
+    sizes
 }
 
 /// Takes over what the policy maps hold.

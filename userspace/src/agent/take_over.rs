@@ -343,6 +343,7 @@ mod tests {
             backends: Vec::new(),
             draining: Vec::new(),
             no_backend: Default::default(),
+            table: None,
             affinity: None,
             is_split: false,
             masquerade: Default::default(),

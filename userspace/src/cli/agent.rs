@@ -29,7 +29,9 @@ use crate::{
         resolved::{BindAddress, Log, LogFormat},
     },
     datapath::{attach::Mode, socket::Scope},
+    model::service::BackendSelection,
     node::{MasqueradePorts, PodInterfaces},
+    plan::maglev::TableSize,
 };
 
 /// Flags of the agent; each also reads the environment variable `PINTLE_<FLAG>`.
@@ -67,6 +69,19 @@ pub struct AgentArgs {
     /// Address of /metrics and /proxyMode; empty for none [default: 127.0.0.1:10249].
     #[arg(long, env = "PINTLE_METRICS_BIND_ADDRESS", value_name = "ADDR")]
     pub metrics_bind_address: Option<BindAddress>,
+    /// How the backend of a connection from outside is chosen, unless its service has the annotation
+    /// `pintle.dev/backend-selection` [default: random].
+    #[arg(long, env = "PINTLE_BACKEND_SELECTION", value_enum)]
+    pub backend_selection: Option<BackendSelection>,
+    /// Slots of a service's table where Maglev chooses: a prime, the same on every node, about a
+    /// hundred times as many as a service has backends.
+    #[arg(
+        long,
+        env = "PINTLE_MAGLEV_TABLE_SIZE",
+        value_name = "SLOTS",
+        default_value_t = TableSize::default()
+    )]
+    pub maglev_table_size: TableSize,
     /// Redirect packets past the host's stack where that skips nothing.
     #[arg(long, env = "PINTLE_FAST_PATH", value_enum, default_value = "auto")]
     pub fast_path: FastPath,
@@ -333,6 +348,8 @@ fn resolve(
         metrics_bind_address: args.metrics_bind_address,
         kubeconfig: flags.kubeconfig.clone(),
         master: flags.master.clone(),
+        backend_selection: args.backend_selection,
+        table_size: args.maglev_table_size,
         log_format: args.log_format.or(flags.logging_format),
         log_level: args.log_level.clone(),
         verbosity: flags.v.or_else(|| global.verbosity()),

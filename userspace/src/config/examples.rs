@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Configurations as installers write them, and what becomes of them.
 
+use crate::{model::service::BackendSelection, plan::maglev::TableSize};
 use std::time::Duration;
 
 use super::{decode::decode, resolved::*, *};
@@ -154,7 +155,8 @@ fn a_kubeadm_cluster_keeps_what_it_has() {
         localhost_node_ports: true,
         unallocated: Unallocated::Pass,
         external_ips: true,
-        scheduler: Scheduler::Random,
+        backend_selection: BackendSelection::Random,
+        table_size: TableSize::default(),
         sync_period: Duration::from_secs(30),
         oom_score_adj: Some(-999),
         conntrack: kube_proxy_conntrack(),
@@ -209,7 +211,7 @@ fn modes_differ_where_kube_proxy_s_do() {
 
     let ipvs = body("mode: ipvs\niptables: {masqueradeAll: true}\nipvs: {scheduler: mh}").config;
     assert!(ipvs.masquerade_all && !ipvs.localhost_node_ports);
-    assert_eq!(ipvs.scheduler, Scheduler::Maglev);
+    assert_eq!(ipvs.backend_selection, BackendSelection::Maglev);
 }
 
 #[test]

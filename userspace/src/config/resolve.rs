@@ -11,11 +11,14 @@ use super::{
     kube_proxy::KubeProxyConfiguration,
     resolved::{
         Api, BindAddress, BindFailure, Config, Conntrack, DetectLocal, HEALTHZ_PORT, Log,
-        LogFormat, METRICS_PORT, MODES, Mode, NodePortAddresses, Scheduler, Unallocated,
+        LogFormat, METRICS_PORT, MODES, Mode, NodePortAddresses, Unallocated,
     },
     validate::{self, Invalid},
 };
-use crate::model::{cidr::Cidr, ip, ip::Family};
+use crate::{
+    model::{cidr::Cidr, ip, ip::Family, service::BackendSelection},
+    plan::maglev::TableSize,
+};
 
 /// The feature gate that counts.
 const EXTERNAL_IPS_GATE: &str = "AllowServiceExternalIPs";
@@ -41,6 +44,10 @@ pub struct Inputs {
     pub kubeconfig: Option<PathBuf>,
     /// `--master`.
     pub master: Option<String>,
+    /// `--backend-selection`.
+    pub backend_selection: Option<BackendSelection>,
+    /// `--maglev-table-size`.
+    pub table_size: TableSize,
     /// Our `--log-format`, or kube-proxy's `--logging-format`.
     pub log_format: Option<LogFormat>,
     /// Our `--log-level`.
@@ -105,7 +112,8 @@ fn own_default() -> Config {
         localhost_node_ports: true,
         unallocated: Unallocated::Drop,
         external_ips: true,
-        scheduler: Scheduler::Random,
+        backend_selection: BackendSelection::Random,
+        table_size: TableSize::default(),
         sync_period: Duration::from_secs(30),
         oom_score_adj: None,
         conntrack: Conntrack::default(),
@@ -151,7 +159,7 @@ fn from_kube_proxy(effective: &KubeProxyConfiguration, warnings: &mut Vec<String
             Mode::Iptables | Mode::Ipvs => Unallocated::Pass,
         },
         external_ips: gate(effective, EXTERNAL_IPS_GATE).unwrap_or(true),
-        scheduler: scheduler(effective, mode, warnings),
+        backend_selection: backend_selection(effective, mode, warnings),
         sync_period: sync_period.map_or(own.sync_period, GoDuration::to_std),
         oom_score_adj: effective.oom_score_adj,
         conntrack: conntrack(effective),
@@ -219,20 +227,20 @@ fn gate(effective: &KubeProxyConfiguration, name: &str) -> Option<bool> {
     effective.feature_gates.as_ref()?.get(name).copied()
 }
 
-fn scheduler(
+fn backend_selection(
     effective: &KubeProxyConfiguration,
     mode: Mode,
     warnings: &mut Vec<String>,
-) -> Scheduler {
+) -> BackendSelection {
     let word = effective.ipvs.scheduler.as_deref().unwrap_or_default();
     match (mode, word) {
-        (Mode::Ipvs, "mh") => Scheduler::Maglev,
-        (Mode::Ipvs, "" | "rr" | "random") => Scheduler::Random,
+        (Mode::Ipvs, "mh") => BackendSelection::Maglev,
+        (Mode::Ipvs, "" | "rr" | "random") => BackendSelection::Random,
         (Mode::Ipvs, word) => {
             warnings.push(format!("ipvs.scheduler: {word} is not here; connections spread evenly"));
-            Scheduler::Random
+            BackendSelection::Random
         }
-        (Mode::Pintle | Mode::Iptables | Mode::Nftables, _) => Scheduler::Random,
+        (Mode::Pintle | Mode::Iptables | Mode::Nftables, _) => BackendSelection::Random,
     }
 }
 
@@ -273,6 +281,10 @@ fn apply_own(inputs: &Inputs, effective: &KubeProxyConfiguration, config: &mut C
     if let Some(address) = inputs.metrics_bind_address {
         config.metrics_bind_address = address.with_port(METRICS_PORT);
     }
+    if let Some(selection) = inputs.backend_selection {
+        config.backend_selection = selection;
+    }
+    config.table_size = inputs.table_size;
     let client = &effective.client_connection;
     let kubeconfig = client.kubeconfig.as_ref().filter(|path| !path.is_empty());
     config.api = Api {

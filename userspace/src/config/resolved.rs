@@ -11,7 +11,10 @@ use std::{
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
-use crate::model::{cidr::Cidr, ip};
+use crate::{
+    model::{cidr::Cidr, ip, service::BackendSelection},
+    plan::maglev::TableSize,
+};
 
 /// Port of /healthz where none is given.
 pub const HEALTHZ_PORT: u16 = 10256;
@@ -48,8 +51,10 @@ pub struct Config {
     pub unallocated: Unallocated,
     /// `externalIPs` count (feature gate AllowServiceExternalIPs).
     pub external_ips: bool,
-    /// How a new connection's backend is chosen.
-    pub scheduler: Scheduler,
+    /// How the backend of a new connection from outside is chosen.
+    pub backend_selection: BackendSelection,
+    /// Size of Maglev's tables.
+    pub table_size: TableSize,
     /// kube-proxy's period of repairs; something that is pending for twice as long is unhealthy.
     #[serde(serialize_with = "seconds")]
     pub sync_period: Duration,
@@ -144,16 +149,6 @@ pub enum Unallocated {
     Pass,
     /// They are dropped.
     Drop,
-}
-
-/// How a new connection's backend is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheduler {
-    /// Evenly, by a hash of the connection.
-    Random,
-    /// As Maglev does: the same choice on every node, little moved when backends change.
-    Maglev,
 }
 
 /// Settings of netfilter's connection tracking; what is zero or absent is left alone.

@@ -17,7 +17,10 @@ use pintle_abi::{
 };
 
 use crate::{
-    model::addr::{BackendAddr, FrontendAddr, FrontendKey, Protocol, Scope},
+    model::{
+        addr::{BackendAddr, FrontendAddr, FrontendKey, Protocol, Scope},
+        service::BackendSelection,
+    },
     node::IfIndex,
 };
 
@@ -56,7 +59,7 @@ pub struct FrontendEntry {
     pub key: FrontendKey,
     /// Number of the service port.
     pub service: u32,
-    /// Ids of its backends, of the address's family. One may repeat.
+    /// Ids of its backends, of the address's family, each once.
     pub backends: Vec<u32>,
     /// Bits of `pintle_abi::service::frontend_flags`.
     pub flags: u32,
@@ -95,6 +98,14 @@ impl FrontendEntry {
     /// Only clients in the service's source ranges may use it.
     pub fn is_restricted(&self) -> bool {
         self.has(frontend_flags::SOURCE_RANGES)
+    }
+
+    /// How the backend of a new connection is chosen.
+    pub fn selection(&self) -> BackendSelection {
+        match self.has(frontend_flags::MAGLEV) {
+            true => BackendSelection::Maglev,
+            false => BackendSelection::Random,
+        }
     }
 
     fn has(&self, flag: u32) -> bool {

@@ -188,6 +188,8 @@ impl View {
             .map_err(|source| ReadError { name, source })?;
         into.extend(found.into_iter().map(|(mut frontend, range)| {
             frontend.backends = ids.get(range).unwrap_or_default().to_vec();
+            frontend.backends.sort_unstable();
+            frontend.backends.dedup();
             frontend
         }));
         Ok(())

@@ -7,6 +7,9 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum;
+use serde::Serialize;
+
 use super::{addr::Protocol, cidr::Cidr, ip::Family, name::ServiceName};
 
 /// A Service that has something to serve: not headless, not an ExternalName, not another proxy's.
@@ -38,6 +41,34 @@ pub struct Service {
     pub health_check_node_port: Option<u16>,
     /// Stickiness by client address, with its timeout; `None` without.
     pub affinity: Option<Duration>,
+    /// How the backend of a connection from outside is chosen; `None` as on the rest of the node.
+    pub backend_selection: Option<BackendSelection>,
+}
+
+/// How a new connection's backend is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendSelection {
+    /// Evenly, by a hash of the connection that is the node's own.
+    #[default]
+    Random,
+    /// As Maglev does: the same choice on every node, little moved when backends change.
+    Maglev,
+}
+
+impl BackendSelection {
+    /// The word of flags and annotations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Maglev => "maglev",
+        }
+    }
+
+    /// What a word of flags and annotations means.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Random, Self::Maglev].into_iter().find(|selection| selection.as_str() == word)
+    }
 }
 
 /// `Service.spec.type`, without ExternalName.

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
+use super::maglev::TableSize;
 use crate::model::{
     addr::{BackendAddr, FrontendKey},
     cidr::Cidr,
@@ -54,6 +55,9 @@ pub struct DesiredFrontend {
     pub draining: Vec<DesiredBackend>,
     /// The answer when `backends` is empty.
     pub no_backend: NoBackend,
+    /// Size of the Maglev table that leads to its backends; `None` where each has one slot, and the
+    /// node's own hash chooses.
+    pub table: Option<TableSize>,
     /// Session affinity by client address, with its timeout.
     pub affinity: Option<Duration>,
     /// Clients outside the cluster have the frontend of the other scope.
@@ -97,6 +101,16 @@ pub struct Changes {
     pub wildcards: BTreeMap<IpAddr, Option<u32>>,
     /// The cluster's service addresses, if they change.
     pub cluster_ranges: Option<ClusterRanges>,
+}
+
+impl DesiredFrontend {
+    /// Number of slots that it takes.
+    pub fn slots(&self) -> usize {
+        match self.table {
+            Some(size) if !self.backends.is_empty() => size.slots() as usize,
+            _ => self.backends.len(),
+        }
+    }
 }
 
 impl Changes {

@@ -17,6 +17,7 @@ use std::{
 
 use super::{
     desired::{DesiredFrontend, Masquerade},
+    maglev::TableSize,
     options::Options,
     selection::{self, Candidate, Place},
 };
@@ -24,7 +25,7 @@ use crate::model::{
     addr::{FrontendAddr, Scope},
     cidr::Cidr,
     ip::Family,
-    service::{AddressKind, Service, ServicePort, Sources, TrafficPolicy},
+    service::{AddressKind, BackendSelection, Service, ServicePort, Sources, TrafficPolicy},
 };
 
 /// The addresses of a service, without node ports; each once, for whatever it is first.
@@ -114,6 +115,13 @@ fn masquerade(service: &Service, kind: AddressKind, scope: Scope, options: &Opti
     }
 }
 
+/// Connections from inside the cluster come to one node: there is nothing to agree on.
+fn table(service: &Service, kind: AddressKind, options: &Options) -> Option<TableSize> {
+    let selection = service.backend_selection.unwrap_or(options.backend_selection);
+    let is_agreed = kind != AddressKind::ClusterIp && selection == BackendSelection::Maglev;
+    is_agreed.then_some(options.table_size)
+}
+
 /// What the plan of one frontend is made of.
 pub(super) struct Outlook<'a> {
     pub options: &'a Options,
@@ -138,6 +146,7 @@ impl Outlook<'_> {
             backends: selected.backends,
             draining: selected.draining,
             no_backend: selected.no_backend,
+            table: table(service, kind, self.options),
             affinity: service.affinity,
             is_split: scope == Scope::Internal && is_split(service, kind),
             masquerade: masquerade(service, kind, scope, self.options),

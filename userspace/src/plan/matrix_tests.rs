@@ -22,6 +22,7 @@ fn service(internal: TrafficPolicy, external: TrafficPolicy) -> Service {
     let mut cluster_ips = ClusterIps::default();
     cluster_ips.add("10.96.0.1".parse().unwrap());
     Service {
+        backend_selection: None,
         name: ObjectName::namespaced("shop", "web"),
         created: None,
         service_type: ServiceType::LoadBalancer,
@@ -232,6 +233,30 @@ fn a_service_is_dialled_at_all_its_addresses_of_the_families_that_it_has() {
     let v6 =
         ["[fd00::1]:80/TCP ClusterIP", "[2001:db8::1]:80/TCP ExternalIP", "[*]:30080/TCP NodePort"];
     assert_eq!(listed(&service, &Options::default()), v6);
+}
+
+#[test]
+fn clients_outside_get_a_table_where_the_service_or_else_the_node_says_so() {
+    use BackendSelection::{Maglev, Random};
+    for (node, annotation, is_maglev) in [
+        (Random, None, false),
+        (Maglev, None, true),
+        (Maglev, Some(Random), false),
+        (Random, Some(Maglev), true),
+    ] {
+        let options = Options { backend_selection: node, ..Options::default() };
+        let mut service = service(TrafficPolicy::Cluster, TrafficPolicy::Cluster);
+        service.backend_selection = annotation;
+        let of = |kind| table(&service, kind, &options);
+        assert_eq!(of(AddressKind::ClusterIp), None);
+        for kind in [AddressKind::NodePort, AddressKind::ExternalIp, AddressKind::LoadBalancer] {
+            assert_eq!(
+                of(kind),
+                is_maglev.then_some(options.table_size),
+                "{node:?} {annotation:?}"
+            );
+        }
+    }
 }
 
 fn ranges_of(service: &Service, kind: AddressKind, node_ips: &[IpAddr]) -> Option<Vec<String>> {

@@ -12,6 +12,7 @@ mod frontends;
 pub mod health;
 pub mod info;
 mod known;
+pub mod maglev;
 pub mod node_ports;
 pub mod options;
 pub mod planner;

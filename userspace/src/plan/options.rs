@@ -4,6 +4,9 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use super::maglev::TableSize;
+use crate::model::service::BackendSelection;
+
 /// The operator's choices. The defaults are those of a new installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -18,6 +21,10 @@ pub struct Options {
     pub unknown_port: UnknownPort,
     /// What becomes of a packet to an address of a ServiceCIDR that no service has.
     pub unallocated: Unallocated,
+    /// How the backend of a connection from outside is chosen, unless its service says otherwise.
+    pub backend_selection: BackendSelection,
+    /// Size of Maglev's tables.
+    pub table_size: TableSize,
     /// Addresses that stand for the node in place of those of its Node object (`bindAddress`).
     pub node_ips: Vec<IpAddr>,
 }
@@ -30,6 +37,8 @@ impl Default for Options {
             external_ips: true,
             unknown_port: UnknownPort::Reject,
             unallocated: Unallocated::Drop,
+            backend_selection: BackendSelection::default(),
+            table_size: TableSize::default(),
             node_ips: Vec::new(),
         }
     }

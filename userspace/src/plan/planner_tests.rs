@@ -23,6 +23,7 @@ fn service(short: &str, ip: &str) -> Service {
     let mut cluster_ips = ClusterIps::default();
     cluster_ips.add(ip.parse().unwrap());
     Service {
+        backend_selection: None,
         name: name(short),
         created: None,
         service_type: ServiceType::ClusterIp,

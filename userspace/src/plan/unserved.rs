@@ -54,6 +54,7 @@ mod tests {
 
     fn change(key: FrontendKey, service: &str, no_backend: NoBackend) -> Changes {
         let frontend = DesiredFrontend {
+            table: None,
             service: service.into(),
             backends: vec![],
             draining: vec![],

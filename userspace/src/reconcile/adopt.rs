@@ -13,13 +13,17 @@ use std::{
 use pintle_abi::service::frontend_flags;
 
 use super::{
+    backends::Backends,
     change::Held,
     reconciler::Reconciler,
     tables::{Family, FrontendRecord, Realized, Tables},
 };
 use crate::{
     model::addr::{BackendAddr, FrontendKey},
-    plan::desired::Changes,
+    plan::{
+        desired::Changes,
+        maglev::{self, TableSize},
+    },
 };
 
 impl<T: Tables> Reconciler<T> {
@@ -54,7 +58,7 @@ impl<T: Tables> Reconciler<T> {
     }
 
     /// A frontend contradicts itself if its slots lie outside the array or are another's too, or if
-    /// one of them leads to no backend (its id goes into `dead`).
+    /// one of them leads to no backend (its id goes into `dead`), or if a table is not Maglev's.
     fn adopt_frontend(
         &mut self,
         key: FrontendKey,
@@ -67,8 +71,9 @@ impl<T: Tables> Reconciler<T> {
         let free = state.slots.adopt(range.clone());
         let is_own = range.is_empty() || free == [range.clone()];
         let mut is_sound = is_own && slots.len() == record.count as usize;
-        let mut ids = Vec::with_capacity(slots.len());
-        for id in slots {
+        let members = members(&state.backends, &record, slots);
+        let mut ids = Vec::with_capacity(members.len());
+        for id in &members {
             if state.backends.adopt_use(*id) {
                 ids.push(*id);
             } else {
@@ -76,6 +81,7 @@ impl<T: Tables> Reconciler<T> {
                 is_sound = false;
             }
         }
+        is_sound &= !record.has(frontend_flags::MAGLEV) || is_table(&state.backends, &ids, slots);
         if !is_sound {
             state.disputed.slots.extend(free);
         }
@@ -86,7 +92,9 @@ impl<T: Tables> Reconciler<T> {
         state.frontends += 1;
         self.marks.add(key.addr.ip);
         self.services.reserve(record.service);
-        let held = Held { record, ids: ids.into(), ranges, is_sound, is_counted: false };
+        let chosen = ids.len() as u32;
+        let ids = ids.into();
+        let held = Held { record, ids, chosen, ranges, is_sound, is_counted: false };
         self.frontends.insert(key, held);
     }
 
@@ -130,4 +138,24 @@ impl<T: Tables> Reconciler<T> {
         self.strays.suspect(now);
         self.settle();
     }
+}
+
+/// The backends that slots lead to, each once.
+fn members(backends: &Backends, record: &FrontendRecord, slots: &[u32]) -> Vec<u32> {
+    let mut ids = slots.to_vec();
+    if record.has(frontend_flags::MAGLEV) {
+        ids.sort_unstable();
+        ids.dedup();
+        ids.sort_by_key(|id| backends.addr_of(*id));
+    }
+    ids
+}
+
+/// Whether slots are Maglev's table of these backends.
+fn is_table(backends: &Backends, ids: &[u32], slots: &[u32]) -> bool {
+    let addrs: Option<Vec<_>> = ids.iter().map(|id| backends.addr_of(*id)).collect();
+    let size = u32::try_from(slots.len()).ok().and_then(TableSize::of);
+    let Some((addrs, size)) = addrs.zip(size) else { return slots.is_empty() };
+    let table = maglev::table(&addrs, size);
+    table.into_iter().map(|index| ids[index as usize]).eq(slots.iter().copied())
 }

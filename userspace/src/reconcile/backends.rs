@@ -124,6 +124,11 @@ impl Backends {
         }
     }
 
+    /// The address of an id that is in use.
+    pub fn addr_of(&self, id: u32) -> Option<BackendAddr> {
+        self.places.get(id as usize)?.addr
+    }
+
     /// The id of an address.
     pub fn id_of(&self, addr: &BackendAddr) -> Option<u32> {
         self.ids.get(addr).copied()

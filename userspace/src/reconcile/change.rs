@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One change of one frontend: the writes it takes, in their order, and what undoes them.
 
-use std::{ops::Range, time::Instant};
+use std::{borrow::Cow, ops::Range, time::Instant};
 
 use pintle_abi::service::frontend_flags;
 
@@ -15,15 +15,24 @@ use crate::{
         addr::{FrontendKey, Scope},
         cidr::Cidr,
     },
-    plan::desired::{DesiredFrontend, Masquerade, NoBackend},
+    plan::{
+        desired::{DesiredFrontend, Masquerade, NoBackend},
+        maglev,
+    },
 };
+
+/// The maps of slots, as errors name them.
+const SLOTS: &str = "SLOTS";
 
 /// A frontend as the maps hold it.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) record: FrontendRecord,
-    /// Backends that it keeps alive: first those in its slots, in order, then those that drain.
+    /// Backends that it keeps alive, each once: first those that its slots lead to, by address, then
+    /// those that drain.
     pub(super) ids: Box<[u32]>,
+    /// Number of those that its slots lead to.
+    pub(super) chosen: u32,
     /// Source ranges that it asks for.
     pub(super) ranges: Box<[Cidr]>,
     /// The slots are its own, and `ids` are what they hold; not so if it was adopted and
@@ -42,10 +51,12 @@ impl Held {
         }
     }
 
-    /// Whether its slots hold exactly these ids.
-    fn has_slots(&self, ids: impl ExactSizeIterator<Item = Option<u32>>) -> bool {
-        let slots = self.ids.iter().take(self.record.count as usize).copied().map(Some);
-        self.is_sound && self.record.count as usize == ids.len() && slots.eq(ids)
+    /// Whether its slots are those that a frontend shall have, and lead to exactly these backends.
+    fn has_slots(&self, desired: &DesiredFrontend, ids: impl Iterator<Item = Option<u32>>) -> bool {
+        self.is_sound
+            && self.record.has(frontend_flags::MAGLEV) == desired.table.is_some()
+            && self.record.count as usize == desired.slots()
+            && self.ids.iter().take(self.chosen as usize).copied().map(Some).eq(ids)
     }
 }
 
@@ -57,9 +68,15 @@ impl<T: Tables> Reconciler<T> {
         resolve: &Resolve<'_>,
         now: Instant,
     ) -> Result<(), ReconcileError> {
-        match desired {
-            Some(desired) => self.put(key, desired, resolve, now),
-            None => self.remove(key, now),
+        let Some(desired) = desired else { return self.remove(key, now) };
+        match self.put(key, desired, resolve, now) {
+            // Better chosen at random than not at all.
+            Err(full @ ReconcileError::Full { map: SLOTS, .. }) if desired.table.is_some() => {
+                let plain = DesiredFrontend { table: None, ..desired.clone() };
+                self.put(key, &plain, resolve, now)?;
+                Err(full)
+            }
+            made => made,
         }
     }
 
@@ -84,7 +101,9 @@ impl<T: Tables> Reconciler<T> {
             }
         };
         let ranges = desired.source_ranges.as_deref().unwrap_or_default().into();
-        let held = Held { record, ids: ids.into(), ranges, is_sound: true, is_counted: true };
+        let chosen = desired.backends.len() as u32;
+        let ids = ids.into();
+        let held = Held { record, ids, chosen, ranges, is_sound: true, is_counted: true };
         let range = held.range();
         match self.frontends.insert(*key, held) {
             Some(old) => {
@@ -135,8 +154,8 @@ impl<T: Tables> Reconciler<T> {
         check("BACKENDS", missing, state.backends.room())?;
         let ids = desired.backends.iter().map(|backend| state.backends.id_of(&backend.addr));
         let old = self.frontends.get(key);
-        if !old.is_some_and(|old| old.has_slots(ids)) {
-            check("SLOTS", desired.backends.len(), state.slots.longest() as usize)?;
+        if !old.is_some_and(|old| old.has_slots(desired, ids)) {
+            check(SLOTS, desired.slots(), state.slots.longest() as usize)?;
         }
         if old.is_none() {
             let wanted = 1 + self.marks.missing(&key.addr.ip);
@@ -180,13 +199,13 @@ impl<T: Tables> Reconciler<T> {
     ) -> Result<FrontendRecord, ReconcileError> {
         let family = Family::of(key.addr.ip);
         self.write_backends(family)?;
-        let slots = &ids[..desired.backends.len()];
+        let chosen = &ids[..desired.backends.len()];
         let old = self.frontends.get(key).filter(|old| old.is_sound);
         let old_record = old.map(|old| old.record);
-        let kept = old.filter(|old| old.has_slots(slots.iter().copied().map(Some)));
+        let kept = old.filter(|old| old.has_slots(desired, chosen.iter().copied().map(Some)));
         let (range, is_new) = match kept {
             Some(old) => (old.range(), false),
-            None => (self.write_slots(family, slots)?, true),
+            None => (self.write_slots(family, &slots(desired, chosen))?, true),
         };
         let service = self.services.acquire(&desired.service);
         let record = record(desired, service, &range);
@@ -239,7 +258,7 @@ impl<T: Tables> Reconciler<T> {
         }
         let slots = &mut self.families[family as usize].slots;
         let range = slots.take(ids.len() as u32).ok_or_else(|| ReconcileError::Full {
-            map: "SLOTS",
+            map: SLOTS,
             wanted: ids.len(),
             room: slots.longest() as usize,
         })?;
@@ -288,6 +307,13 @@ pub(super) fn record(
     }
 }
 
+/// What stands in the slots of a frontend, given the ids of its backends.
+fn slots<'a>(desired: &DesiredFrontend, ids: &'a [u32]) -> Cow<'a, [u32]> {
+    let Some(size) = desired.table else { return ids.into() };
+    let backends: Vec<_> = desired.backends.iter().map(|backend| backend.addr).collect();
+    maglev::table(&backends, size).into_iter().map(|index| ids[index as usize]).collect()
+}
+
 fn flags(desired: &DesiredFrontend) -> u32 {
     let silent = match desired.no_backend {
         NoBackend::Drop => frontend_flags::DROP,
@@ -301,5 +327,11 @@ fn flags(desired: &DesiredFrontend) -> u32 {
     };
     let split = if desired.is_split { frontend_flags::SPLIT } else { 0 };
     let ranges = if desired.source_ranges.is_some() { frontend_flags::SOURCE_RANGES } else { 0 };
-    silent | masquerade | split | ranges
+    // A client with session affinity is to keep its backend also at another node.
+    let maglev = match (desired.table, desired.affinity) {
+        (None, _) => 0,
+        (Some(_), None) => frontend_flags::MAGLEV,
+        (Some(_), Some(_)) => frontend_flags::MAGLEV | frontend_flags::ANY_PORT,
+    };
+    silent | masquerade | split | ranges | maglev
 }

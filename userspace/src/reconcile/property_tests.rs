@@ -16,6 +16,7 @@ enum Step {
         affinity: u8,
         service: u8,
         restricted: u8,
+        maglev: bool,
     },
     /// Both frontends of an address, or one of them for all again.
     Split {
@@ -39,9 +40,10 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let put = (0u8..10, any::<u16>(), any::<u16>(), any::<bool>(), 0u8..3, 0u8..4, 0u8..8);
-    let put = put.prop_map(|(index, backends, draining, silent, affinity, service, restricted)| {
-        Step::Put { index, backends, draining, silent, affinity, service, restricted }
+    let put = (0u8..10, any::<u16>(), any::<u16>(), any::<bool>(), 0u8..3, 0u8..4, 0u8..16);
+    let put = put.prop_map(|(index, backends, draining, silent, affinity, service, extras)| {
+        let (restricted, maglev) = (extras & 7, extras & 8 != 0);
+        Step::Put { index, backends, draining, silent, affinity, service, restricted, maglev }
     });
     let split = (0u8..10, any::<u16>(), any::<u16>());
     let split = split.prop_map(|(index, backends, local)| Step::Split { index, backends, local });
@@ -89,7 +91,7 @@ fn unite(world: &mut World, key: FrontendKey) {
 
 fn make(world: &mut World, step: Step) {
     match step {
-        Step::Put { index, backends, draining, silent, affinity, service, restricted } => {
+        Step::Put { index, backends, draining, silent, affinity, service, restricted, maglev } => {
             let addr = frontend(index);
             // Half of the bits: some frontends are without backends.
             let (backends, draining) = (backends & (backends >> 3), draining & (draining >> 5));
@@ -97,6 +99,7 @@ fn make(world: &mut World, step: Step) {
             wanted.no_backend = if silent { NoBackend::Drop } else { NoBackend::Reject };
             wanted.affinity = Some(Duration::from_secs(affinity.into())).filter(|t| !t.is_zero());
             wanted.service = format!("shop/{service}").into();
+            wanted.table = TableSize::of(251).filter(|_| maglev);
             if addr.addr.ip.is_ipv4() && restricted & 4 != 0 {
                 wanted.source_ranges = Some(some_ranges(restricted).into());
             }
@@ -147,7 +150,7 @@ proptest! {
 
     #[test]
     fn whatever_happens_the_maps_end_as_desired_and_nothing_leaks(
-        steps in steps(), failures in 0u32..30, slots in 12u32..64, backends in 12u32..40,
+        steps in steps(), failures in 0u32..30, slots in prop_oneof![12u32..64, 251u32..800], backends in 12u32..40,
     ) {
         let mut tables = FakeTables::new();
         (tables.faults.percent, tables.slot_capacity, tables.backend_capacity) = (failures, slots, backends);

@@ -2,7 +2,7 @@
 //! Keeps what the maps hold, and changes it into what they should hold.
 //!
 //! A change of a frontend has one write that counts, that of its value. What is refused before it
-//! is undone, and the frontend keeps its last good state; what is refused after it (a mark, another
+//! is undone, and the frontend keeps its last good state, or does without a Maglev table; what is refused after it (a mark, another
 //! generation of a backend) is due, and tried again with the next change or by
 //! [`Reconciler::retry`].
 
@@ -162,8 +162,8 @@ impl<T: Tables> Reconciler<T> {
         &mut self.tables
     }
 
-    /// Makes changes. One that fails leaves its frontend as it was and is tried again; the others
-    /// are made.
+    /// Makes changes. One that fails leaves its frontend as it was, or without its table, and is tried
+    /// again; the others are made.
     pub fn apply(&mut self, changes: Changes, resolve: &Resolve<'_>, now: Instant) -> Outcome {
         for (ip, flags) in changes.wildcards {
             self.marks.want(ip, flags);

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     model::addr::{FrontendAddr, Protocol},
-    plan::desired::{ClusterRanges as DesiredRanges, DesiredBackend, Masquerade, NoBackend},
+    plan::{
+        desired::{ClusterRanges as DesiredRanges, DesiredBackend, Masquerade, NoBackend},
+        maglev::{self, TableSize},
+    },
 };
 
 fn frontend(index: u8) -> FrontendKey {
@@ -35,6 +38,7 @@ fn backend(of: &FrontendKey, index: u8) -> DesiredBackend {
 fn desired(of: &FrontendKey, backends: &[u8], draining: &[u8]) -> DesiredFrontend {
     let all = |indices: &[u8]| indices.iter().map(|index| backend(of, *index)).collect();
     DesiredFrontend {
+        table: None,
         service: format!("shop/{}", of.addr.port).into(),
         backends: all(backends),
         draining: all(draining),
@@ -43,6 +47,17 @@ fn desired(of: &FrontendKey, backends: &[u8], draining: &[u8]) -> DesiredFronten
         is_split: false,
         masquerade: Masquerade::Nobody,
         source_ranges: None,
+    }
+}
+
+/// Where the slots of a frontend lead.
+fn in_slots(wanted: &DesiredFrontend) -> Vec<BackendAddr> {
+    let backends: Vec<_> = wanted.backends.iter().map(|backend| backend.addr).collect();
+    match wanted.table {
+        Some(size) => {
+            maglev::table(&backends, size).iter().map(|i| backends[*i as usize]).collect()
+        }
+        None => backends,
     }
 }
 
@@ -182,8 +197,7 @@ impl World {
         assert!(tables.frontends.keys().eq(wanted.keys()), "{tables:#?}");
         let mut live = BTreeMap::new();
         for (addr, wanted) in &wanted {
-            let backends: Vec<_> = wanted.backends.iter().map(|backend| backend.addr).collect();
-            assert_eq!(tables.reached(addr), Some(backends), "{addr}");
+            assert_eq!(tables.reached(addr), Some(in_slots(wanted)), "{addr}");
             let found = tables.frontends[addr];
             let range = found.base..found.base + found.count;
             assert_eq!(found, record(wanted, found.service, &range), "{addr}");
@@ -471,6 +485,8 @@ fn the_last_good_state_outlives_a_restart_with_full_maps() {
     assert_eq!(message(&world), "SLOTS is full: 1 more entries, room for 0");
 }
 
+#[path = "maglev_tests.rs"]
+mod maglev_tables;
 #[path = "property_tests.rs"]
 mod property;
 #[path = "scope_tests.rs"]

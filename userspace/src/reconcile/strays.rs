@@ -128,6 +128,7 @@ mod tests {
             let to = |last: u8| DesiredBackend { addr: backend(last), local: false };
             let desired = |(key, backends): &Wanted<'_>| {
                 let desired = backends.map(|(draining, backends)| DesiredFrontend {
+                    table: None,
                     service: format!("shop/{}", key.addr.ip).into(),
                     backends: backends.iter().map(|last| to(*last)).collect(),
                     draining: Some(draining).filter(|last| *last > 0).map(to).into_iter().collect(),

@@ -47,6 +47,7 @@ pub(super) fn service(ip: Ip, internal: TrafficPolicy, external: TrafficPolicy) 
         node_port: Some(30_080),
     };
     Arc::new(Service {
+        backend_selection: None,
         name: ObjectName::namespaced("shop", "web"),
         created: None,
         service_type: ServiceType::LoadBalancer,

@@ -4,7 +4,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
-    api::{self, ServiceSpec},
+    api::{self, ObjectMeta, ServiceSpec},
     external,
     metadata::{Converted, NameError, address, label, namespaced, port_number, texts},
 };
@@ -15,11 +15,14 @@ use crate::model::{
     name::Kind,
     object::Object,
     rejection::RejectReason,
-    service::{ClusterIps, Service, ServicePort, ServiceType, TrafficPolicy},
+    service::{BackendSelection, ClusterIps, Service, ServicePort, ServiceType, TrafficPolicy},
 };
 
 /// A Service with this label, whatever its value, belongs to another proxy.
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
+
+/// How a Service's backends are chosen for connections from outside.
+pub const BACKEND_SELECTION_ANNOTATION: &str = "pintle.dev/backend-selection";
 
 /// The API's default for `sessionAffinityConfig.clientIP.timeoutSeconds`.
 const DEFAULT_AFFINITY_SECONDS: i32 = 10_800;
@@ -62,6 +65,7 @@ pub fn service(object: &api::Service<'_>, interner: &Interner) -> Result<Convert
             _ => None,
         },
         affinity: affinity(spec, &mut reasons),
+        backend_selection: backend_selection(&object.metadata, &mut reasons),
     };
     Ok(Converted::present(Object::Service(service.into()), reasons))
 }
@@ -192,6 +196,23 @@ fn policy(
             TrafficPolicy::Cluster
         }
     }
+}
+
+fn backend_selection(
+    meta: &ObjectMeta<'_>,
+    reasons: &mut Vec<RejectReason>,
+) -> Option<BackendSelection> {
+    let annotations = meta.annotations.as_ref()?;
+    let word = annotations.get(BACKEND_SELECTION_ANNOTATION)?;
+    let selection = BackendSelection::from_word(word);
+    if selection.is_none() {
+        reasons.push(RejectReason::UnknownValue {
+            field: BACKEND_SELECTION_ANNOTATION,
+            value: (**word).to_owned(),
+            used: "what the node has",
+        });
+    }
+    selection
 }
 
 fn affinity(spec: &ServiceSpec<'_>, reasons: &mut Vec<RejectReason>) -> Option<Duration> {

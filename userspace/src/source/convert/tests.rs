@@ -7,7 +7,7 @@ use super::*;
 use crate::model::{
     cluster::PodPhase,
     object::Object,
-    service::{Service, TrafficPolicy},
+    service::{BackendSelection, Service, TrafficPolicy},
     slice::{Conditions, EndpointSlice},
 };
 
@@ -149,6 +149,20 @@ fn a_bad_port_costs_that_port_only() {
         assert_eq!(found.collect::<Vec<_>>().join(" "), expected, "{ports}");
         assert_eq!(reasons(&converted).join("; "), told, "{ports}");
     }
+}
+
+#[test]
+fn an_annotation_says_how_backends_are_chosen() {
+    let said = |value: &str| {
+        let annotation = format!("annotations: {{pintle.dev/backend-selection: {value}}}");
+        let yaml = format!("metadata: {{name: web, {annotation}}}\nspec: {{clusterIP: 10.96.0.1}}");
+        let converted = decode(DocumentKind::Service, &yaml);
+        (parsed_service(&converted).backend_selection, reasons(&converted).join("; "))
+    };
+    assert_eq!(said("maglev"), (Some(BackendSelection::Maglev), String::new()));
+    assert_eq!(said("random"), (Some(BackendSelection::Random), String::new()));
+    let told = "pintle.dev/backend-selection: 'Maglev' is unknown, 'what the node has' is used";
+    assert_eq!(said("Maglev"), (None, told.to_owned()));
 }
 
 #[test]
