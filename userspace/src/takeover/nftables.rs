@@ -92,9 +92,9 @@ impl Found {
 
     /// The changes after which no packet enters a table of its own.
     ///
-    /// Linux takes a map's elements out while it prepares the removal of a table, milliseconds before
-    /// it takes the rules: a packet that no map translates any more meets those that reject what is
-    /// not translated. (Seen on 6.18, also with `nft delete table`.) Rules alone go all at once.
+    /// While a table is being removed, its maps find nothing some milliseconds before its rules stop to
+    /// match: a packet that no map translates any more meets those that reject what is not translated.
+    /// (Traced on Linux 6.18, also with `nft delete table`.) Rules alone go all at once.
     fn closing(&self) -> Vec<Message> {
         let close = |own: &OwnTable| {
             let family = own.family;
