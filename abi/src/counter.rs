@@ -32,6 +32,9 @@ hooks! {
     /// Packets that leave for the network, the host's own included: tc egress of the same devices and
     /// of loopback.
     ToNet = 3, "to_net";
+    /// Packets that come from the network, before the kernel has a buffer for them: XDP of uplinks. What
+    /// passes here meets `from_net`.
+    Xdp = 4, "xdp";
 }
 
 macro_rules! counters {
@@ -89,7 +92,7 @@ counters! {
 }
 
 /// The row behind those of the hooks: sockets that are translated or refused when they dial.
-pub const CONNECT_ROW: u32 = 4;
+pub const CONNECT_ROW: u32 = 5;
 
 /// The name of that row.
 pub const CONNECT: &str = "connect";

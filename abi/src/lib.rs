@@ -30,4 +30,4 @@ pub mod step;
 
 /// Version of every layout in this crate; part of the directory name of the pins, so that a binary
 /// never opens maps that another layout wrote.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;

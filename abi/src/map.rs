@@ -114,4 +114,8 @@ maps! {
     REFUSALS = 1;
     /// Program array: rare step → program.
     RARE_STEPS = crate::step::RareStep::PLACES;
+    /// Program array: step of XDP → program.
+    XDP_STEPS = crate::step::XdpStep::PLACES;
+    /// Per-CPU array of one u32: the argument of the step of XDP that is being taken.
+    XDP_ARGUMENT = 1;
 }

@@ -127,3 +127,40 @@ rare_steps! {
         ToNetV6 = 36, "to_net";
     }
 }
+
+macro_rules! xdp_steps {
+    ($($(#[$meta:meta])* $v4:ident, $v6:ident = $number:literal, $program_v4:literal, $program_v6:literal;)*) => {
+        /// A step of XDP, for one family; its number is its place in `XDP_STEPS`.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum XdpStep {
+            $(
+                $(#[$meta])* $v4 = $number * 2,
+                /// The same for IPv6.
+                $v6 = $number * 2 + 1,
+            )*
+        }
+
+        impl XdpStep {
+            /// Every step, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$v4, Self::$v6,)*];
+
+            /// Places for steps.
+            pub const PLACES: u32 = Self::ALL.len() as u32;
+
+            /// Name of the program that takes it.
+            pub fn program(self) -> &'static str {
+                match self { $(Self::$v4 => $program_v4, Self::$v6 => $program_v6,)* }
+            }
+        }
+    };
+}
+
+xdp_steps! {
+    /// The hook itself: a connection that was just made is looked up.
+    HandleV4, HandleV6 = 0, "xdp", "xdp_v6";
+    /// A new connection.
+    ConnectV4, ConnectV6 = 1, "xdp_connect_v4", "xdp_connect_v6";
+    /// A packet whose sender is told that it is dropped, for the reason in the argument.
+    RefuseV4, RefuseV6 = 2, "xdp_refuse_v4", "xdp_refuse_v6";
+}

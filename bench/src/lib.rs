@@ -12,7 +12,6 @@ use clap::{Args, Subcommand};
 use pintle::cli::Outcome;
 use pintle::cli::output::Format;
 
-pub mod bpf;
 pub mod compare;
 pub mod control;
 pub mod cpu;

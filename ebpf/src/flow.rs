@@ -9,7 +9,7 @@
 
 use pintle_abi::{
     addr::{Tuple, proto},
-    counter::{Counter, Hook},
+    counter::Counter,
     drop_reason::DropReason,
     flow::{Flow, TcpState, flow_flags, is_closed, is_expired, udp_timeout_ns},
 };
@@ -17,7 +17,7 @@ use pintle_abi::{
 use crate::{
     connect::Attempt,
     family::{Family, FlowMaps, Transport},
-    hooks::Entrance,
+    hooks::{Entrance, is_from_network},
     kernel::{IfPresent, InsertError, apart, now_ns},
     lb::{self, Choice},
     maps,
@@ -198,7 +198,7 @@ pub fn resume<E: Entrance, F: Family>(
 /// go out to the network.
 #[inline(always)]
 fn is_forged<E: Entrance, A>(main: &Flow<A>) -> bool {
-    E::HOOK as u32 != Hook::FromNet as u32 && main.flags & flow_flags::OUTSIDE != 0
+    !is_from_network::<E>() && main.flags & flow_flags::OUTSIDE != 0
 }
 
 /// Whether a packet still belongs to the kernel's own connection tracking, which kube-proxy has told

@@ -3,7 +3,6 @@
 
 use pintle_abi::{
     addr::Tuple,
-    counter::Hook,
     drop_reason::DropReason,
     flow::flow_flags::HOST,
     service::{
@@ -15,7 +14,7 @@ use pintle_abi::{
 use crate::{
     affinity,
     family::Family,
-    hooks::Entrance,
+    hooks::{Entrance, is_from_network},
     maps, origin,
     packet::{Headers, Packet},
 };
@@ -86,7 +85,7 @@ pub fn find_frontend<E: Entrance, F: Family>(
 fn is_refused<E: Entrance>(wildcard: u32) -> bool {
     let returns = wildcard & wildcard_flags::LOAD_BALANCER != 0
         && wildcard & wildcard_flags::NODE == 0
-        && E::HOOK as u32 == Hook::FromNet as u32;
+        && is_from_network::<E>();
     wildcard & wildcard_flags::CLUSTER != 0 || returns
 }
 

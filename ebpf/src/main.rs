@@ -6,11 +6,19 @@
 #[cfg(target_arch = "bpf")]
 mod cgroup;
 #[cfg(target_arch = "bpf")]
+mod context;
+#[cfg(target_arch = "bpf")]
+mod fib;
+#[cfg(target_arch = "bpf")]
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod route;
 #[cfg(target_arch = "bpf")]
 mod tc;
+#[cfg(target_arch = "bpf")]
+mod xdp;
+#[cfg(target_arch = "bpf")]
+mod xdp_programs;
 
 /// The kernel programs exist for the `bpf` target only; the host builds this crate for its library.
 #[cfg(not(target_arch = "bpf"))]

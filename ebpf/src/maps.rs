@@ -131,6 +131,10 @@ maps! {
     REFUSALS: PerCpuArray<[u64; 2]> = map::REFUSALS.entries;
     /// Rare step → program. Written by the loader.
     RARE_STEPS: Steps = map::RARE_STEPS.entries;
+    /// Step of XDP → program. Written by the loader.
+    XDP_STEPS: Steps = map::XDP_STEPS.entries;
+    /// The argument of the step of XDP that this CPU takes: its context has no room for one.
+    XDP_ARGUMENT: PerCpuArray<u32> = map::XDP_ARGUMENT.entries;
 }
 
 /// Connected socket → what it dialled. Written by the programs.

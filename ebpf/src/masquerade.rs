@@ -69,7 +69,7 @@ fn is_needed<E: Entrance, F: Family>(
         // nobody but the host itself can answer a loopback address.
         Hook::ToNet => !local || src.is_loopback() != 0,
         _ if local => flags & frontend_flags::MASQUERADE_LOCAL != 0,
-        Hook::FromNet => true,
+        Hook::FromNet | Hook::Xdp => true,
         Hook::FromPod | Hook::ToPod => {
             let always = flags & frontend_flags::MASQUERADE_LOCAL != 0;
             // A pod's packets through the stack keep its address: the policies in netfilter go by it,

@@ -111,8 +111,9 @@ pub fn fix_transport<P: Packet>(
     Ok(())
 }
 
+/// Where the transport checksum is, and of which kind.
 #[inline(always)]
-fn checksum_field<A>(packet: &impl Packet, headers: &Headers<A>) -> (u32, ChecksumKind) {
+pub(crate) fn checksum_field<A>(packet: &impl Packet, headers: &Headers<A>) -> (u32, ChecksumKind) {
     // From here on the verifier need not tell the protocols apart.
     let udp = packet.veil(u32::from(headers.proto == proto::UDP)) & 1;
     let field = tcp::CHECKSUM - udp * (tcp::CHECKSUM - udp::CHECKSUM);

@@ -61,6 +61,11 @@ pub trait Packet {
     fn is_for_host(&self) -> bool;
     /// The device through which the node's routes lead to an address; 0 if they do not.
     fn way_out<F: Family>(&self, to: F) -> u32;
+    /// Finds out how packets of `len` bytes leave for an address without the kernel's help, and keeps the
+    /// answer; `false` if they cannot.
+    fn find_exit<F: Family>(&mut self, _from: F, _to: F, _len: u32) -> bool {
+        false
+    }
     /// EtherType, network byte order.
     fn ethertype(&self) -> u16;
     /// The socket that sent the packet, where that is known: as long as it has passed no stack but its own.

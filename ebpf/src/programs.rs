@@ -205,6 +205,8 @@ fn finish<F: Family>(skb: &Skb, hook: Hook, step: Step) -> i32 {
         (Next::Deliver, _) => return deliver(skb, step.argument),
         (Next::Send, _) => return route::send::<F>(skb.0, step.argument),
         (Next::Receive, _) => return receive(skb.0, step.argument),
+        // Programs of XDP are not among these.
+        (_, Hook::Xdp) => return NEXT,
         (Next::Unusual, Hook::FromPod) => RareStep::FromPodUnusualV4,
         (Next::Unusual, Hook::ToPod) => RareStep::ToPodUnusualV4,
         (Next::Unusual, Hook::FromNet) => RareStep::FromNetUnusualV4,

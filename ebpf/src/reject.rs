@@ -69,7 +69,7 @@ pub fn refuse<E: Entrance, F: Family, P: Packet>(packet: &mut P, reason: u32) ->
 fn back<E: Entrance>(packet: &impl Packet) -> Step {
     match E::HOOK {
         Hook::FromPod | Hook::ToPod => Step::deliver(packet.ifindex()),
-        Hook::FromNet => Step::send(packet.ifindex()),
+        Hook::FromNet | Hook::Xdp => Step::send(packet.ifindex()),
         Hook::ToNet => Step::receive(packet.ifindex()),
     }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where the node's routes lead: the kernel's forwarding table, and a redirect to what it answers.
+//! Redirects of packets with a buffer of the kernel to where the node's routes lead.
 
 use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_SHOT},
-    helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh},
+    helpers::generated::bpf_redirect_neigh,
 };
 use pintle_abi::addr::{V4, V6, proto};
 use pintle_ebpf::{
@@ -13,73 +13,15 @@ use pintle_ebpf::{
     wire::{ethernet, ipv4, ipv6},
 };
 
-use crate::tc::{Skb, receive};
-
-/// `BPF_FIB_LKUP_RET_SUCCESS` and `BPF_FIB_LKUP_RET_NO_NEIGH`: there is a route, the neighbour may
-/// have to be asked first.
-const FOUND: i64 = 0;
-const FOUND_WITHOUT_NEIGHBOUR: i64 = 7;
-
-/// `struct bpf_fib_lookup` of `linux/bpf.h`.
-#[repr(C)]
-struct Lookup {
-    family: u8,
-    protocol: u8,
-    ports: [u16; 2],
-    /// Length of the packet, to be compared with the MTU of the route; with 0 the kernel compares what
-    /// it has, unless that is to be segmented.
-    len: u16,
-    ifindex: u32,
-    tos: u32,
-    src: [u32; 4],
-    /// Afterwards the next hop.
-    dst: [u32; 4],
-    vlan: u32,
-    macs: [u32; 3],
-}
-
-const _: () = assert!(size_of::<Lookup>() == 64);
+use crate::{
+    fib::{FOUND, FOUND_WITHOUT_NEIGHBOUR, Lookup},
+    tc::{Skb, receive},
+};
 
 /// Length of `struct bpf_redir_neigh`.
 const NEIGHBOUR_LEN: i32 = 20;
 /// No action: a redirect is not possible.
 const NOWHERE: i32 = 0;
-
-impl Lookup {
-    #[inline(always)]
-    fn new<F: Family>(skb: *mut __sk_buff, src: F, dst: F, len: u16) -> Self {
-        // What the host itself sends has come in nowhere.
-        // SAFETY: the context is the one the kernel handed to the program.
-        let from = match unsafe { (&raw const (*skb).ingress_ifindex).read_volatile() } {
-            0 => LOOPBACK,
-            ifindex => ifindex,
-        };
-        let (protocol, ports, tos, vlan, macs) = (0, [0; 2], 0, 0, [0; 3]);
-        let (src, dst) = (src.words(), dst.words());
-        let family = F::ADDRESS_FAMILY;
-        Self { family, protocol, ports, len, ifindex: from, tos, src, dst, vlan, macs }
-    }
-
-    /// Asks; afterwards `ifindex`, `family` and `dst` are those of the next hop, if one is found.
-    #[inline(always)]
-    fn ask(&mut self, skb: *mut __sk_buff) -> i64 {
-        let place = core::ptr::from_mut(self).cast();
-        // SAFETY: the struct has the layout and the length that the helper expects.
-        unsafe { bpf_fib_lookup(skb.cast(), place, size_of::<Self>() as i32, 0) }
-    }
-}
-
-/// The device through which the node's routes lead to an address; 0 if they do not.
-#[inline(always)]
-pub fn way_out<F: Family>(skb: *mut __sk_buff, to: F) -> u32 {
-    // A packet that is too long for the device leaves through it nevertheless, in fragments.
-    const FITS: u16 = 1;
-    let mut lookup = Lookup::new(skb, F::default(), to, FITS);
-    match lookup.ask(skb) {
-        FOUND | FOUND_WITHOUT_NEIGHBOUR => lookup.ifindex,
-        _ => 0,
-    }
-}
 
 /// Sends the packet where the node's routes lead to its destination. Where a redirect cannot do that
 /// (no route, an encapsulation, longer than the MTU): out of a device, or through the host's stack.
@@ -117,8 +59,9 @@ fn send_by_routes<F: Family>(skb: *mut __sk_buff, otherwise: u32) -> i32 {
         0 => packet.len().wrapping_sub(ethernet::LEN) as u16,
         _ => 0,
     };
-    let mut lookup = Lookup::new::<F>(skb, field(header, F::SRC), field(header, F::DST), len);
-    let answer = lookup.ask(skb);
+    let (src, dst) = (field(header, F::SRC), field(header, F::DST));
+    let mut lookup = Lookup::new::<F>(packet.arrived_at(), src, dst, len);
+    let answer = lookup.ask(skb.cast());
     if answer == FOUND {
         // `struct bpf_redir_neigh` is a family and an address: they are made of what is there, for
         // stack is scarce.

@@ -26,7 +26,7 @@ use pintle_ebpf::{
     sctp,
 };
 
-use crate::route;
+use crate::{context::load_pointer, fib};
 
 /// `PACKET_HOST` of `linux/if_packet.h`.
 const PACKET_HOST: u32 = 0;
@@ -66,25 +66,6 @@ fn mac_words(device: &Device) -> [u16; 3] {
     [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), u16::from_ne_bytes([e, f])]
 }
 
-/// Loads a packet pointer from the context. The field is declared as 32 bits but the verifier makes a
-/// 64-bit pointer of it; compiled code would cut it to 32 bits again, which the verifier refuses.
-macro_rules! load_pointer {
-    ($skb:expr, $field:ident) => {{
-        let pointer: usize;
-        // SAFETY: the context is the one the kernel handed to the program, and has the field.
-        unsafe {
-            asm!(
-                "{pointer} = *(u32 *)({skb} + {offset})",
-                pointer = out(reg) pointer,
-                skb = in(reg) $skb,
-                offset = const core::mem::offset_of!(__sk_buff, $field),
-                options(readonly, nostack, preserves_flags),
-            );
-        }
-        pointer
-    }};
-}
-
 /// The kernel's packet buffer.
 pub struct Skb(pub *mut __sk_buff);
 
@@ -107,12 +88,12 @@ impl Skb {
 impl Packet for Skb {
     #[inline(always)]
     fn start(&self) -> usize {
-        load_pointer!(self.0, data)
+        load_pointer!(__sk_buff, self.0, data)
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
-        load_pointer!(self.0, data_end)
+        load_pointer!(__sk_buff, self.0, data_end)
     }
 
     #[inline(always)]
@@ -154,7 +135,7 @@ impl Packet for Skb {
 
     #[inline(always)]
     fn way_out<F: Family>(&self, to: F) -> u32 {
-        route::way_out(self.0, to)
+        fib::way_out(self.0.cast(), self.arrived_at(), to)
     }
 
     #[inline(always)]

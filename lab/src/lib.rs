@@ -5,6 +5,7 @@
 //! Everything is gone when its owner is dropped, or dies.
 
 pub mod agent;
+pub mod bpf;
 pub mod cgroup;
 pub mod client;
 pub mod cluster;
@@ -16,3 +17,5 @@ pub mod objects;
 pub mod self_report;
 pub mod server;
 pub mod topology;
+mod wiring;
+pub mod xdp;

@@ -14,6 +14,7 @@ use anyhow::Result;
 
 use crate::netns::NetNs;
 use crate::objects::{NAMESPACE, Objects, PodObject, node_yaml};
+use crate::{wiring, xdp};
 
 /// The port range of pods' clients: wide, so that many short connections do not run out.
 const POD_SYSCTLS: [(&str, &str); 1] = [("net/ipv4/ip_local_port_range", "10240 65535")];
@@ -98,6 +99,7 @@ impl Underlay {
         ])?;
         self.ns.wait_running("outside")?;
         ns.wait_running("eth0")?;
+        xdp::prepare_sender(&ns, "eth0")?;
         Ok(Outsider { ns })
     }
 }
@@ -114,6 +116,7 @@ pub struct Node {
     /// MTU of its pods.
     mtu: u16,
     objects: Arc<Objects>,
+    _peer: xdp::Peer,
 }
 
 /// What has a network of its own and a name: a pod, or a node.
@@ -152,6 +155,7 @@ impl Node {
             format!("link add node{n} type veth peer name eth0 netns {}", ns.path()),
             format!("link set node{n} master switch up"),
         ])?;
+        let peer = xdp::Peer::prepare(&underlay.ns, &format!("node{n}"))?;
         let mut lines = vec![
             "link set eth0 up".into(),
             format!("addr add 192.168.77.{n}/24 dev eth0"),
@@ -161,7 +165,7 @@ impl Node {
         ];
         if cni == Cni::Bridge {
             lines.extend([
-                format!("link add cni0 address {} type bridge", mac(0xcc, n, 1)),
+                format!("link add cni0 address {} type bridge", wiring::mac(0xcc, n, 1)),
                 "link set cni0 up".into(),
                 format!("addr add 10.244.{n}.1/24 dev cni0"),
                 format!("addr add fd00:10:244:{n:x}::1/64 dev cni0 nodad"),
@@ -173,7 +177,8 @@ impl Node {
         ns.wait_running("eth0")?;
         let name = format!("node-{n}");
         let objects = underlay.objects.clone();
-        let node = Node { ns, number, name, cni, next_host: 10, mtu: ETHERNET_MTU, objects };
+        let (next_host, mtu) = (10, ETHERNET_MTU);
+        let node = Node { ns, number, name, cni, next_host, mtu, objects, _peer: peer };
         node.label(&[])?;
         Ok(node)
     }
@@ -227,7 +232,7 @@ impl Node {
             format!(
                 "link add {OVERLAY} address {} mtu {OVERLAY_MTU} type vxlan id 1 dstport 8472 \
                  local 192.168.77.{n} dev eth0 nolearning",
-                mac(0xdd, n, 0)
+                wiring::mac(0xdd, n, 0)
             ),
             format!("link set {OVERLAY} up"),
             format!("addr add {v4}/32 dev {OVERLAY}"),
@@ -235,7 +240,8 @@ impl Node {
         ];
         let mut tunnels = Vec::new();
         for other in others.filter(|other| **other != n) {
-            let (there, mac) = (format!("fd00:10:244:{other:x}::ffff"), mac(0xdd, *other, 0));
+            let (there, mac) =
+                (format!("fd00:10:244:{other:x}::ffff"), wiring::mac(0xdd, *other, 0));
             tunnels.push(format!("fdb append {mac} dev {OVERLAY} dst 192.168.77.{other}"));
             lines.extend([
                 // The kernel takes no gateway that another device leads to.
@@ -283,7 +289,7 @@ impl Node {
             host_device: format!("veth{node}x{host}"),
             object: None,
         };
-        let (pod_mac, host_mac) = (mac(0xaa, node, host), mac(0xbb, node, host));
+        let (pod_mac, host_mac) = (wiring::mac(0xaa, node, host), wiring::mac(0xbb, node, host));
         let device = &pod.host_device;
         let mut lines = vec![
             format!(
@@ -295,7 +301,7 @@ impl Node {
             format!("link set {device} up"),
         ];
         match self.cni {
-            Cni::Ptp => lines.extend(ptp_host_lines(&pod, &pod_mac)),
+            Cni::Ptp => lines.extend(wiring::ptp_host_lines(&pod, &pod_mac)),
             // As flannel's bridge does: a pod may reach itself through its own port.
             Cni::Bridge => lines.extend([
                 format!("link set {device} master cni0"),
@@ -304,10 +310,11 @@ impl Node {
         }
         self.ns.ip(&lines)?;
         pod.ns.ip(&match self.cni {
-            Cni::Ptp => ptp_pod_lines(&pod, &host_mac),
-            Cni::Bridge => bridge_pod_lines(&pod, node),
+            Cni::Ptp => wiring::ptp_pod_lines(&pod, &host_mac),
+            Cni::Bridge => wiring::bridge_pod_lines(&pod, node),
         })?;
         self.wait_wired(&pod)?;
+        xdp::prepare_sender(&pod.ns, "eth0")?;
         Ok(pod)
     }
 
@@ -459,42 +466,4 @@ impl World {
         }
         Ok(World { nodes, underlay })
     }
-}
-
-fn ptp_host_lines(pod: &Pod, pod_mac: &str) -> Vec<String> {
-    let Pod { v4, v6, host_device: device, .. } = pod;
-    vec![
-        format!("route add {v4}/32 dev {device} scope link"),
-        format!("neigh replace {v4} lladdr {pod_mac} dev {device} nud permanent"),
-        format!("route add {v6}/128 dev {device}"),
-        format!("neigh replace {v6} lladdr {pod_mac} dev {device} nud permanent"),
-    ]
-}
-
-fn ptp_pod_lines(pod: &Pod, host_mac: &str) -> Vec<String> {
-    vec![
-        "link set eth0 up".into(),
-        format!("addr add {}/32 dev eth0", pod.v4),
-        format!("addr add {}/128 dev eth0 nodad", pod.v6),
-        format!("neigh replace 169.254.1.1 lladdr {host_mac} dev eth0 nud permanent"),
-        format!("neigh replace fe80::1 lladdr {host_mac} dev eth0 nud permanent"),
-        "route add 169.254.1.1 dev eth0 scope link".into(),
-        "route add default via 169.254.1.1 dev eth0".into(),
-        "route add default via fe80::1 dev eth0".into(),
-    ]
-}
-
-fn bridge_pod_lines(pod: &Pod, node: u8) -> Vec<String> {
-    vec![
-        "link set eth0 up".into(),
-        format!("addr add {}/24 dev eth0", pod.v4),
-        format!("addr add {}/64 dev eth0 nodad", pod.v6),
-        format!("route add default via 10.244.{node}.1 dev eth0"),
-        format!("route add default via fd00:10:244:{node:x}::1 dev eth0"),
-    ]
-}
-
-/// A locally administered address; `role` tells pod, host and bridge ends apart.
-fn mac(role: u8, node: u8, host: u8) -> String {
-    format!("02:00:00:{role:02x}:{node:02x}:{host:02x}")
 }

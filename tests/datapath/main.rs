@@ -21,9 +21,11 @@ macro_rules! in_the_kernel {
                 }
 
                 fn check(ip: Ip) {
-                    let world: &mut dyn World = &mut *KernelWorld::shared();
-                    $vector(world, ip);
-                    world.denials_add_up();
+                    for world in [KernelWorld::shared, KernelWorld::shared_with_xdp] {
+                        let world: &mut dyn World = &mut *world();
+                        $vector(world, ip);
+                        world.denials_add_up();
+                    }
                 }
             })*
         }
@@ -31,3 +33,20 @@ macro_rules! in_the_kernel {
 }
 
 pintle_tests::for_each_vector!(in_the_kernel);
+
+macro_rules! with_xdp_in_the_kernel {
+    ($file:ident: $($vector:ident),* $(,)?) => {
+        mod $file {
+            use pintle_tests::{kernel_world::KernelWorld, vectors::{Ip, $file}};
+
+            $(#[test]
+            fn $vector() {
+                for ip in [Ip::V4, Ip::V6] {
+                    $file::$vector(&mut *KernelWorld::shared_with_xdp(), ip);
+                }
+            })*
+        }
+    };
+}
+
+pintle_tests::for_each_early_vector!(with_xdp_in_the_kernel);

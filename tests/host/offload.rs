@@ -4,9 +4,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use pintle_abi::{addr::proto, counter::Hook};
+use pintle_abi::counter::Hook;
 use pintle_tests::{
-    frame::{Frame, checksum},
     host_world::{HostWorld, Offload},
     vectors::{
         Ip, PROTOCOLS, data,
@@ -14,24 +13,6 @@ use pintle_tests::{
     },
     world::{Forget, MASQUERADE, Verdict, World},
 };
-
-/// The bytes of a frame with the sum of its pseudo-header in place of its checksum.
-fn partial(frame: &Frame) -> Vec<u8> {
-    let mut bytes = frame.bytes();
-    let header = if frame.src.is_ipv6() { 54 } else { 34 };
-    let field = header + if frame.proto == proto::TCP { 16 } else { 6 };
-    let mut pseudo = Vec::new();
-    for ip in [frame.src.ip(), frame.dst.ip()] {
-        match ip {
-            IpAddr::V4(ip) => pseudo.extend(ip.octets()),
-            IpAddr::V6(ip) => pseudo.extend(ip.octets()),
-        }
-    }
-    pseudo.extend(((bytes.len() - header) as u32).to_be_bytes());
-    pseudo.extend([0, 0, 0, frame.proto]);
-    bytes[field..field + 2].copy_from_slice(&(!checksum(&[&pseudo])).to_be_bytes());
-    bytes
-}
 
 /// An address with the same words in another order, and another port.
 fn swapped(addr: SocketAddr) -> SocketAddr {
@@ -60,11 +41,11 @@ fn partial_checksums_stay_partial() {
         for (protocol, backend) in PROTOCOLS.into_iter().flat_map(|p| backends.map(|b| (p, b))) {
             world.forget_flows(Forget::Everything);
             world.service(service, protocol, 1, &[backend]);
-            let sent = partial(&data(protocol, client, service));
-            let expected = partial(&data(protocol, client, backend).ttl(63));
+            let sent = data(protocol, client, service).partial_bytes();
+            let expected = data(protocol, client, backend).ttl(63).partial_bytes();
             assert_eq!(world.send_bytes(Hook::FromPod, &sent), (Verdict::Deliver, expected));
-            let reply = partial(&data(protocol, backend, client));
-            let expected = partial(&data(protocol, service, client));
+            let reply = data(protocol, backend, client).partial_bytes();
+            let expected = data(protocol, service, client).partial_bytes();
             assert_eq!(world.send_bytes(Hook::ToPod, &reply), (Verdict::Pass, expected));
         }
     }
@@ -80,11 +61,11 @@ fn partial_checksums_of_masqueraded_clients_stay_partial() {
         let (node, backend) = (ip.node(MASQUERADE.start), ip.backend(5, 8080));
         put_remote(world, 1, backend);
         Kind::NodePort.expose(world, ip, protocol, (1, 1));
-        let sent = partial(&data(protocol, client, service));
-        let expected = partial(&data(protocol, node, backend).ttl(63));
+        let sent = data(protocol, client, service).partial_bytes();
+        let expected = data(protocol, node, backend).ttl(63).partial_bytes();
         assert_eq!(world.send_bytes(Hook::FromNet, &sent), (Verdict::Deliver, expected));
-        let reply = partial(&data(protocol, backend, node));
-        let expected = partial(&data(protocol, service, client).ttl(63));
+        let reply = data(protocol, backend, node).partial_bytes();
+        let expected = data(protocol, service, client).ttl(63).partial_bytes();
         assert_eq!(world.send_bytes(Hook::FromNet, &reply), (Verdict::Deliver, expected));
     }
 }

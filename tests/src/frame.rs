@@ -196,6 +196,21 @@ impl Frame {
         frame
     }
 
+    /// The same with the sum of the pseudo-header in place of the transport checksum, which a device is to
+    /// complete (`CHECKSUM_PARTIAL`). TCP or UDP without options.
+    pub fn partial_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.bytes();
+        let header = if self.src.is_ipv6() { 54 } else { 34 };
+        let field = header + if self.proto == proto::TCP { 16 } else { 6 };
+        let mut pseudo = Vec::new();
+        push_ip(&mut pseudo, self.src.ip());
+        push_ip(&mut pseudo, self.dst.ip());
+        pseudo.extend(((bytes.len() - header) as u32).to_be_bytes());
+        pseudo.extend([0, 0, 0, self.proto]);
+        bytes[field..field + 2].copy_from_slice(&(!checksum(&[&pseudo])).to_be_bytes());
+        bytes
+    }
+
     fn push_v4(&self, frame: &mut Vec<u8>, transport: &[u8]) {
         frame.extend([0x08, 0x00]);
         let header_len = 20 + self.options.len();

@@ -26,6 +26,7 @@ use crate::world::{
 };
 
 mod buffer;
+mod early;
 
 use buffer::Buffer;
 
@@ -38,6 +39,7 @@ const CHAIN: usize = 33;
 /// The host build, with the maps of this thread.
 pub struct HostWorld {
     offload: Offload,
+    xdp: bool,
     reinjected: Vec<Vec<u8>>,
     place: Place,
     exit: Option<Exit>,
@@ -67,9 +69,14 @@ impl HostWorld {
     /// Empties this thread's maps and writes the settings.
     pub fn new(offload: Offload) -> Self {
         let place = Place { ifindex: IFINDEX, way_out: 0, socket: None };
-        let mut world = Self { offload, reinjected: Vec::new(), place, exit: None };
+        let mut world = Self { offload, xdp: false, reinjected: Vec::new(), place, exit: None };
         world.clear();
         world
+    }
+
+    /// The same with XDP, which finds a way out for everything.
+    pub fn with_xdp(offload: Offload) -> Self {
+        Self { xdp: true, ..Self::new(offload) }
     }
 
     /// Puts the packets that follow somewhere.
@@ -246,6 +253,13 @@ impl World for HostWorld {
     }
 
     fn send_from(&mut self, origin: Origin, hook: Hook, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        if self.xdp
+            && hook == Hook::FromNet
+            && let Some((exit, bytes)) = early::send(Buffer::of_driver(frame, self.place))
+        {
+            self.exit = Some(exit);
+            return (exit.verdict(), bytes);
+        }
         let mut buffer = Buffer::new(frame, self.offload, origin, self.place);
         let exit = match frame[12..14] {
             [0x08, 0x00] => run::<V4>(&mut buffer, hook),
@@ -314,6 +328,7 @@ fn run<F: Family>(buffer: &mut Buffer, hook: Hook) -> Exit {
         Hook::FromPod => entrance::handle::<FromPod, F, _>(buffer, family),
         Hook::ToPod => to_pod::handle(buffer, family),
         Hook::FromNet => entrance::handle::<FromNet, F, _>(buffer, family),
+        Hook::Xdp => panic!("frames meet XDP on their way to from_net"),
         Hook::ToNet => entrance::handle::<ToNet, F, _>(buffer, family),
     };
     for _ in 0..=CHAIN {
@@ -322,7 +337,7 @@ fn run<F: Family>(buffer: &mut Buffer, hook: Hook) -> Exit {
         }
         step = match hook {
             Hook::FromPod => take::<FromPod, F>(buffer, step),
-            Hook::FromNet => take::<FromNet, F>(buffer, step),
+            Hook::FromNet | Hook::Xdp => take::<FromNet, F>(buffer, step),
             Hook::ToNet => take::<ToNet, F>(buffer, step),
             Hook::ToPod if step.next == Next::Icmp => to_pod::icmp(buffer, family),
             Hook::ToPod if step.next == Next::Sctp => to_pod::sctp(buffer, family),

@@ -34,8 +34,11 @@ use crate::world::{
     Verdict, World, device, settings,
 };
 
+mod early;
 mod flows;
 mod tables;
+
+use early::Uplink;
 
 use flows::{FLOW_MAPS, flow_map};
 
@@ -50,12 +53,13 @@ const SKB_LEN: usize = 192;
 /// The programs of this build, with maps of their own.
 pub struct KernelWorld {
     ebpf: Ebpf,
+    uplink: Option<Uplink>,
 }
 
 impl KernelWorld {
     /// Loads the programs and writes the settings.
     pub fn load(sizes: &object::Sizes) -> Result<Self> {
-        let mut world = Self { ebpf: object::load(None, sizes)? };
+        let mut world = Self { ebpf: object::load(None, sizes)?, uplink: None };
         world.put_settings(&settings());
         world.put_device(&device());
         Ok(world)
@@ -74,6 +78,21 @@ impl KernelWorld {
         static WORLD: LazyLock<Mutex<KernelWorld>> =
             LazyLock::new(|| Mutex::new(KernelWorld::small()));
         // Another vector may have failed in the middle.
+        let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
+        world.clear();
+        world
+    }
+
+    /// The same with XDP, and routes for everything.
+    pub fn shared_with_xdp() -> MutexGuard<'static, Self> {
+        static WORLD: LazyLock<Mutex<KernelWorld>> = LazyLock::new(|| {
+            let mut world = KernelWorld::small();
+            let uplink = Uplink::new().unwrap_or_else(|error| panic!("{error:#}"));
+            let written = world.hash("DEVICES").insert(uplink.index(), uplink.device(), 0);
+            written.unwrap_or_else(|error| panic!("write device: {error}"));
+            world.uplink = Some(uplink);
+            Mutex::new(world)
+        });
         let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
         world.clear();
         world
@@ -374,6 +393,12 @@ impl World for KernelWorld {
     }
 
     fn send_from(&mut self, origin: Origin, hook: Hook, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        if hook == Hook::FromNet
+            && let Some(uplink) = &self.uplink
+            && let Some(sent) = uplink.send(&mut self.ebpf, frame)
+        {
+            return sent;
+        }
         match self.run(origin, hook, frame) {
             Ok((code, bytes)) => (verdict(code), bytes),
             Err(error) => panic!("{}: {error:#}", hook.as_str()),

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use anyhow::{Context as _, Result};
 use pintle_lab::device::Device;
 
-use crate::bpf::{self, Kind, Single, bpf_fd, code, pair};
+use pintle_lab::bpf::{self, Kind, Single, bpf_fd, code, pair};
 
 const BPF_TCX_INGRESS: u32 = 46;
 const TC_ACT_SHOT: i32 = 2;

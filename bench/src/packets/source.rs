@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
 
-use crate::bpf::{self, Kind, Single, bpf, code, pair};
 use crate::frame::{Frame, ports_at};
+use pintle_lab::bpf::{self, Kind, Single, bpf, code, pair};
 
 /// Length of a frame: Ethernet, IPv4, UDP and 22 bytes.
 const LENGTH: usize = 64;

@@ -8,8 +8,8 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::wrapper::Wrapper;
-use crate::bpf::{self, Kind, Single, VALUE, code, load_map};
 use crate::cpu::Cpus;
+use pintle_lab::bpf::{self, Kind, Single, VALUE, code, load_map};
 
 /// Look-ups in one run.
 const LOOK_UPS: usize = 10;

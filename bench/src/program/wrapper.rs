@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
 use anyhow::{Context as _, Result};
 
-use crate::bpf::{self, Kind, Single, bpf, code, load_map, pair};
+use pintle_lab::bpf::{self, Kind, Single, bpf, code, load_map, pair};
 
 /// A field to lay down before each run.
 #[derive(Clone, Copy, Debug)]

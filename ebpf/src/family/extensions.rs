@@ -30,6 +30,12 @@ const MALFORMED: u64 = 1 << 26;
 const ID_SHIFT: u32 = 32;
 
 impl Walked {
+    /// No step from a header at `offset` of a type `proto`.
+    #[inline(always)]
+    pub fn nowhere(offset: u32, proto: u8) -> Self {
+        Self(u64::from(offset & 0xffff) | u64::from(proto) << PROTO_SHIFT)
+    }
+
     /// Unpacks the result of a function call.
     #[inline(always)]
     pub fn from_bits(bits: u64) -> Self {
@@ -106,7 +112,7 @@ pub fn walk<P: Packet>(packet: &mut P, offset: u32, proto: u8) -> Walked {
         };
         proto = field(header, 0);
     }
-    Walked(u64::from(place & 0xffff) | u64::from(proto) << PROTO_SHIFT | seen)
+    Walked(Walked::nowhere(place, proto).0 | seen)
 }
 
 #[inline(always)]

@@ -9,11 +9,13 @@ use pintle_abi::{
     counter::{Counter, Hook},
     drop_reason::DropReason,
     flow::Flow,
+    service::backend_state,
     socket::socket_scope,
 };
 
 use super::{
     Entrance, Step,
+    early::is_early,
     way::{self, Way, backend_ifindex},
 };
 use crate::{
@@ -280,6 +282,9 @@ pub(super) fn dial_thoroughly<E: Entrance, F: Family, P: Packet>(
     }
     let frontend = lb::for_client::<E, F>(packet, headers, found)?;
     let choice = lb::choose(headers, frontend)?;
+    if is_early::<E>() && choice.backend.state == backend_state::LOCAL {
+        return Ok(pass::<E>());
+    }
     connect::create_thoroughly::<E, F, P>(transport, headers, packet, &choice, attempt)?;
     Ok(Step::dialled(packet.veil(attempt as u32)))
 }

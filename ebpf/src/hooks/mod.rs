@@ -16,6 +16,7 @@ use crate::{
     report,
 };
 
+pub mod early;
 pub mod entrance;
 pub mod judge;
 pub mod sctp;
@@ -51,6 +52,8 @@ pub trait Entrance {
 pub struct FromPod;
 /// Traffic that comes from the network: clients outside, and replies of remote backends.
 pub struct FromNet;
+/// The same before the kernel has a buffer for it, see [`early`].
+pub struct Xdp;
 /// Traffic that leaves for the network: the host's own connections, and replies to clients outside.
 pub struct ToNet;
 
@@ -73,9 +76,20 @@ impl Entrance for FromNet {
     const CLIENT: u16 = OUTSIDE;
 }
 
+impl Entrance for Xdp {
+    const HOOK: Hook = Hook::Xdp;
+    const CLIENT: u16 = OUTSIDE;
+}
+
 impl Entrance for ToNet {
     const HOOK: Hook = Hook::ToNet;
     const CLIENT: u16 = HOST;
+}
+
+/// Whether a hook's packets come from the network.
+#[inline(always)]
+pub fn is_from_network<E: Entrance>() -> bool {
+    E::CLIENT & OUTSIDE != 0
 }
 
 /// What is left to do after a step through a hook.

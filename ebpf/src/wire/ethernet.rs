@@ -3,6 +3,8 @@
 
 /// Length of the header.
 pub const LEN: u32 = 14;
+/// Place of the EtherType.
+pub const ETHERTYPE: u32 = 12;
 
 /// EtherTypes, in network byte order as they stand in memory.
 pub mod ethertype {

@@ -29,6 +29,13 @@ impl Buffer {
         let (linear, head) = head(frame).map_or((0, usize::MAX), |head| (head, head));
         Self { bytes, linear, head, offload, reinjected, origin, at }
     }
+
+    /// A frame in the memory of its driver: all of it can be read.
+    pub(super) fn of_driver(frame: &[u8], at: Place) -> Self {
+        let mut buffer = Self::new(frame, Offload::None, Origin::Elsewhere, at);
+        (buffer.linear, buffer.head) = (frame.len(), usize::MAX);
+        buffer
+    }
 }
 
 /// Where the head of an SCTP packet ends that is still to be cut: its chunks are in other buffers.
@@ -67,6 +74,10 @@ impl Packet for Buffer {
 
     fn way_out<F: Family>(&self, _to: F) -> u32 {
         self.at.way_out
+    }
+
+    fn find_exit<F: Family>(&mut self, _from: F, _to: F, _len: u32) -> bool {
+        true
     }
 
     fn socket(&self) -> Option<SocketHandle> {

@@ -36,7 +36,7 @@ fn segment(world: &mut dyn World, ip: Ip, hook: Hook, flags: u8) {
     world.send(
         hook,
         &match hook {
-            Hook::FromPod | Hook::FromNet => tcp(client, ip.service(80), flags),
+            Hook::FromPod | Hook::FromNet | Hook::Xdp => tcp(client, ip.service(80), flags),
             Hook::ToPod | Hook::ToNet => tcp(ip.backend(5, 80), client, flags),
         },
     );

@@ -19,6 +19,7 @@ pub mod affinity;
 pub mod backend_gone;
 pub mod clusterip;
 pub mod connections;
+pub mod early;
 pub mod exposed_errors;
 pub mod exposed_fragments;
 pub mod exposed_shapes;
@@ -42,6 +43,20 @@ pub mod sctp;
 pub mod sctp_odd;
 pub mod tables;
 pub mod take_over;
+
+/// The same for the vectors of XDP, in worlds that have it.
+#[macro_export]
+macro_rules! for_each_early_vector {
+    ($run:ident) => {
+        $run! { early:
+            connections_to_other_nodes_do_not_meet_tc, connections_to_this_node_are_left_to_tc,
+            one_packet_a_second_takes_the_way_of_tc, unfinished_checksums_are_left_to_tc,
+            rare_packets_are_left_to_tc, refused_clients_are_answered_at_once,
+            unwelcome_clients_are_dropped_at_once, taken_source_port_is_left_to_tc,
+            lost_flow_is_left_to_tc
+        }
+    };
+}
 
 /// Expands a macro to a test for each vector and family: `$run!(file, vector)`.
 #[macro_export]

@@ -39,7 +39,7 @@ fn expose_split(world: &mut dyn World, ip: Ip, kind: Kind, proto: u8, local: u32
 /// The destination of a client's first packet, and where it goes.
 fn dial(world: &mut dyn World, ip: Ip, hook: Hook, kind: Kind, proto: u8) -> Option<SocketAddr> {
     let client = match hook {
-        Hook::FromNet => ip.outside(7, 40000),
+        Hook::FromNet | Hook::Xdp => ip.outside(7, 40000),
         Hook::ToNet => ip.node(40000),
         Hook::FromPod | Hook::ToPod => ip.client(40000),
     };

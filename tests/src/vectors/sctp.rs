@@ -26,7 +26,7 @@ fn chunk(world: &mut dyn World, ip: Ip, hook: Hook, kind: u8) {
     world.send(
         hook,
         &match hook {
-            Hook::FromPod | Hook::FromNet => sctp(client, ip.service(80), kind),
+            Hook::FromPod | Hook::FromNet | Hook::Xdp => sctp(client, ip.service(80), kind),
             Hook::ToPod | Hook::ToNet => sctp(ip.backend(5, 80), client, kind),
         },
     );

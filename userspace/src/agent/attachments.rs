@@ -4,7 +4,11 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    datapath::{attach::Role, devices::DeviceRecord},
+    cli::agent::XdpMode,
+    datapath::{
+        attach::{Native, Role},
+        devices::DeviceRecord,
+    },
     node::{IfIndex, PodDevices, PodInterface, Snapshot, Uplink, devices::LOOPBACK},
 };
 
@@ -17,6 +21,8 @@ pub struct Attachment {
     pub role: Role,
     /// What the programs are told of it.
     pub device: DeviceRecord,
+    /// Whether it is to have the program of XDP, or why not; `None` for what is no uplink.
+    pub native: Option<Native>,
 }
 
 /// Largest packet of the loopback device.
@@ -26,11 +32,12 @@ const LOOPBACK_MTU: u32 = 65_536;
 pub fn attachments(
     network: &Snapshot,
     fast_path: bool,
+    xdp: XdpMode,
     pods: &PodDevices,
 ) -> BTreeMap<IfIndex, Attachment> {
     let interfaces = network.interfaces.values().map(|pod| (pod.index, of_pod(pod, fast_path)));
     let uplinks =
-        network.uplinks.values().map(|uplink| (uplink.index, of_uplink(uplink, fast_path)));
+        network.uplinks.values().map(|uplink| (uplink.index, of_uplink(uplink, fast_path, xdp)));
     // A namespace whose view has not been read yet has no loopback device either.
     let loopback = network.has_loopback().then(|| (LOOPBACK, loopback()));
     let mut all: BTreeMap<_, _> = uplinks.chain(loopback).chain(interfaces).collect();
@@ -41,10 +48,10 @@ pub fn attachments(
 fn of_pod(pod: &PodInterface, fast_path: bool) -> Attachment {
     let device =
         DeviceRecord { fast: fast_path && pod.eligible(), mtu: pod.mtu, ..DeviceRecord::default() };
-    Attachment { name: pod.name.clone(), role: Role::Pod, device }
+    Attachment { name: pod.name.clone(), role: Role::Pod, device, native: None }
 }
 
-fn of_uplink(uplink: &Uplink, fast_path: bool) -> Attachment {
+fn of_uplink(uplink: &Uplink, fast_path: bool, xdp: XdpMode) -> Attachment {
     let device = DeviceRecord {
         fast: fast_path,
         mtu: uplink.mtu,
@@ -53,10 +60,21 @@ fn of_uplink(uplink: &Uplink, fast_path: bool) -> Attachment {
         v6: uplink.v6,
         ..DeviceRecord::default()
     };
-    Attachment { name: uplink.name.clone(), role: Role::Net, device }
+    let native = Some(wants_xdp(uplink, xdp));
+    Attachment { name: uplink.name.clone(), role: Role::Net, device, native }
+}
+
+/// Whether an uplink is to have the program of XDP. A veth has it for the asking only: its peer must
+/// receive as a driver does, and loses its offloads.
+fn wants_xdp(uplink: &Uplink, xdp: XdpMode) -> Native {
+    match xdp {
+        XdpMode::Off => Err("switched off".to_owned()),
+        XdpMode::Auto if uplink.veth => Err("it is a veth".to_owned()),
+        XdpMode::Auto | XdpMode::Always => Ok(()),
+    }
 }
 
 fn loopback() -> Attachment {
     let device = DeviceRecord { mtu: LOOPBACK_MTU, ..DeviceRecord::default() };
-    Attachment { name: "lo".to_owned(), role: Role::Loopback, device }
+    Attachment { name: "lo".to_owned(), role: Role::Loopback, device, native: None }
 }

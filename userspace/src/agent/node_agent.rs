@@ -25,8 +25,10 @@ use super::{
     take_over::TakeOver,
 };
 use crate::{
+    cli::agent::XdpMode,
     datapath::{
         attach::{Attacher, Role},
+        devices::DeviceRecord,
         stray_flows::StrayFlows,
         tables::KernelTables,
     },
@@ -61,6 +63,7 @@ pub struct NodeAgent {
     pub(super) attacher: Attacher,
     pub(super) network: Snapshot,
     pub(super) fast_path: FastPath,
+    xdp: XdpMode,
     pub(super) take_over: TakeOver,
     pub(super) sockets: SocketLb,
     strays: StrayFlows,
@@ -95,6 +98,8 @@ pub struct Parts {
     pub attacher: Attacher,
     /// May packets be redirected past the host's stack?
     pub fast_path: FastPath,
+    /// May uplinks' drivers run a program?
+    pub xdp: XdpMode,
     /// Health and metrics.
     pub recorder: Arc<Recorder>,
     /// From kube-proxy to us.
@@ -121,6 +126,7 @@ impl NodeAgent {
             attacher: parts.attacher,
             network: Snapshot::default(),
             fast_path: parts.fast_path,
+            xdp: parts.xdp,
             take_over: parts.take_over,
             sockets: parts.sockets,
             strays: parts.strays,
@@ -271,7 +277,8 @@ impl NodeAgent {
     /// A change of the node's network: attaches to new pods and forgets those that are gone.
     pub fn follow_network(&mut self, snapshot: Snapshot) {
         self.network = snapshot;
-        let wanted = attachments(&self.network, self.fast_path.is_on(), &self.profile.pods);
+        let (fast_path, pods) = (self.fast_path.is_on(), &self.profile.pods);
+        let wanted = attachments(&self.network, fast_path, self.xdp, pods);
         let gone: Vec<IfIndex> = self
             .attacher
             .attached()
@@ -398,21 +405,12 @@ impl NodeAgent {
     }
 
     fn attach(&mut self, index: IfIndex, wanted: &Attachment) {
-        let written = self.reconciler.tables_mut().put_device(index.0, &wanted.device);
         let known = self.attacher.attached().get(&index);
         let known = known == Some(&(wanted.name.clone(), wanted.role));
-        let attached = match (written, known) {
-            (Err(error), _) => Err(format!("{:#}", anyhow::Error::from(error))),
-            (Ok(()), true) => Ok(()),
-            (Ok(()), false) => self
-                .attacher
-                .attach(index, &wanted.name, wanted.role)
-                .map(|()| {
-                    let (role, fast) = (wanted.role.as_str(), wanted.device.fast);
-                    info!(interface = wanted.name, role, fast, "attached");
-                })
-                .map_err(|error| format!("{:#}", anyhow::Error::from(error))),
-        };
+        let mut attached = self.put_device(index, wanted);
+        if attached.is_ok() && !known {
+            attached = self.attach_anew(index, wanted);
+        }
         match attached {
             Ok(()) => {
                 self.unattached.remove(&index);
@@ -424,6 +422,29 @@ impl NodeAgent {
                 self.unattached.insert(index, (wanted.clone(), error));
             }
         }
+    }
+
+    /// Attaches every program. The devices that packets may be sent out of without a buffer of the kernel
+    /// are those where XDP runs; the others must not be taken for such.
+    fn attach_anew(&mut self, index: IfIndex, wanted: &Attachment) -> Result<(), String> {
+        let (role, fast) = (wanted.role.as_str(), wanted.device.fast);
+        let attached = self.attacher.attach(index, &wanted.name, wanted.role);
+        attached.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+        info!(interface = wanted.name, role, fast, "attached");
+        let Some(native) = wanted.native.clone() else { return Ok(()) };
+        self.attacher.attach_native(index, &wanted.name, native);
+        let native = self.attacher.native().get(&index);
+        let reason = native.and_then(|native| native.as_ref().err());
+        info!(interface = wanted.name, native = reason.is_none(), reason, "XDP");
+        self.put_device(index, wanted)
+    }
+
+    /// Tells the programs of an interface.
+    fn put_device(&mut self, index: IfIndex, wanted: &Attachment) -> Result<(), String> {
+        let native = self.attacher.native().get(&index).is_some_and(Result::is_ok);
+        let device = DeviceRecord { native, ..wanted.device.clone() };
+        let written = self.reconciler.tables_mut().put_device(index.0, &device);
+        written.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     }
 
     fn forget(&mut self, index: IfIndex) {

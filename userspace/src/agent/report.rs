@@ -24,7 +24,7 @@ use crate::{
     server::{
         Names, Readiness, StateSource, Status,
         metrics::MapMetrics,
-        state::{self, Interface, Rejection},
+        state::{self, Interface, Rejection, Uplink},
     },
 };
 
@@ -69,6 +69,7 @@ impl StateSource for Reporter {
             errors: errors(&agent),
             rejections: rejections(&agent),
             interfaces: interfaces(&agent),
+            uplinks: uplinks(&agent),
             socket_lb: agent.sockets.report(),
             policy: policy_report::summary(&agent),
         }
@@ -168,6 +169,20 @@ fn interfaces(agent: &NodeAgent) -> Vec<Interface> {
                 .reason()
                 .or_else(|| interface.ineligible.as_ref().map(ToString::to_string)),
             failed: agent.unattached.get(&interface.index).map(|(_, error)| error.clone()),
+        })
+        .collect();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+fn uplinks(agent: &NodeAgent) -> Vec<Uplink> {
+    let (attached, native) = (agent.attacher.attached(), agent.attacher.native());
+    let mut found: Vec<Uplink> = native
+        .iter()
+        .map(|(index, native)| Uplink {
+            name: attached.get(index).map(|(name, _)| name.clone()).unwrap_or_default(),
+            index: index.0,
+            without_xdp: native.clone().err(),
         })
         .collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));

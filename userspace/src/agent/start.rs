@@ -112,6 +112,7 @@ pub fn node_agent(
         policies,
         attacher,
         fast_path,
+        xdp: args.xdp,
         recorder,
         take_over,
         sockets,

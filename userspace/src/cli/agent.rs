@@ -101,6 +101,9 @@ pub struct AgentArgs {
     /// How programs are attached to interfaces.
     #[arg(long, env = "PINTLE_ATTACH", value_enum, default_value = "auto")]
     pub attach: Attach,
+    /// Whether uplinks' drivers run XDP for connections from outside to other nodes.
+    #[arg(long, env = "PINTLE_XDP", value_enum, default_value = "auto")]
+    pub xdp: XdpMode,
     /// What to do about a kube-proxy that was on this node, or still is.
     #[arg(long, env = "PINTLE_TAKE_OVER", value_enum, default_value = "auto")]
     pub take_over: TakeOver,
@@ -187,6 +190,17 @@ pub enum FastPath {
     Auto,
     /// Never.
     Off,
+}
+
+/// Whether uplinks' drivers run XDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum XdpMode {
+    /// Where they can; a veth only if it is asked for.
+    Auto,
+    /// Never.
+    Off,
+    /// Where they can, veths included.
+    Always,
 }
 
 /// How programs are attached to interfaces.

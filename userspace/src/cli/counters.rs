@@ -31,6 +31,7 @@ impl Row for CounterRow {
         Column::right("TO_POD", "to_pod"),
         Column::right("FROM_NET", "from_net"),
         Column::right("TO_NET", "to_net"),
+        Column::right("XDP", "xdp"),
         Column::right("CONNECT", "connect"),
     ];
 

@@ -28,7 +28,7 @@ use crate::{
     policy::AllowedKey,
     server::{
         policy::{Answer, Cause, Denial, NamedDenial, Party, Policies, Question},
-        state::{Backend, Frontend, Interface, Names, Rejection, SocketLb, Status},
+        state::{Backend, Frontend, Interface, Names, Rejection, SocketLb, Status, Uplink},
     },
 };
 
@@ -251,6 +251,14 @@ impl Agent for FakeAgent {
                 interface("veth7", 7, None),
                 interface("veth9", 9, None),
                 interface("vethc", 12, Some("qdisc tbf")),
+            ],
+            uplinks: vec![
+                Uplink { name: "eth0".into(), index: 2, without_xdp: None },
+                Uplink {
+                    name: "eth1".into(),
+                    index: 3,
+                    without_xdp: Some("its driver has none".into()),
+                },
             ],
             socket_lb: SocketLb {
                 mode: "host".into(),

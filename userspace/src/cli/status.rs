@@ -26,7 +26,7 @@ use crate::{
     model::time,
     server::{
         policy::PolicySummary,
-        state::{Interface, SocketLb, Status},
+        state::{Interface, SocketLb, Status, Uplink},
     },
 };
 
@@ -76,6 +76,7 @@ struct ProgramsPart {
     pods: u64,
     fast: u64,
     interfaces: Option<Vec<Interface>>,
+    uplinks: Option<Vec<Uplink>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -196,6 +197,7 @@ fn report(
                 pods: devices.len() as u64,
                 fast: devices.iter().filter(|device| device.fast).count() as u64,
                 interfaces: None,
+                uplinks: None,
             });
             report.flows = Some(flows(&maps.fill(is_of_flows)?));
             report.drops = Some(drops(&maps.counters()?));
@@ -232,6 +234,7 @@ fn take_in(report: &mut Report, status: Status, policy: Option<(PolicyMode, u32)
     report.sockets = Some(status.socket_lb);
     if let Some(programs) = &mut report.programs {
         programs.interfaces = Some(status.interfaces);
+        programs.uplinks = Some(status.uplinks);
     }
     report.node = Some(status.node);
     report.agent = Some(AgentPart {
@@ -348,6 +351,11 @@ fn lines(report: &Report) -> Vec<(String, String, String)> {
             programs.map(programs_detail).unwrap_or_default(),
         ),
         line(
+            "XDP",
+            programs.and_then(|part| part.uplinks.as_deref()).map(xdp),
+            programs.and_then(|part| part.uplinks.as_deref()).map(xdp_detail).unwrap_or_default(),
+        ),
+        line(
             "SOCKETS",
             report.sockets.as_ref().map(|part| part.mode.clone()),
             report.sockets.as_ref().map(sockets_detail).unwrap_or_default(),
@@ -396,6 +404,19 @@ fn programs_detail(part: &ProgramsPart) -> String {
         detail += &format!(" ({}{more})", slow[..slow.len().min(SHOWN)].join(", "));
     }
     detail
+}
+
+fn xdp(uplinks: &[Uplink]) -> String {
+    let native = uplinks.iter().filter(|uplink| uplink.without_xdp.is_none()).count();
+    format!("{} uplinks", of(native as u64, uplinks.len() as u64))
+}
+
+/// Why the others have it not.
+fn xdp_detail(uplinks: &[Uplink]) -> String {
+    let without = uplinks
+        .iter()
+        .filter_map(|uplink| Some(format!("{} {}", uplink.name, uplink.without_xdp.as_ref()?)));
+    without.collect::<Vec<_>>().join(", ")
 }
 
 fn sockets_detail(part: &SocketLb) -> String {

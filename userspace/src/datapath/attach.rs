@@ -27,7 +27,7 @@ use super::{
     detach::detach,
     object::{self, LoadError},
     pins::Pins,
-    tcx,
+    tcx, xdp,
 };
 use crate::node::IfIndex;
 
@@ -50,6 +50,12 @@ impl Mode {
     }
 }
 
+/// The hooks of tc; the other is [`super::xdp`]'s.
+const OF_TC: [Hook; 4] = [Hook::FromPod, Hook::ToPod, Hook::FromNet, Hook::ToNet];
+
+/// Whether an interface has the program of XDP, run by its driver; or why it has not.
+pub type Native = Result<(), String>;
+
 /// What an interface is to us, and so which hooks it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -71,7 +77,7 @@ impl Role {
         }
     }
 
-    /// Its hooks, those of replies first: a packet is translated only where its reply will be.
+    /// Its hooks of tc, those of replies first: a packet is translated only where its reply will be.
     fn hooks(self) -> &'static [Hook] {
         match self {
             Self::Pod => &[Hook::ToPod, Hook::FromPod],
@@ -114,12 +120,14 @@ pub struct Attacher {
     pins: Pins,
     mode: Mode,
     attached: BTreeMap<IfIndex, (String, Role)>,
+    native: BTreeMap<IfIndex, Native>,
 }
 
 impl Attacher {
     /// An attacher with nothing attached; finds out which way the kernel knows.
     pub fn new(ebpf: Ebpf, pins: Pins, wanted: Option<Mode>) -> Self {
-        Self { ebpf, pins, mode: wanted.unwrap_or_else(probe), attached: BTreeMap::new() }
+        let mode = wanted.unwrap_or_else(probe);
+        Self { ebpf, pins, mode, attached: BTreeMap::new(), native: BTreeMap::new() }
     }
 
     /// The way that programs are attached.
@@ -132,7 +140,24 @@ impl Attacher {
         &self.attached
     }
 
-    /// Attaches the hooks of an interface, or replaces what an earlier agent attached.
+    /// Uplinks, and whether they have the program of XDP.
+    pub fn native(&self) -> &BTreeMap<IfIndex, Native> {
+        &self.native
+    }
+
+    /// Attaches the program of XDP to an uplink that has the others, if that is wanted and the driver
+    /// takes it; otherwise tc goes on alone.
+    pub fn attach_native(&mut self, index: IfIndex, name: &str, wanted: Native) {
+        let native = wanted.and_then(|()| {
+            xdp::attach(&mut self.ebpf, &self.pins, index, name).map_err(|error| error.to_string())
+        });
+        if native.is_err() {
+            self.remove_links(index, &[Hook::Xdp]);
+        }
+        self.native.insert(index, native);
+    }
+
+    /// Attaches the tc hooks of an interface, or replaces what an earlier agent attached.
     ///
     /// What an agent attached the other way goes last: of two programs the second finds the packet
     /// translated already and lets it pass, while a moment without a program would cost connections.
@@ -145,11 +170,15 @@ impl Attacher {
         }
         match self.mode {
             Mode::Tcx => detach_clsact(&self.pins, index, name),
-            Mode::Clsact => self.remove_links(index, Hook::ALL),
+            Mode::Clsact => self.remove_links(index, &OF_TC),
         }
         // It may have had another role.
-        let others = Hook::ALL.iter().copied().filter(|hook| !role.hooks().contains(hook));
-        self.remove_links(index, &others.collect::<Vec<_>>());
+        let mut others = OF_TC.to_vec();
+        others.retain(|hook| !role.hooks().contains(hook));
+        if role != Role::Net {
+            others.insert(0, Hook::Xdp);
+        }
+        self.remove_links(index, &others);
         self.attached.insert(index, (name.to_owned(), role));
         Ok(())
     }
@@ -157,7 +186,9 @@ impl Attacher {
     /// Forgets an interface that is gone or none of ours any more, with its programs.
     pub fn forget(&mut self, index: IfIndex) {
         self.attached.remove(&index);
-        self.remove_links(index, Hook::ALL);
+        self.native.remove(&index);
+        self.remove_links(index, &[Hook::Xdp]);
+        self.remove_links(index, &OF_TC);
         let all = clsact::interfaces().unwrap_or_default();
         match all.iter().find(|(known, _)| *known == index) {
             Some((_, name)) => detach_clsact(&self.pins, index, name),
@@ -245,7 +276,7 @@ fn probe() -> Mode {
 
 fn side(hook: Hook) -> TcAttachType {
     match hook {
-        Hook::FromPod | Hook::FromNet => TcAttachType::Ingress,
+        Hook::FromPod | Hook::FromNet | Hook::Xdp => TcAttachType::Ingress,
         Hook::ToPod | Hook::ToNet => TcAttachType::Egress,
     }
 }
@@ -276,9 +307,9 @@ fn detach_clsact(pins: &Pins, index: IfIndex, name: &str) {
 /// Removes our filters from an interface; tells how many there were.
 pub fn remove_filters(index: IfIndex, name: &str) -> io::Result<usize> {
     let mut removed = 0;
-    for hook in Hook::ALL {
-        if clsact::filters(index, *hook)?.iter().any(|filter| filter.is_ours(*hook)) {
-            filter(name, *hook)?.detach().map_err(io::Error::other)?;
+    for hook in OF_TC {
+        if clsact::filters(index, hook)?.iter().any(|filter| filter.is_ours(hook)) {
+            filter(name, hook)?.detach().map_err(io::Error::other)?;
             removed += 1;
         }
     }
@@ -334,7 +365,7 @@ fn pin(
 }
 
 /// Removes a pin; one that is gone already is as good.
-fn remove_pin(path: &Path) {
+pub(super) fn remove_pin(path: &Path) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {

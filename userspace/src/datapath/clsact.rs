@@ -47,7 +47,7 @@ impl Filter {
 /// The filters of an interface on the side of a hook; none without a clsact qdisc.
 pub fn filters(index: IfIndex, hook: Hook) -> io::Result<Vec<Filter>> {
     let parent = match hook {
-        Hook::FromPod | Hook::FromNet => TC_H_INGRESS,
+        Hook::FromPod | Hook::FromNet | Hook::Xdp => TC_H_INGRESS,
         Hook::ToPod | Hook::ToNet => TC_H_EGRESS,
     };
     let mut found = Vec::new();

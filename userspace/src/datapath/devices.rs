@@ -15,6 +15,8 @@ pub struct DeviceRecord {
     pub fast: bool,
     /// What comes from it is of a local pod.
     pub pod: bool,
+    /// It has the program of XDP.
+    pub native: bool,
     /// MTU in bytes.
     pub mtu: u32,
     /// Its link-layer address.
@@ -29,7 +31,9 @@ impl From<&DeviceRecord> for Device {
     fn from(record: &DeviceRecord) -> Self {
         let bit = |wanted: bool, bit: u32| if wanted { bit } else { 0 };
         Self {
-            flags: bit(record.fast, device_flags::FAST) | bit(record.pod, device_flags::POD),
+            flags: bit(record.fast, device_flags::FAST)
+                | bit(record.pod, device_flags::POD)
+                | bit(record.native, device_flags::XDP),
             mtu: record.mtu,
             v4: record.v4.map(V4::from).unwrap_or_default(),
             v6: record.v6.map(V6::from).unwrap_or_default(),

@@ -31,3 +31,4 @@ pub mod sweep;
 pub mod tables;
 mod tcx;
 pub mod view;
+pub mod xdp;

@@ -6,9 +6,13 @@ use std::{collections::BTreeMap, path::Path, sync::Mutex};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, MapError, MapInfo, ProgramArray},
-    programs::{ProgramError, SchedClassifier},
+    programs::{Program, ProgramError, ProgramFd, SchedClassifier, Xdp},
 };
-use pintle_abi::{counter::Hook, map, step::RareStep};
+use pintle_abi::{
+    counter::Hook,
+    map::{self, MapSpec},
+    step::{RareStep, XdpStep},
+};
 use thiserror::Error;
 use tracing::warn;
 
@@ -48,9 +52,9 @@ pub enum LoadError {
     /// The object lacks something that the source has: the build is broken.
     #[error("the object in this binary has no {0}")]
     Incomplete(&'static str),
-    /// The array of rare steps could not be written.
-    #[error("put a rare step in its place")]
-    RareStep(#[source] MapError),
+    /// An array of steps could not be written.
+    #[error("put a step in its place")]
+    Step(#[source] MapError),
     /// The kernel's verifier refused a program.
     #[error("load the program {name}")]
     Program {
@@ -89,25 +93,33 @@ pub fn load(pins: Option<&Path>, sizes: &Sizes) -> Result<Ebpf, LoadError> {
     }
     let mut ebpf = loader.load(OBJECT)?;
     load_programs(&mut ebpf)?;
-    fill_rare_steps(&mut ebpf)?;
+    for step in RareStep::ALL {
+        put_step(&mut ebpf, &map::RARE_STEPS, *step as u32, step.program())?;
+    }
+    for step in XdpStep::ALL {
+        put_step(&mut ebpf, &map::XDP_STEPS, *step as u32, step.program())?;
+    }
     Ok(ebpf)
 }
 
 /// Loads the programs, several at a time: the kernel's verifier takes tens of milliseconds for one.
 fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    let hooks = Hook::ALL.iter().map(|hook| hook.as_str());
-    let names: Vec<&'static str> =
-        hooks.chain(RareStep::ALL.iter().map(|step| step.program())).collect();
-    for name in &names {
-        classifier(ebpf, name)?;
-    }
+    let mut names = names();
     let waiting = ebpf.programs_mut().filter_map(|(name, program)| {
-        Some((*names.iter().find(|known| **known == name)?, program))
+        let index = names.iter().position(|known| *known == name)?;
+        Some((names.swap_remove(index), program))
     });
     let waiting = Mutex::new(waiting.collect::<Vec<_>>());
+    if let Some(missing) = names.first() {
+        return Err(LoadError::Incomplete(missing));
+    }
     let load_next = || -> Option<Result<(), LoadError>> {
         let (name, program) = waiting.lock().ok()?.pop()?;
-        let loaded = <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load);
+        let loaded = match program {
+            Program::SchedClassifier(program) => program.load(),
+            Program::Xdp(program) => program.load(),
+            _ => return Some(Err(LoadError::Incomplete(name))),
+        };
         Some(loaded.map_err(|source| LoadError::Program { name, source }))
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -121,27 +133,53 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     })
 }
 
-/// Puts the programs of the rare steps in their places; each changes over in one step.
-fn fill_rare_steps(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    for step in RareStep::ALL {
-        let name = step.program();
-        let fd = classifier(ebpf, name)?
-            .fd()
-            .and_then(|fd| Ok(fd.try_clone()?))
-            .map_err(|source| LoadError::Program { name, source })?;
-        let map = ebpf.map_mut(map::RARE_STEPS.name).ok_or(LoadError::Incomplete("RARE_STEPS"))?;
-        ProgramArray::try_from(map)
-            .and_then(|mut steps| steps.set(*step as u32, &fd, 0))
-            .map_err(LoadError::RareStep)?;
-    }
-    Ok(())
+/// Names of the programs of hooks and steps.
+fn names() -> Vec<&'static str> {
+    let hooks = Hook::ALL.iter().map(|hook| hook.as_str());
+    let rare = RareStep::ALL.iter().map(|step| step.program());
+    let mut names: Vec<_> = hooks.chain(rare).collect();
+    names.extend(XdpStep::ALL.iter().map(|step| step.program()));
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
-/// A program of the object by name.
+/// Puts the program of a step in its place; it changes over in one step.
+fn put_step(
+    ebpf: &mut Ebpf,
+    steps: &'static MapSpec,
+    place: u32,
+    name: &'static str,
+) -> Result<(), LoadError> {
+    let fd = fd(ebpf, name)?;
+    let map = ebpf.map_mut(steps.name).ok_or(LoadError::Incomplete(steps.name))?;
+    ProgramArray::try_from(map)
+        .and_then(|mut steps| steps.set(place, &fd, 0))
+        .map_err(LoadError::Step)
+}
+
+fn fd(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramFd, LoadError> {
+    let fd = match ebpf.program(name) {
+        Some(Program::SchedClassifier(program)) => program.fd(),
+        Some(Program::Xdp(program)) => program.fd(),
+        _ => return Err(LoadError::Incomplete(name)),
+    };
+    fd.and_then(|fd| Ok(fd.try_clone()?)).map_err(|source| LoadError::Program { name, source })
+}
+
+/// A program of tc by name.
 pub fn classifier<'a>(
     ebpf: &'a mut Ebpf,
     name: &'static str,
 ) -> Result<&'a mut SchedClassifier, LoadError> {
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(LoadError::Incomplete(name))
+}
+
+/// The program of XDP.
+pub fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, LoadError> {
+    let name = Hook::Xdp.as_str();
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or(LoadError::Incomplete(name))

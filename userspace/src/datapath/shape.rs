@@ -96,7 +96,8 @@ pub(super) fn shape(name: &str) -> Option<Shape> {
             "SETTINGS" => Shape::array::<Settings>(),
             "OVERFLOW_SEEN" => Shape::array::<u64>(),
             "REFUSALS" => Shape::new::<u32, [u64; 2]>(MapType::PerCpuArray),
-            "RARE_STEPS" => Shape::new::<u32, u32>(MapType::ProgramArray),
+            "XDP_ARGUMENT" => Shape::new::<u32, u32>(MapType::PerCpuArray),
+            "RARE_STEPS" | "XDP_STEPS" => Shape::new::<u32, u32>(MapType::ProgramArray),
             _ => return None,
         },
     })

@@ -55,6 +55,8 @@ pub struct Status {
     pub rejections: Vec<Rejection>,
     /// Interfaces with programs, sorted by name.
     pub interfaces: Vec<Interface>,
+    /// Uplinks, sorted by name.
+    pub uplinks: Vec<Uplink>,
     /// Sockets that are translated when they dial.
     pub socket_lb: SocketLb,
     /// Policies in brief.
@@ -96,6 +98,17 @@ pub struct Interface {
     pub slow: Option<String>,
     /// Why no program is attached; `None` if all are.
     pub failed: Option<String>,
+}
+
+/// An uplink: a device that leads to the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub index: u32,
+    /// Why its driver does not run XDP; `None` if it does.
+    pub without_xdp: Option<String>,
 }
 
 /// Names for the numbers and addresses in the maps.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! bpf(2) for programs of a few instructions, which the measurement itself is made of: they are
+//! bpf(2) for programs of a few instructions, which measurements and worlds are made of: they are
 //! written here, instruction by instruction, so that nothing has to be compiled or shipped for them.
 
 use std::io;
@@ -7,6 +7,8 @@ use std::mem;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 
 use anyhow::{Context as _, Result};
+
+use crate::device::Device;
 
 /// `bpf(2)` commands and types; the names are the kernel's.
 const BPF_MAP_CREATE: u32 = 0;
@@ -92,6 +94,17 @@ pub fn load(kind: Kind, instructions: &[u64]) -> Result<OwnedFd> {
     bpf_fd(BPF_PROG_LOAD, &mut attributes).with_context(|| {
         format!("load a program: {}", String::from_utf8_lossy(&log).trim_end_matches('\0'))
     })
+}
+
+/// Runs a program in the driver of a device, for as long as the descriptor lives.
+pub fn attach_xdp(device: &Device, program: &OwnedFd) -> Result<OwnedFd> {
+    const BPF_XDP: u32 = 37;
+    const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+    let mut attributes = [0; 18];
+    attributes[0] = pair(program.as_raw_fd() as u32, device.index()?);
+    attributes[1] = pair(BPF_XDP, XDP_FLAGS_DRV_MODE);
+    let link = device.ns().run(|| bpf_fd(BPF_LINK_CREATE, &mut attributes));
+    link.context("attach a program of XDP")
 }
 
 /// A hash with keys of 12 bytes and values of 64, as flows of IPv4 are, for so many entries; each takes

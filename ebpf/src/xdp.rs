@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `xdp_md` as a [`Packet`], and the ways that a frame leaves the hook: the kernel has no buffer for it
+//! yet, so nobody helps with checksums, neighbours and devices.
+
+use aya_ebpf::{
+    bindings::{
+        xdp_action::{XDP_ABORTED, XDP_TX},
+        xdp_md,
+    },
+    helpers::generated::{
+        bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+    },
+};
+use pintle_abi::{
+    device::{Device, device_flags},
+    fragment::HELD_FRAME_LEN,
+};
+use pintle_ebpf::{
+    checksum::Difference,
+    family::{Family, extensions::Walked},
+    kernel::SocketHandle,
+    maps,
+    packet::{ChecksumKind, Covered, Packet, Refused, read, set_at},
+    wire::ethernet,
+};
+
+use crate::{
+    context::load_pointer,
+    fib::{self, FOUND, Lookup},
+};
+
+/// The link-layer addresses at the start of a frame: who it is for, then who it is from.
+type Macs = [[u16; 3]; 2];
+
+/// A frame in the memory of its driver.
+pub struct Frame {
+    context: *mut xdp_md,
+    /// Its length, what lies in other pages included.
+    len: u32,
+    exit: Exit,
+}
+
+/// How a frame leaves, as the kernel's forwarding table has it.
+struct Exit {
+    ifindex: u32,
+    macs: Macs,
+}
+
+impl Frame {
+    /// The frame of a context.
+    #[inline(always)]
+    pub fn new(context: *mut xdp_md) -> Self {
+        // SAFETY: the context is the one the kernel handed to the program.
+        let len = unsafe { bpf_xdp_get_buff_len(context) } as u32;
+        Self { context, len, exit: Exit { ifindex: 0, macs: [[0; 3]; 2] } }
+    }
+
+    /// The context that the kernel handed to the program.
+    #[inline(always)]
+    pub fn context(&self) -> *mut xdp_md {
+        self.context
+    }
+
+    /// Sends it where [`Packet::find_exit`] has found that its way leads.
+    #[inline(always)]
+    pub fn leave(&mut self) -> u32 {
+        let Exit { ifindex, macs } = self.exit;
+        if set_at(self, 0, macs).is_err() {
+            return XDP_ABORTED;
+        }
+        if ifindex == self.ifindex() {
+            return XDP_TX;
+        }
+        // SAFETY: the helper has no precondition.
+        unsafe { bpf_redirect(ifindex, 0) as u32 }
+    }
+
+    /// Sends it to whom it came from.
+    #[inline(always)]
+    pub fn go_back(&mut self) -> u32 {
+        let Some([to, from]) = read::<Macs>(self, 0) else { return XDP_ABORTED };
+        if set_at(self, 0, [from, to]).is_err() {
+            return XDP_ABORTED;
+        }
+        XDP_TX
+    }
+
+    /// What is known of the device at which it came in.
+    #[inline(always)]
+    fn device(&self) -> Option<&'static Device> {
+        // SAFETY: an element stays readable while the program runs (RCU).
+        maps::DEVICES.get(&self.ifindex()).map(|device| unsafe { &*device })
+    }
+
+    /// Whether frames may be sent out of a device from here: out of the one they came in by, and of
+    /// those whose drivers are known to take them. One in several pieces not every driver takes.
+    #[inline(always)]
+    fn may_leave_by(&self, ifindex: u32) -> bool {
+        if ifindex == self.ifindex() {
+            return true;
+        }
+        let device = maps::DEVICES.get(&ifindex);
+        // SAFETY: an element stays readable while the program runs (RCU).
+        let is_known =
+            device.is_some_and(|device| unsafe { (*device).flags } & device_flags::XDP != 0);
+        is_known && self.start() + self.len as usize == self.end()
+    }
+}
+
+impl Packet for Frame {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        load_pointer!(xdp_md, self.context, data)
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        load_pointer!(xdp_md, self.context, data_end)
+    }
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        self.len
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: the context is the one the kernel handed to the program.
+        unsafe { (&raw const (*self.context).ingress_ifindex).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn arrived_at(&self) -> u32 {
+        self.ifindex()
+    }
+
+    #[inline(always)]
+    fn is_for_host(&self) -> bool {
+        let (Some(device), Some(to)) = (self.device(), read::<[u16; 3]>(self, 0)) else {
+            return false;
+        };
+        let [a, b, c, d, e, f] = device.mac;
+        let own = [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes);
+        (own[0] ^ to[0]) | (own[1] ^ to[1]) | (own[2] ^ to[2]) == 0
+    }
+
+    #[inline(always)]
+    fn way_out<F: Family>(&self, to: F) -> u32 {
+        fib::way_out(self.context.cast(), self.ifindex(), to)
+    }
+
+    #[inline(always)]
+    fn find_exit<F: Family>(&mut self, from: F, to: F, len: u32) -> bool {
+        let mut lookup = Lookup::new(self.ifindex(), from, to, len as u16);
+        if lookup.ask(self.context.cast()) != FOUND || !self.may_leave_by(lookup.ifindex) {
+            return false;
+        }
+        let [a, b, c, d, e, f] = lookup.macs;
+        self.exit = Exit { ifindex: lookup.ifindex, macs: [[d, e, f], [a, b, c]] };
+        true
+    }
+
+    #[inline(always)]
+    fn ethertype(&self) -> u16 {
+        read(self, ethernet::ETHERTYPE).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn socket(&self) -> Option<SocketHandle> {
+        None
+    }
+
+    #[inline(always)]
+    fn pull(&mut self, len: u32) -> Result<(), Refused> {
+        if self.start() + len as usize <= self.end() { Ok(()) } else { Err(Refused) }
+    }
+
+    #[inline(always)]
+    fn fix_checksum(
+        &mut self,
+        offset: u32,
+        difference: u32,
+        _: Covered,
+        kind: ChecksumKind,
+    ) -> Result<(), Refused> {
+        self.fix_transport(offset, difference, 0, kind)
+    }
+
+    /// By arithmetic: [`pintle_ebpf::hooks::early::takes`] leaves alone what may be partial.
+    #[inline(always)]
+    fn fix_transport(
+        &mut self,
+        offset: u32,
+        addresses: u32,
+        ports: u32,
+        kind: ChecksumKind,
+    ) -> Result<(), Refused> {
+        let before: u16 = read(self, offset).ok_or(Refused)?;
+        // UDP's 0 says that there is no checksum.
+        if kind == ChecksumKind::Udp && before == 0 {
+            return Ok(());
+        }
+        let sum = Difference::NONE.word(addresses).word(ports).apply(before);
+        set_at(self, offset, if kind == ChecksumKind::Udp && sum == 0 { u16::MAX } else { sum })
+    }
+
+    /// Packets with extension headers are left to tc.
+    #[inline(always)]
+    fn walk_extensions(&mut self, offset: u32, proto: u8) -> Walked {
+        Walked::nowhere(offset, proto)
+    }
+
+    #[inline(always)]
+    fn copy(&self, offset: u32) -> [u8; 4] {
+        read(self, offset).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn grow(&mut self, len: u32) -> Result<(), Refused> {
+        let link: [u16; ethernet::LEN as usize / 2] = read(self, 0).ok_or(Refused)?;
+        // SAFETY: the context is the one the kernel handed to the program.
+        done(unsafe { bpf_xdp_adjust_head(self.context, -(len as i32)) })?;
+        self.len += len;
+        set_at(self, 0, link)
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, len: u32) -> Result<(), Refused> {
+        let difference = len.wrapping_sub(self.len) as i32;
+        // SAFETY: as above.
+        done(unsafe { bpf_xdp_adjust_tail(self.context, difference) })?;
+        self.len = len;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn save(&mut self, _: *mut [u8; HELD_FRAME_LEN]) -> Result<(), Refused> {
+        Err(Refused)
+    }
+
+    #[inline(always)]
+    fn replace(&mut self, _: *const [u8; HELD_FRAME_LEN], _: u32) -> Result<(), Refused> {
+        Err(Refused)
+    }
+
+    #[inline(always)]
+    fn reinject(&mut self) -> Result<(), Refused> {
+        Err(Refused)
+    }
+}
+
+#[inline(always)]
+fn done(code: i64) -> Result<(), Refused> {
+    if code == 0 { Ok(()) } else { Err(Refused) }
+}

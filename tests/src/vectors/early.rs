@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What XDP does by itself, and what it leaves to `from_net` as it was. That both together do what `from_net`
+//! alone does, all the other vectors tell.
+
+use std::net::SocketAddr;
+
+use pintle_abi::{
+    addr::proto,
+    counter::{Counter, Hook},
+    service::frontend_flags,
+};
+
+use super::{
+    Ip, PROTOCOLS, data, first,
+    scene::{Kind, is_masqueraded, put_near, put_remote},
+};
+use crate::{
+    frame::{Frame, flag, frame, icmp, tcp},
+    world::{Exit, Forget, FrontendSpec, Range, Verdict, World},
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A node port with a pod of another node; its first client is connected.
+fn connected(world: &mut dyn World, ip: Ip, proto: u8) -> (SocketAddr, SocketAddr, SocketAddr) {
+    let (client, service) = (ip.outside(7, 40000), Kind::NodePort.address(ip));
+    put_remote(world, 1, ip.backend(5, 8080));
+    Kind::NodePort.expose(world, ip, proto, (1, 1));
+    let ends = (ip.node(0), ip.backend(5, 8080));
+    let node = is_masqueraded(world, (Hook::FromNet, proto), (client, service), ends);
+    (client, service, node)
+}
+
+/// S21.
+pub fn connections_to_other_nodes_do_not_meet_tc(world: &mut dyn World, ip: Ip) {
+    for proto in PROTOCOLS {
+        let (client, service, node) = connected(world, ip, proto);
+        let backend = ip.backend(5, 8080);
+        let answer = data(proto, service, client).ttl(63);
+        world.takes(Hook::FromNet, &data(proto, backend, node), Exit::Routes, &answer);
+        let more = data(proto, node, backend).ttl(63);
+        world.takes(Hook::FromNet, &data(proto, client, service), Exit::Routes, &more);
+    }
+    world.expect_early(
+        "xdp: 4 to a service, xdp: 2 from a service, xdp: 6 redirected, xdp: 2 new flows, \
+         xdp: 2 masqueraded flows",
+    );
+}
+
+/// No entry is made for them before, either.
+pub fn connections_to_this_node_are_left_to_tc(world: &mut dyn World, ip: Ip) {
+    let (client, backend) = (ip.outside(7, 40000), ip.backend(5, 8080));
+    put_near(world, 1, backend);
+    for proto in PROTOCOLS {
+        Kind::NodePort.expose(world, ip, proto, (1, 1));
+        let service = Kind::NodePort.address(ip);
+        for packet in [first, data] {
+            let arrived = packet(proto, client, backend).ttl(63);
+            world.takes(Hook::FromNet, &packet(proto, client, service), Exit::Pod, &arrived);
+        }
+    }
+    world.expect_early(
+        "xdp: 4 passed, from_net: 4 to a service, from_net: 4 redirected, from_net: 2 new flows",
+    );
+}
+
+/// The kernel notices there that the neighbour is in use, and asks whether it still is where it was.
+pub fn one_packet_a_second_takes_the_way_of_tc(world: &mut dyn World, ip: Ip) {
+    let (client, service, node) = connected(world, ip, proto::TCP);
+    let backend = ip.backend(5, 8080);
+    let (request, answer) = (data(proto::TCP, client, service), data(proto::TCP, backend, node));
+    for (sent, from, to) in [(&request, node, backend), (&answer, service, client)] {
+        world.age_flows(2 * SECOND);
+        let arrived = data(proto::TCP, from, to).ttl(63);
+        world.takes(Hook::FromNet, sent, Exit::Routes, &arrived);
+        world.takes(Hook::FromNet, sent, Exit::Routes, &arrived);
+    }
+    world.expect_early(
+        "xdp: 2 passed, xdp: 2 to a service, xdp: 1 from a service, xdp: 3 redirected, \
+         xdp: 1 new flows, xdp: 1 masqueraded flows, from_net: 1 to a service, \
+         from_net: 1 from a service, from_net: 2 redirected",
+    );
+}
+
+/// I11: only the kernel knows what a device was to complete.
+pub fn unfinished_checksums_are_left_to_tc(world: &mut dyn World, ip: Ip) {
+    for proto in PROTOCOLS {
+        let (client, service, node) = connected(world, ip, proto);
+        for sent in [data(proto, client, service), data(proto, ip.backend(5, 8080), node)] {
+            let (verdict, _) = world.send_bytes(Hook::FromNet, &sent.partial_bytes());
+            assert_eq!(verdict, Verdict::Deliver);
+        }
+    }
+    world.expect_early(
+        "xdp: 4 passed, xdp: 2 to a service, xdp: 2 redirected, xdp: 2 new flows, \
+         xdp: 2 masqueraded flows, from_net: 2 to a service, from_net: 2 from a service, \
+         from_net: 4 redirected",
+    );
+}
+
+/// At the end of their lives, in pieces, with options, of other protocols.
+pub fn rare_packets_are_left_to_tc(world: &mut dyn World, ip: Ip) {
+    let (client, service, _) = connected(world, ip, proto::UDP);
+    let datagram = data(proto::UDP, client, service);
+    let mut rare: Vec<Frame> = datagram.clone().payload([7; 64]).fragments(9, 32);
+    rare.push(datagram.clone().ttl(1));
+    rare.push(frame(client, service, 47).payload([9; 20]));
+    rare.push(first(proto::SCTP, client, service));
+    rare.push(icmp(
+        client.ip(),
+        service.ip(),
+        if ip.is_v6() { (1, 4) } else { (3, 3) },
+        0,
+        &datagram.quote(8),
+    ));
+    if !ip.is_v6() {
+        rare.push(datagram.options([1, 1, 1, 0]));
+    }
+    let before = world.count(Hook::Xdp, Counter::Passed);
+    for frame in &rare {
+        world.send_bytes(Hook::FromNet, &frame.bytes());
+    }
+    let after = world.count(Hook::Xdp, Counter::Passed);
+    assert_eq!(after - before, rare.len() as u64);
+}
+
+/// S6, S7, S24: with what the packet itself is made of.
+pub fn refused_clients_are_answered_at_once(world: &mut dyn World, ip: Ip) {
+    let client = ip.outside(7, 40000);
+    for proto in PROTOCOLS {
+        Kind::LoadBalancer.expose(world, ip, proto, (1, 0));
+        for service in [Kind::LoadBalancer.address(ip), ip.load_balancer(81)] {
+            let (verdict, answer) = world.send(Hook::FromNet, &first(proto, client, service));
+            assert_eq!((verdict, answer.src.ip()), (Verdict::Deliver, service.ip()));
+            let is_reset = answer.flags & flag::RST != 0;
+            assert_eq!((answer.dst.ip(), is_reset), (client.ip(), proto == proto::TCP));
+        }
+    }
+    world.expect_early(
+        "xdp: 2 dropped (refused, no backend), xdp: 2 dropped (refused, unknown port)",
+    );
+}
+
+/// S20, I12.
+pub fn unwelcome_clients_are_dropped_at_once(world: &mut dyn World, ip: Ip) {
+    const SERVICE: u32 = 9;
+    put_remote(world, 1, ip.backend(5, 8080));
+    let (welcome, other) = (ip.outside(7, 40000), ip.outside(8, 40000));
+    world.put_source_range(
+        SERVICE,
+        Range { ip: welcome.ip(), bits: if ip.is_v6() { 128 } else { 32 } },
+    );
+    for proto in PROTOCOLS {
+        Kind::LoadBalancer.expose(world, ip, proto, (1, 1));
+        let service = Kind::LoadBalancer.address(ip);
+        let flags = frontend_flags::SOURCE_RANGES | frontend_flags::MASQUERADE;
+        let restricted = FrontendSpec::new(service, proto, (1, 1)).flags(flags);
+        world.put_frontend(&FrontendSpec { service: SERVICE, ..restricted });
+        let (verdict, _) = world.send(Hook::FromNet, &first(proto, other, service));
+        assert_eq!(verdict, Verdict::Drop);
+        let ends = (ip.node(0), ip.backend(5, 8080));
+        is_masqueraded(world, (Hook::FromNet, proto), (welcome, service), ends);
+        let silent = FrontendSpec::new(service, proto, (0, 0)).flags(frontend_flags::DROP);
+        world.put_frontend(&silent);
+        let (verdict, _) = world.send(Hook::FromNet, &first(proto, other, service));
+        assert_eq!(verdict, Verdict::Drop);
+    }
+    world.expect_early(
+        "xdp: 2 to a service, xdp: 2 redirected, xdp: 2 new flows, xdp: 2 masqueraded flows, \
+         xdp: 2 dropped (no backend), xdp: 2 dropped (source not allowed)",
+    );
+}
+
+/// S14: another port takes as many attempts as it takes.
+pub fn taken_source_port_is_left_to_tc(world: &mut dyn World, ip: Ip) {
+    let (_, service, node) = connected(world, ip, proto::TCP);
+    // A client whose own port is the one that stands for the first.
+    let second = SocketAddr::new(ip.outside(8, 0).ip(), node.port());
+    let (verdict, sent) = world.send(Hook::FromNet, &tcp(second, service, flag::SYN));
+    assert_eq!((verdict, sent.src.ip()), (Verdict::Deliver, node.ip()));
+    assert_ne!(sent.src, node);
+    world.expect_early(
+        "xdp: 1 passed, xdp: 1 to a service, xdp: 1 redirected, xdp: 1 new flows, \
+         xdp: 1 masqueraded flows, from_net: 1 to a service, from_net: 1 redirected, \
+         from_net: 1 new flows, from_net: 1 masqueraded flows",
+    );
+}
+
+/// S11.
+pub fn lost_flow_is_left_to_tc(world: &mut dyn World, ip: Ip) {
+    let (client, service, node) = connected(world, ip, proto::TCP);
+    world.forget_flows(Forget::Mains);
+    let more = data(proto::TCP, node, ip.backend(5, 8080)).ttl(63);
+    let sent = data(proto::TCP, client, service);
+    world.takes(Hook::FromNet, &sent, Exit::Routes, &more);
+    world.takes(Hook::FromNet, &sent, Exit::Routes, &more);
+    world.expect_early(
+        "xdp: 1 passed, xdp: 2 to a service, xdp: 2 redirected, xdp: 1 new flows, \
+         xdp: 1 masqueraded flows, from_net: 1 to a service, from_net: 1 redirected, \
+         from_net: 1 restored flows",
+    );
+}
