@@ -25,6 +25,7 @@ use tempfile::TempDir;
 use crate::manifest::ManifestDir;
 use crate::netns::NetNs;
 use crate::topology::Node;
+use crate::xdp;
 
 const BPFFS: &str = "/sys/fs/bpf";
 const ROOT_PREFIX: &str = "pintle-lab-";
@@ -65,6 +66,7 @@ pub struct Agent {
     pub manifests: Arc<ManifestDir>,
     netns: NetNs,
     node_name: String,
+    xdp: bool,
     fast_path: FastPath,
     binary: PathBuf,
     /// Where it reads.
@@ -109,6 +111,7 @@ impl Agent {
             manifests: Arc::new(ManifestDir::new(files.path().join("manifests"))?),
             netns: (**node).clone(),
             node_name: node.name.clone(),
+            xdp: node.runs_xdp(),
             fast_path,
             binary,
             source: Source::Directory,
@@ -154,6 +157,9 @@ impl Agent {
         if let Source::Cluster(address) = self.source {
             command.env("KUBERNETES_SERVICE_HOST", address.ip().to_string());
             command.env("KUBERNETES_SERVICE_PORT", address.port().to_string());
+        }
+        if self.xdp {
+            command.env(xdp::VARIABLE, "always");
         }
         command
             .args(["agent", "--node-name", &self.node_name])

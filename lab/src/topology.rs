@@ -59,11 +59,17 @@ const SERVICE_PREFIXES: [&str; 4] =
 pub struct Underlay {
     ns: NetNs,
     objects: Arc<Objects>,
+    /// Whether the nodes' uplinks run XDP.
+    xdp: bool,
 }
 
 impl Underlay {
     /// Makes the switch, with no node on it.
     pub fn new() -> Result<Underlay> {
+        Self::made(xdp::is_usual())
+    }
+
+    fn made(xdp: bool) -> Result<Underlay> {
         let ns = NetNs::new()?;
         ns.set_sysctls(&NODE_SYSCTLS)?;
         let mut lines = vec![
@@ -77,7 +83,7 @@ impl Underlay {
             format!("route add {prefix} via {node} dev switch")
         }));
         ns.ip(&lines)?;
-        Ok(Underlay { ns, objects: Arc::default() })
+        Ok(Underlay { ns, objects: Arc::default(), xdp })
     }
 
     /// Makes a client outside the cluster, behind the router; at most one.
@@ -99,7 +105,9 @@ impl Underlay {
         ])?;
         self.ns.wait_running("outside")?;
         ns.wait_running("eth0")?;
-        xdp::prepare_sender(&ns, "eth0")?;
+        if self.xdp {
+            xdp::prepare_sender(&ns, "eth0")?;
+        }
         Ok(Outsider { ns })
     }
 }
@@ -116,7 +124,8 @@ pub struct Node {
     /// MTU of its pods.
     mtu: u16,
     objects: Arc<Objects>,
-    _peer: xdp::Peer,
+    /// What its uplink takes to run XDP, if it does.
+    xdp: Option<xdp::Passing>,
 }
 
 /// What has a network of its own and a name: a pod, or a node.
@@ -155,7 +164,8 @@ impl Node {
             format!("link add node{n} type veth peer name eth0 netns {}", ns.path()),
             format!("link set node{n} master switch up"),
         ])?;
-        let peer = xdp::Peer::prepare(&underlay.ns, &format!("node{n}"))?;
+        let prepare = || xdp::Passing::at_peer(&underlay.ns, &format!("node{n}"));
+        let xdp = underlay.xdp.then(prepare).transpose()?;
         let mut lines = vec![
             "link set eth0 up".into(),
             format!("addr add 192.168.77.{n}/24 dev eth0"),
@@ -178,7 +188,7 @@ impl Node {
         let name = format!("node-{n}");
         let objects = underlay.objects.clone();
         let (next_host, mtu) = (10, ETHERNET_MTU);
-        let node = Node { ns, number, name, cni, next_host, mtu, objects, _peer: peer };
+        let node = Node { ns, number, name, cni, next_host, mtu, objects, xdp };
         node.label(&[])?;
         Ok(node)
     }
@@ -194,6 +204,11 @@ impl Node {
         let ips = Family::BOTH.map(|family| self.ip_of(family));
         let ranges = [format!("10.244.{n}.0/24"), format!("fd00:10:244:{n:x}::/64")];
         self.objects.put(&format!("{name}.yaml"), &node_yaml(name, labels, &ips, &ranges))
+    }
+
+    /// Whether its uplink runs XDP.
+    pub fn runs_xdp(&self) -> bool {
+        self.xdp.is_some()
     }
 
     /// Its address of one family on the underlay.
@@ -314,7 +329,9 @@ impl Node {
             Cni::Bridge => wiring::bridge_pod_lines(&pod, node),
         })?;
         self.wait_wired(&pod)?;
-        xdp::prepare_sender(&pod.ns, "eth0")?;
+        if self.runs_xdp() {
+            xdp::prepare_sender(&pod.ns, "eth0")?;
+        }
         Ok(pod)
     }
 
@@ -456,7 +473,20 @@ impl World {
 
     /// Makes the nodes; they have no pods yet.
     pub fn new(count: u8, cni: Cni) -> Result<World> {
-        let underlay = Underlay::new()?;
+        World::on(Underlay::new()?, count, cni)
+    }
+
+    /// The same with uplinks that run XDP.
+    pub fn with_xdp(count: u8, cni: Cni) -> Result<World> {
+        World::on(Underlay::made(true)?, count, cni)
+    }
+
+    /// The same with uplinks that do not, whatever is usual.
+    pub fn without_xdp(count: u8, cni: Cni) -> Result<World> {
+        World::on(Underlay::made(false)?, count, cni)
+    }
+
+    fn on(underlay: Underlay, count: u8, cni: Cni) -> Result<World> {
         let nodes: Vec<Node> =
             (1..=count).map(|n| Node::new(&underlay, n, cni)).collect::<Result<_>>()?;
         for from in &nodes {

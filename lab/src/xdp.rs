@@ -15,35 +15,36 @@ use crate::{
 /// The variable that `pintle agent` reads, too.
 pub const VARIABLE: &str = "PINTLE_XDP";
 
-/// Whether this process makes such worlds.
-pub fn is_on() -> bool {
+/// Whether this process makes such worlds unless it is told otherwise.
+pub fn is_usual() -> bool {
     env::var(VARIABLE).is_ok_and(|mode| mode == "always")
 }
 
-/// Prepares a device that sends towards uplinks, if they run XDP.
+/// Prepares a device that sends towards uplinks with XDP.
 pub(crate) fn prepare_sender(ns: &NetNs, device: &str) -> Result<()> {
-    if !is_on() {
-        return Ok(());
-    }
     Device::new(ns, device).switch_offloads_off().with_context(|| format!("offloads of {device}"))
 }
 
-/// What the peer of an uplink has while that runs XDP.
-pub(crate) struct Peer(
-    #[expect(dead_code, reason = "it lives as long as the world")] Option<[OwnedFd; 2]>,
-);
+/// A program that passes everything, for as long as this lives.
+pub struct Passing {
+    _link: OwnedFd,
+    _program: OwnedFd,
+}
 
-impl Peer {
-    /// Prepares the peer of an uplink, if that runs XDP. A veth takes at once what a program of its peer
-    /// sends back only if it has a program itself; one that passes everything will do.
-    pub(crate) fn prepare(ns: &NetNs, device: &str) -> Result<Self> {
-        if !is_on() {
-            return Ok(Self(None));
-        }
-        prepare_sender(ns, device)?;
+impl Passing {
+    /// Lets the driver of a device run it.
+    pub fn attach(device: &Device) -> Result<Self> {
         const XDP_PASS: i32 = 2;
-        let pass = bpf::load(Kind::Xdp, &[code(0xb7, 0, 0, 0, XDP_PASS), code(0x95, 0, 0, 0, 0)])?;
-        let link = bpf::attach_xdp(&Device::new(ns, device), &pass)?;
-        Ok(Self(Some([pass, link])))
+        let instructions = [code(0xb7, 0, 0, 0, XDP_PASS), code(0x95, 0, 0, 0, 0)];
+        let program = bpf::load(Kind::Xdp, &instructions)?;
+        let link = bpf::attach_xdp(device, &program)?;
+        Ok(Self { _link: link, _program: program })
+    }
+
+    /// Prepares the peer of an uplink with XDP. A veth takes at once what a program of its peer sends back
+    /// only if it has a program itself.
+    pub(crate) fn at_peer(ns: &NetNs, device: &str) -> Result<Self> {
+        prepare_sender(ns, device)?;
+        Self::attach(&Device::new(ns, device))
     }
 }

@@ -56,7 +56,12 @@ impl From {
 impl Exposed {
     /// Builds everything; sockets are translated as `socket_lb` says.
     pub fn new(cni: Cni, fast_path: FastPath, socket_lb: &str) -> Exposed {
-        let mut scene = Exposed::build(cni, fast_path, socket_lb).expect("build the scene");
+        Exposed::in_world(World::new(2, cni).expect("two nodes"), fast_path, socket_lb)
+    }
+
+    /// The same on these nodes.
+    pub fn in_world(world: World, fast_path: FastPath, socket_lb: &str) -> Exposed {
+        let mut scene = Exposed::build(world, fast_path, socket_lb).expect("build the scene");
         scene.agent.start().expect("start the agent");
         scene
     }
@@ -67,14 +72,14 @@ impl Exposed {
         fast_path: FastPath,
         socket_lb: &str,
     ) -> (Exposed, Arc<ApiServer>) {
-        let mut scene = Exposed::build(cni, fast_path, socket_lb).expect("build the scene");
+        let world = World::new(2, cni).expect("two nodes");
+        let mut scene = Exposed::build(world, fast_path, socket_lb).expect("build the scene");
         let server = ApiServer::beside(&mut scene.agent).expect("an API server");
         scene.agent.start().expect("start the agent");
         (scene, server)
     }
 
-    fn build(cni: Cni, fast_path: FastPath, socket_lb: &str) -> Result<Exposed> {
-        let mut world = World::new(2, cni)?;
+    fn build(mut world: World, fast_path: FastPath, socket_lb: &str) -> Result<Exposed> {
         let client = world.nodes[0].add_pod("client")?;
         let places = [(0, 1), (0, 2), (1, 3)];
         let backends = places.map(|(node, number)| Backend::new(&mut world.nodes[node], number));

@@ -67,3 +67,4 @@ mod transfer;
 mod type_changes;
 mod udp_moves;
 mod worlds;
+mod xdp;

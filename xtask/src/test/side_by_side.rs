@@ -21,6 +21,24 @@ const PACKAGE: &str = "pintle-tests";
 /// the end.
 const LONG: &str = "_for_minutes";
 
+/// Which tests of a target run, and with what in their environment.
+pub struct Selection {
+    /// Modules whose tests run; all do if there are none.
+    pub modules: &'static [&'static str],
+    /// A variable and its value.
+    pub variable: Option<(&'static str, &'static str)>,
+}
+
+impl Selection {
+    /// Every test, as it is.
+    pub const EVERYTHING: Self = Self { modules: &[], variable: None };
+
+    fn includes(&self, name: &str) -> bool {
+        let module = name.split("::").next().unwrap_or(name);
+        self.modules.is_empty() || self.modules.contains(&module)
+    }
+}
+
 /// A test that did not pass, with all that it printed.
 struct Failure {
     name: String,
@@ -31,18 +49,26 @@ struct Failure {
 struct Run<'a> {
     program: &'a Path,
     names: &'a [String],
+    variable: Option<(&'static str, &'static str)>,
     next: AtomicUsize,
     failures: Mutex<Vec<Failure>>,
 }
 
-/// Builds a target of the tests' crate and runs every test in it, so many at a time.
-pub fn run(target: &str, at_once: usize) -> Result<()> {
+/// Builds a target of the tests' crate and runs tests in it, so many at a time.
+pub fn run(target: &str, at_once: usize, selection: &Selection) -> Result<()> {
     let program = build(target)?;
     let mut names = list(&program)?;
+    names.retain(|name| selection.includes(name));
+    for module in selection.modules {
+        let is_there = names.iter().any(|name| name.split("::").next() == Some(*module));
+        ensure!(is_there, "{target} has no tests in {module}");
+    }
     names.sort_by_key(|name| !name.ends_with(LONG));
-    println!("running {} tests, {at_once} at a time", names.len());
+    let with = selection.variable.map(|(name, value)| format!(" with {name}={value}"));
+    println!("running {} tests{}, {at_once} at a time", names.len(), with.unwrap_or_default());
     let (next, failures) = (AtomicUsize::new(0), Mutex::default());
-    let run = Run { program: &program, names: &names, next, failures };
+    let variable = selection.variable;
+    let run = Run { program: &program, names: &names, variable, next, failures };
     thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| run.work());
@@ -65,7 +91,7 @@ impl Run<'_> {
     fn work(&self) {
         while let Some(name) = self.names.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             let start = Instant::now();
-            let failure = run_one(self.program, name).err();
+            let failure = run_one(self.program, name, self.variable).err();
             let word = if failure.is_none() { "ok" } else { "FAILED" };
             println!("test {name} ... {word} ({:.1} s)", start.elapsed().as_secs_f64());
             if let Some(error) = failure {
@@ -107,8 +133,9 @@ fn list(program: &Path) -> Result<Vec<String>> {
 }
 
 /// Runs one test; the error is what it printed.
-fn run_one(program: &Path, name: &str) -> Result<()> {
+fn run_one(program: &Path, name: &str, variable: Option<(&str, &str)>) -> Result<()> {
     let mut command = Command::new(program);
+    command.envs(variable);
     command.args([name, "--exact", "--nocapture"]).stdin(Stdio::null());
     let output = command.current_dir(workspace::root().join("tests")).output()?;
     let [printed, errors] =
