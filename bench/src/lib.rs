@@ -16,6 +16,7 @@ pub mod compare;
 pub mod control;
 pub mod cpu;
 pub mod figures;
+pub mod fixed;
 pub mod frame;
 pub mod interrupt;
 pub mod machine;

@@ -21,6 +21,9 @@ pub const BPF_PROG_TEST_RUN: u32 = 10;
 pub const BPF_LINK_CREATE: u32 = 28;
 /// Length of a value of [`hash`].
 pub const VALUE: usize = 64;
+const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
+/// Where a program of XDP is attached.
+const BPF_XDP: u32 = 37;
 const BPF_MAP_TYPE_HASH: u32 = 1;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
@@ -33,6 +36,16 @@ pub enum Kind {
     Classifier = 3,
     /// `BPF_PROG_TYPE_XDP`.
     Xdp = 6,
+}
+
+impl Kind {
+    /// Where the context has the frame's start and its end.
+    pub fn frame(self) -> [i16; 2] {
+        match self {
+            Self::Classifier => [76, 80],
+            Self::Xdp => [0, 4],
+        }
+    }
 }
 
 /// Attributes of a command, as 64-bit words.
@@ -91,6 +104,11 @@ pub fn load(kind: Kind, instructions: &[u64]) -> Result<OwnedFd> {
     attributes[2] = licence.as_ptr() as u64;
     attributes[3] = pair(1, log.len() as u32);
     attributes[4] = log.as_mut_ptr() as u64;
+    // As those of Pintle: programs that jump to each other have to agree.
+    if kind == Kind::Xdp {
+        attributes[5] = pair(0, BPF_F_XDP_HAS_FRAGS);
+        attributes[8] = pair(0, BPF_XDP);
+    }
     bpf_fd(BPF_PROG_LOAD, &mut attributes).with_context(|| {
         format!("load a program: {}", String::from_utf8_lossy(&log).trim_end_matches('\0'))
     })
@@ -98,7 +116,6 @@ pub fn load(kind: Kind, instructions: &[u64]) -> Result<OwnedFd> {
 
 /// Runs a program in the driver of a device, for as long as the descriptor lives.
 pub fn attach_xdp(device: &Device, program: &OwnedFd) -> Result<OwnedFd> {
-    const BPF_XDP: u32 = 37;
     const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
     let mut attributes = [0; 18];
     attributes[0] = pair(program.as_raw_fd() as u32, device.index()?);

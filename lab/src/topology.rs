@@ -16,6 +16,8 @@ use crate::netns::NetNs;
 use crate::objects::{NAMESPACE, Objects, PodObject, node_yaml};
 use crate::{wiring, xdp};
 
+mod routes;
+
 /// The port range of pods' clients: wide, so that many short connections do not run out.
 const POD_SYSCTLS: [(&str, &str); 1] = [("net/ipv4/ip_local_port_range", "10240 65535")];
 
@@ -445,23 +447,9 @@ impl World {
         self.underlay.add_client()
     }
 
-    /// From now on whoever is outside reaches all pods by way of the first node, and they answer by it.
-    pub fn route_pods_by_first(&self) -> Result<()> {
-        // The node would tell the router of shorter ways.
-        for device in ["all", "eth0"] {
-            let redirects = format!("net/ipv4/conf/{device}/send_redirects");
-            self.nodes[0].set_sysctls(&[(&redirects, "0")])?;
-        }
-        for node in &self.nodes[1..] {
-            node.ns.ip(&[
-                "route add 198.51.100.0/24 via 192.168.77.1".into(),
-                "route add fd00:51::/64 via fd00:77::1".into(),
-            ])?;
-        }
-        self.underlay.ns.ip(&[
-            "route add 10.244.0.0/16 via 192.168.77.1 dev switch".into(),
-            "route add fd00:10:244::/48 via fd00:77::1 dev switch".into(),
-        ])
+    /// The nodes' router, and the switch between them.
+    pub fn router(&self) -> &NetNs {
+        &self.underlay.ns
     }
 
     /// Takes the pods' packets between nodes through vxlan from now on, as flannel does; there are no

@@ -27,10 +27,16 @@ pub struct Calibration {
     pub insert_preallocated_ns: f64,
 }
 
-/// A program that passes every packet.
-pub fn empty_program() -> Result<OwnedFd> {
-    bpf::load(Kind::Classifier, &PASS)
+/// A program that does nothing.
+pub fn empty_program(kind: Kind) -> Result<OwnedFd> {
+    match kind {
+        Kind::Classifier => bpf::load(kind, &PASS),
+        Kind::Xdp => bpf::load(kind, &[code(0xb7, 0, 0, 0, XDP_TX), code(0x95, 0, 0, 0, 0)]),
+    }
 }
+
+/// `enum xdp_action` of `linux/bpf.h`.
+pub const XDP_TX: i32 = 3;
 
 const PASS: [u64; 2] = [code(0xb7, 0, 0, 0, -1), code(0x95, 0, 0, 0, 0)];
 
@@ -65,9 +71,9 @@ fn median(measure: impl Fn() -> Result<f64>) -> Result<f64> {
 
 /// Of a run over that of an empty program.
 fn cost(program: &OwnedFd) -> Result<f64> {
-    let (frame, empty) = ([0; 64], empty_program()?);
+    let (frame, empty) = ([0; 64], empty_program(Kind::Classifier)?);
     let ns = |target: RawFd| -> Result<f64> {
-        let wrapper = Wrapper::new(target, &[], &[], frame.len())?;
+        let wrapper = Wrapper::new((Kind::Classifier, target), &[], &[], frame.len())?;
         Ok(wrapper.run(&frame, &[], RUNS)?.ns.into())
     };
     Ok(ns(program.as_raw_fd())? - ns(empty.as_raw_fd())?)

@@ -23,8 +23,8 @@ mod wrapper;
 use crate::cpu::Cpus;
 use crate::machine::Machine;
 use crate::{check_rights, interrupt, progress};
-use calibration::{Calibration, empty_program};
-use case::{Case, Kind};
+use calibration::Calibration;
+use case::{Case, Empty, Kind};
 use record::{Row, Run};
 use site::{Extent, Site};
 
@@ -83,7 +83,7 @@ impl Program {
         cpus.keep_off().context("leave the CPU of the measurement")?;
         let extents = self.extents();
         let bar = progress::bar((extents.len() as u32 + self.rounds).into());
-        let empty = empty_program()?;
+        let empty = Empty::load()?;
         let mut sites = Vec::new();
         for extent in extents {
             interrupt::check()?;
@@ -114,7 +114,7 @@ impl Program {
         })
     }
 
-    fn cases(&self, site: &Site, empty: &std::os::fd::OwnedFd, cpus: Cpus) -> Result<Vec<Case>> {
+    fn cases(&self, site: &Site, empty: &Empty, cpus: Cpus) -> Result<Vec<Case>> {
         let mut cases = Vec::new();
         for family in Family::BOTH {
             for is_udp in [false, true] {

@@ -61,6 +61,8 @@ pub enum Place {
     Server(Policed),
     /// The node's uplink.
     Uplink,
+    /// The same, before the kernel has a buffer for the packet.
+    Driver,
 }
 
 /// Whether policies select a pod.
@@ -80,7 +82,8 @@ pub struct Site {
 impl Site {
     /// Builds a node and waits until the agent has programmed everything.
     pub fn build(extent: Extent) -> Result<Self> {
-        let mut world = World::new(2, Cni::Ptp)?;
+        let mut world = World::with_xdp(2, Cni::Ptp)?;
+        world.know_neighbours()?;
         let mut pod = |node: usize, name: &str, policed: Policed| {
             let wired = world.nodes[node].wire_pod(name)?;
             let mut object = PodObject::new(NAMESPACE, name, "", &[]);
@@ -152,6 +155,7 @@ impl Site {
             Place::Client(policed) => (Hook::FromPod, &*self.client(policed).host_device),
             Place::Server(policed) => (Hook::FromPod, &*self.server(policed).host_device),
             Place::Uplink => (Hook::FromNet, "eth0"),
+            Place::Driver => (Hook::Xdp, "eth0"),
         };
         let device = Device::new(self.agent.netns(), name);
         let (ifindex, mac) = (device.index()?, device.mac()?);
@@ -161,7 +165,7 @@ impl Site {
         let id = FdLink::from(link).info()?.program_id();
         let program = loaded_programs().find_map(|info| info.ok().filter(|info| info.id() == id));
         let program = program.ok_or_else(|| anyhow!("program {id} is gone"))?.fd()?;
-        Ok(Entrance { program, ifindex, mac })
+        Ok(Entrance { place, program, ifindex, mac })
     }
 
     /// Sends a packet once; its frame as it goes on is returned.
@@ -218,6 +222,7 @@ impl Site {
 
 /// A program at an interface.
 pub struct Entrance {
+    place: Place,
     /// The program.
     pub program: ProgramFd,
     /// The interface.
@@ -234,6 +239,11 @@ impl Entrance {
 
     /// What the kernel knows of a packet that has come in there.
     pub fn context(&self) -> Vec<u8> {
+        if self.place == Place::Driver {
+            // `struct xdp_md`: where the frame is, its metadata, the device, its queue, and one more.
+            let words = [0, LENGTH as u32, 0, self.ifindex, 0, 0];
+            return words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        }
         let (len, ingress, own) = SKB;
         let mut context = vec![0; len];
         for at in [ingress, own] {

@@ -44,12 +44,17 @@ pub struct Wrapper {
 }
 
 impl Wrapper {
-    /// Wraps a program; `len` is the length of the frame.
-    pub fn new(target: RawFd, fields: &[Field], counting: &[Counting], len: usize) -> Result<Self> {
+    /// Wraps a program of a kind; `len` is the length of the frame.
+    pub fn new(
+        (kind, target): (Kind, RawFd),
+        fields: &[Field],
+        counting: &[Counting],
+        len: usize,
+    ) -> Result<Self> {
         let counter = Single::counter()?;
         let target = Single::program(target)?;
-        let instructions = instructions(counter.fd(), target.fd(), fields, counting, len);
-        let program = bpf::load(Kind::Classifier, &instructions)?;
+        let maps = (counter.fd(), target.fd());
+        let program = bpf::load(kind, &instructions(kind, maps, fields, counting, len))?;
         Ok(Self { program, counter, _target: target })
     }
 
@@ -93,8 +98,8 @@ pub fn run(program: RawFd, frame: &[u8], context: &[u8], repeat: u32) -> Result<
 
 /// Registers: r6 the context, r7 the frame, r8 the number of the run.
 fn instructions(
-    counter: RawFd,
-    programs: RawFd,
+    kind: Kind,
+    (counter, programs): (RawFd, RawFd),
     fields: &[Field],
     counting: &[Counting],
     len: usize,
@@ -120,10 +125,13 @@ fn instructions(
     body.push(code(0xbf, 1, 6, 0, 0));
     body.extend(load_map(2, programs));
     body.extend([code(0xb7, 3, 0, 0, 0), code(0x85, 0, 0, 0, 12)]);
-    let mut all = vec![code(0xbf, 6, 1, 0, 0), code(0x61, 7, 6, 76, 0), code(0x61, 2, 6, 80, 0)];
+    let [start, end] = kind.frame();
+    let mut all =
+        vec![code(0xbf, 6, 1, 0, 0), code(0x61, 7, 6, start, 0), code(0x61, 2, 6, end, 0)];
     all.extend([code(0xbf, 1, 7, 0, 0), code(0x07, 1, 0, 0, len as i32)]);
     all.push(code(0x2d, 1, 2, body.len() as i16, 0));
     all.extend(body);
+    // Not reached: TC_ACT_UNSPEC, and none of XDP's actions.
     all.extend([code(0xb7, 0, 0, 0, -1), code(0x95, 0, 0, 0, 0)]);
     all
 }
