@@ -25,6 +25,7 @@ pub mod program;
 pub mod progress;
 pub mod report;
 pub mod statistics;
+pub mod xdp;
 
 use compare::record::Run;
 
@@ -50,6 +51,8 @@ enum What {
     Control(control::Control),
     /// What Pintle's programs cost: ns for a packet, verified instructions
     Program(program::Program),
+    /// What a packet from outside to another node's pod costs: through XDP, through tc, and at least
+    Xdp(xdp::Xdp),
     /// Show a run that was kept with --json
     Report(Report),
 }
@@ -76,6 +79,7 @@ impl Bench {
         match &self.what {
             Some(What::Control(control)) => control.run(output),
             Some(What::Program(program)) => program.run(output),
+            Some(What::Xdp(xdp)) => xdp.run(output),
             Some(What::Report(report)) => report.show(),
             None => self.compare(output),
         }

@@ -116,7 +116,7 @@ impl Site {
             checksum: 0,
         };
         let sinks = self.local.iter().map(eth0).collect();
-        Ok(Track { source, peer, sinks, frame })
+        Ok(Track { source, peer, sinks, early: false, frame })
     }
 
     fn node(&self) -> &Node {

@@ -37,6 +37,8 @@ pub struct Track {
     pub peer: Device,
     /// The devices that they may arrive at.
     pub sinks: Vec<Device>,
+    /// Whether they end there before the kernel has a buffer for them, as what XDP sends has none.
+    pub early: bool,
     /// What they are.
     pub frame: Frame,
 }
@@ -72,7 +74,8 @@ struct Lane {
 impl Lane {
     fn new(track: &Track, flows: u32) -> Result<Self> {
         let source = Source::new(&track.frame, flows, track.source.index()?)?;
-        let sinks = track.sinks.iter().map(Sink::new);
+        let sink = if track.early { Sink::in_driver } else { Sink::new };
+        let sinks = track.sinks.iter().map(sink);
         let sinks = sinks.collect::<Result<Vec<_>>>()?;
         // A veth takes redirected frames only if the end that receives them has NAPI.
         track.peer.set_gro(true).context("switch GRO on")?;
