@@ -2,7 +2,7 @@
 //! The layout of every ABI struct as data, for the golden file and for BTF-less map dumps.
 
 use crate::{
-    addr, affinity, device, flow, fragment, policy, service, settings, socket, source_range,
+    addr, affinity, device, exit, flow, fragment, policy, service, settings, socket, source_range,
 };
 
 /// One field of an ABI struct; offset and size in bytes.
@@ -65,6 +65,9 @@ pub const ALL: &[(&str, &[Field])] = &[
     entry::<policy::Denied>(),
     entry::<policy::AllowedKey>(),
     entry::<policy::Allowed>(),
+    entry::<exit::ExitKey<addr::V4>>(),
+    entry::<exit::ExitKey<addr::V6>>(),
+    entry::<exit::Exit>(),
     entry::<device::Device>(),
     entry::<settings::Settings>(),
 ];

@@ -16,6 +16,7 @@ pub mod affinity;
 pub mod counter;
 pub mod device;
 pub mod drop_reason;
+pub mod exit;
 pub mod flow;
 pub mod fragment;
 pub mod layout;

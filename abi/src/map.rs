@@ -112,6 +112,10 @@ maps! {
     OVERFLOW_SEEN = 1;
     /// Per-CPU array of one: how many refusals were answered in the current window.
     REFUSALS = 1;
+    /// LRU hash: where packets came in, and between whom → how XDP sends them on.
+    EXITS_V4 = 4_096;
+    /// The same for IPv6.
+    EXITS_V6 = 4_096;
     /// Program array: rare step → program.
     RARE_STEPS = crate::step::RareStep::PLACES;
     /// Program array: step of XDP → program.

@@ -19,8 +19,8 @@ pub struct Lookup {
     protocol: u8,
     ports: [u16; 2],
     /// Length of the packet, to be compared with the MTU of the route; with 0 the kernel compares what
-    /// it has, unless that is to be segmented.
-    len: u16,
+    /// it has, unless that is to be segmented. Afterwards that MTU.
+    pub len: u16,
     /// Where the packet came in; afterwards where it leaves.
     pub ifindex: u32,
     tos: u32,

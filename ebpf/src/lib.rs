@@ -22,6 +22,7 @@ pub mod abort;
 pub mod affinity;
 pub mod checksum;
 pub mod connect;
+pub mod exit;
 pub mod family;
 pub mod flow;
 pub mod fragment;

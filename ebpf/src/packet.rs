@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Access to a packet, and what is known of it once its headers are read.
 
-use pintle_abi::{addr::Tuple, fragment::HELD_FRAME_LEN};
+use pintle_abi::{addr::Tuple, exit::Exit, fragment::HELD_FRAME_LEN};
 
 use crate::{
     family::{
@@ -61,9 +61,12 @@ pub trait Packet {
     fn is_for_host(&self) -> bool;
     /// The device through which the node's routes lead to an address; 0 if they do not.
     fn way_out<F: Family>(&self, to: F) -> u32;
-    /// Finds out how packets of `len` bytes leave for an address without the kernel's help, and keeps the
-    /// answer; `false` if they cannot.
-    fn find_exit<F: Family>(&mut self, _from: F, _to: F, _len: u32) -> bool {
+    /// How packets of `len` bytes leave for an address without the kernel's help; `None` if they cannot.
+    fn find_exit<F: Family>(&self, _from: F, _to: F, _len: u32) -> Option<Exit> {
+        None
+    }
+    /// Notes how the packet leaves; `false` if it cannot do so.
+    fn take_exit(&mut self, _exit: &Exit) -> bool {
         false
     }
     /// EtherType, network byte order.

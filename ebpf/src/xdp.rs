@@ -13,6 +13,7 @@ use aya_ebpf::{
 };
 use pintle_abi::{
     device::{Device, device_flags},
+    exit::Exit,
     fragment::HELD_FRAME_LEN,
 };
 use pintle_ebpf::{
@@ -30,20 +31,15 @@ use crate::{
 };
 
 /// The link-layer addresses at the start of a frame: who it is for, then who it is from.
-type Macs = [[u16; 3]; 2];
+type Macs = [u16; 6];
 
 /// A frame in the memory of its driver.
 pub struct Frame {
     context: *mut xdp_md,
     /// Its length, what lies in other pages included.
     len: u32,
-    exit: Exit,
-}
-
-/// How a frame leaves, as the kernel's forwarding table has it.
-struct Exit {
-    ifindex: u32,
-    macs: Macs,
+    /// The device that it leaves by, and the addresses with which it does.
+    exit: (u32, Macs),
 }
 
 impl Frame {
@@ -52,7 +48,7 @@ impl Frame {
     pub fn new(context: *mut xdp_md) -> Self {
         // SAFETY: the context is the one the kernel handed to the program.
         let len = unsafe { bpf_xdp_get_buff_len(context) } as u32;
-        Self { context, len, exit: Exit { ifindex: 0, macs: [[0; 3]; 2] } }
+        Self { context, len, exit: (0, [0; 6]) }
     }
 
     /// The context that the kernel handed to the program.
@@ -61,10 +57,10 @@ impl Frame {
         self.context
     }
 
-    /// Sends it where [`Packet::find_exit`] has found that its way leads.
+    /// Sends it where [`Packet::take_exit`] has found that its way leads.
     #[inline(always)]
     pub fn leave(&mut self) -> u32 {
-        let Exit { ifindex, macs } = self.exit;
+        let (ifindex, macs) = self.exit;
         if set_at(self, 0, macs).is_err() {
             return XDP_ABORTED;
         }
@@ -78,8 +74,8 @@ impl Frame {
     /// Sends it to whom it came from.
     #[inline(always)]
     pub fn go_back(&mut self) -> u32 {
-        let Some([to, from]) = read::<Macs>(self, 0) else { return XDP_ABORTED };
-        if set_at(self, 0, [from, to]).is_err() {
+        let Some([a, b, c, d, e, f]) = read::<Macs>(self, 0) else { return XDP_ABORTED };
+        if set_at(self, 0, [d, e, f, a, b, c]).is_err() {
             return XDP_ABORTED;
         }
         XDP_TX
@@ -93,17 +89,15 @@ impl Frame {
     }
 
     /// Whether frames may be sent out of a device from here: out of the one they came in by, and of
-    /// those whose drivers are known to take them. One in several pieces not every driver takes.
+    /// those whose drivers are known to take them.
     #[inline(always)]
-    fn may_leave_by(&self, ifindex: u32) -> bool {
+    fn is_exit(&self, ifindex: u32) -> bool {
         if ifindex == self.ifindex() {
             return true;
         }
         let device = maps::DEVICES.get(&ifindex);
         // SAFETY: an element stays readable while the program runs (RCU).
-        let is_known =
-            device.is_some_and(|device| unsafe { (*device).flags } & device_flags::XDP != 0);
-        is_known && self.start() + self.len as usize == self.end()
+        device.is_some_and(|device| unsafe { (*device).flags } & device_flags::XDP != 0)
     }
 }
 
@@ -150,14 +144,21 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
-    fn find_exit<F: Family>(&mut self, from: F, to: F, len: u32) -> bool {
+    fn find_exit<F: Family>(&self, from: F, to: F, len: u32) -> Option<Exit> {
         let mut lookup = Lookup::new(self.ifindex(), from, to, len as u16);
-        if lookup.ask(self.context.cast()) != FOUND || !self.may_leave_by(lookup.ifindex) {
-            return false;
+        if lookup.ask(self.context.cast()) != FOUND || !self.is_exit(lookup.ifindex) {
+            return None;
         }
         let [a, b, c, d, e, f] = lookup.macs;
-        self.exit = Exit { ifindex: lookup.ifindex, macs: [[d, e, f], [a, b, c]] };
-        true
+        let (mtu, macs) = (lookup.len.into(), [d, e, f, a, b, c]);
+        Some(Exit { ifindex: lookup.ifindex, mtu, period: 0, macs })
+    }
+
+    #[inline(always)]
+    fn take_exit(&mut self, exit: &Exit) -> bool {
+        self.exit = (exit.ifindex, exit.macs);
+        // One in several pieces not every other driver takes.
+        exit.ifindex == self.ifindex() || self.start() + self.len as usize == self.end()
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every packet vector on the host build of the programs: no kernel, no privileges.
 
+mod exits;
 mod full;
 mod held;
 mod of_socket;

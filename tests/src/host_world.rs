@@ -40,6 +40,7 @@ const CHAIN: usize = 33;
 pub struct HostWorld {
     offload: Offload,
     xdp: bool,
+    exits: bool,
     reinjected: Vec<Vec<u8>>,
     place: Place,
     exit: Option<Exit>,
@@ -69,7 +70,8 @@ impl HostWorld {
     /// Empties this thread's maps and writes the settings.
     pub fn new(offload: Offload) -> Self {
         let place = Place { ifindex: IFINDEX, way_out: 0, socket: None };
-        let mut world = Self { offload, xdp: false, reinjected: Vec::new(), place, exit: None };
+        let mut world =
+            Self { offload, xdp: false, exits: true, reinjected: Vec::new(), place, exit: None };
         world.clear();
         world
     }
@@ -77,6 +79,11 @@ impl HostWorld {
     /// The same with XDP, which finds a way out for everything.
     pub fn with_xdp(offload: Offload) -> Self {
         Self { xdp: true, ..Self::new(offload) }
+    }
+
+    /// From now on XDP finds no way out of the node.
+    pub fn close_exits(&mut self) {
+        self.exits = false;
     }
 
     /// Puts the packets that follow somewhere.
@@ -255,7 +262,8 @@ impl World for HostWorld {
     fn send_from(&mut self, origin: Origin, hook: Hook, frame: &[u8]) -> (Verdict, Vec<u8>) {
         if self.xdp
             && hook == Hook::FromNet
-            && let Some((exit, bytes)) = early::send(Buffer::of_driver(frame, self.place))
+            && let Some((exit, bytes)) =
+                early::send(Buffer::of_driver(frame, self.place, self.exits))
         {
             self.exit = Some(exit);
             return (exit.verdict(), bytes);

@@ -18,6 +18,7 @@ use pintle_abi::{
     affinity::{Affinity, AffinityKey},
     counter::Hook,
     device::Device,
+    exit::{Exit as ExitValue, ExitKey},
     flow::Flow,
     fragment::{Fragment, FragmentKey, Held},
     policy::{
@@ -212,6 +213,8 @@ impl World for KernelWorld {
         tables::clear::<FragmentKey<V6>, Fragment>(self.hash("FRAGMENTS_V6"));
         tables::clear_trie::<SourceRange<V4>>(self.trie("SOURCE_RANGES_V4"));
         tables::clear_trie::<SourceRange<V6>>(self.trie("SOURCE_RANGES_V6"));
+        tables::clear::<ExitKey<V4>, ExitValue>(self.hash("EXITS_V4"));
+        tables::clear::<ExitKey<V6>, ExitValue>(self.hash("EXITS_V6"));
         self.clear_policies();
         tables::zero::<Prefix<V4>>(self.array("CLUSTER_RANGES_V4"));
         tables::zero::<Prefix<V6>>(self.array("CLUSTER_RANGES_V6"));

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     connect::Attempt,
+    exit,
     family::{Family, Transport, Version},
     flow::{self, Found, Resumed},
     kernel::now_ns,
@@ -125,7 +126,7 @@ fn takes<F: Family, P: Packet>(
     way.step.next == Next::Send
         && passed >> NEIGHBOUR_SHIFT == 0
         && !may_be_partial(packet, headers)
-        && packet.find_exit(to.src, to.dst, headers.end.wrapping_sub(ethernet::LEN))
+        && exit::find(packet, to, headers.end.wrapping_sub(ethernet::LEN), passed)
 }
 
 #[inline(always)]

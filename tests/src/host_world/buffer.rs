@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A frame on the host: plain memory, and what the kernel's helpers would do with it.
 
-use pintle_abi::{addr::proto, fragment::HELD_FRAME_LEN};
+use pintle_abi::{addr::proto, exit::Exit, fragment::HELD_FRAME_LEN};
 use pintle_ebpf::{
     family::Family,
     kernel::SocketHandle,
@@ -9,7 +9,7 @@ use pintle_ebpf::{
 };
 
 use super::{Offload, Place};
-use crate::world::Origin;
+use crate::world::{MTU, Origin};
 
 /// A frame in memory of which only a part can be read directly, as with the kernel's buffers.
 pub(super) struct Buffer {
@@ -21,19 +21,22 @@ pub(super) struct Buffer {
     pub(super) reinjected: Vec<Vec<u8>>,
     origin: Origin,
     at: Place,
+    /// Whether the node's routes lead anywhere.
+    exits: bool,
 }
 
 impl Buffer {
     pub(super) fn new(frame: &[u8], offload: Offload, origin: Origin, at: Place) -> Self {
         let (bytes, reinjected) = (frame.to_vec(), Vec::new());
         let (linear, head) = head(frame).map_or((0, usize::MAX), |head| (head, head));
-        Self { bytes, linear, head, offload, reinjected, origin, at }
+        Self { bytes, linear, head, offload, reinjected, origin, at, exits: false }
     }
 
     /// A frame in the memory of its driver: all of it can be read.
-    pub(super) fn of_driver(frame: &[u8], at: Place) -> Self {
+    pub(super) fn of_driver(frame: &[u8], at: Place, exits: bool) -> Self {
         let mut buffer = Self::new(frame, Offload::None, Origin::Elsewhere, at);
         (buffer.linear, buffer.head) = (frame.len(), usize::MAX);
+        buffer.exits = exits;
         buffer
     }
 }
@@ -76,7 +79,11 @@ impl Packet for Buffer {
         self.at.way_out
     }
 
-    fn find_exit<F: Family>(&mut self, _from: F, _to: F, _len: u32) -> bool {
+    fn find_exit<F: Family>(&self, _from: F, _to: F, len: u32) -> Option<Exit> {
+        (self.exits && len <= MTU).then_some(Exit { mtu: MTU, ..Exit::default() })
+    }
+
+    fn take_exit(&mut self, _exit: &Exit) -> bool {
         true
     }
 
