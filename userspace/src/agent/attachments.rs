@@ -65,16 +65,47 @@ fn of_uplink(uplink: &Uplink, fast_path: bool, xdp: XdpMode) -> Attachment {
 }
 
 /// Whether an uplink is to have the program of XDP. A veth has it for the asking only: its peer must
-/// receive as a driver does, and loses its offloads.
+/// receive as a driver does, and loses its offloads. A bond's program runs at its ports, of which nothing
+/// is known.
 fn wants_xdp(uplink: &Uplink, xdp: XdpMode) -> Native {
-    match xdp {
-        XdpMode::Off => Err("switched off".to_owned()),
-        XdpMode::Auto if uplink.veth => Err("it is a veth".to_owned()),
-        XdpMode::Auto | XdpMode::Always => Ok(()),
+    match (xdp, &*uplink.kind) {
+        (XdpMode::Off, _) => Err("switched off".to_owned()),
+        (XdpMode::Auto, "veth") => Err("it is a veth".to_owned()),
+        (_, kind @ ("bond" | "team")) => Err(format!("it is a {kind}")),
+        (XdpMode::Auto | XdpMode::Always, _) => Ok(()),
     }
 }
 
 fn loopback() -> Attachment {
     let device = DeviceRecord { mtu: LOOPBACK_MTU, ..DeviceRecord::default() };
     Attachment { name: "lo".to_owned(), role: Role::Loopback, device, native: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn xdp_is_for_hardware_and_for_veths_that_are_meant() {
+        let reason = |kind: &str, xdp| {
+            let uplink = Uplink {
+                index: IfIndex(2),
+                name: "eth0".into(),
+                kind: kind.into(),
+                mtu: 1500,
+                mac: [2; 6],
+                v4: None,
+                v6: None,
+            };
+            of_uplink(&uplink, true, xdp).native.unwrap().err()
+        };
+        assert_eq!(reason("", XdpMode::Auto), None);
+        assert_eq!(reason("", XdpMode::Off).as_deref(), Some("switched off"));
+        assert_eq!(reason("veth", XdpMode::Auto).as_deref(), Some("it is a veth"));
+        assert_eq!(reason("veth", XdpMode::Always), None);
+        for xdp in [XdpMode::Auto, XdpMode::Always] {
+            assert_eq!(reason("bond", xdp).as_deref(), Some("it is a bond"));
+            assert_eq!(reason("team", xdp).as_deref(), Some("it is a team"));
+        }
+    }
 }

@@ -37,8 +37,8 @@ pub struct Uplink {
     pub index: IfIndex,
     /// Its name.
     pub name: String,
-    /// Whether it is one end of a veth, as in a cluster whose nodes are containers.
-    pub veth: bool,
+    /// What the kernel calls its kind; nothing for hardware.
+    pub kind: String,
     /// MTU in bytes.
     pub mtu: u32,
     /// Its link-layer address.
@@ -66,7 +66,7 @@ pub fn uplinks(state: &State, selection: &Selection, pods: &[PodInterface]) -> V
     let uplink = |link: &Link| Uplink {
         index: link.index,
         name: link.name.clone(),
-        veth: link.kind == "veth",
+        kind: link.kind.clone(),
         mtu: link.mtu,
         mac: link.mac.unwrap_or_default(),
         v4: own_address(state, selection, link.index, v4_of),
