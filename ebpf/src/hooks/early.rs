@@ -2,15 +2,19 @@
 //! `xdp`: what comes from the network and leaves for it again, before the kernel has a buffer for it.
 //!
 //! Packets of connections to other nodes' backends, and of their answers, are what they are for
-//! [`super::entrance`], but nothing of them may be changed before it is sure that they leave from here. Whatever else there is (local backends, ICMP, SCTP, fragments, options, ends of life, packets
-//! that are too long, neighbours that are not known) is left to `from_net`, untouched: its flows are
-//! the same, so a connection may go now this way, now that.
+//! [`super::entrance`], but nothing of them may be changed before it is sure that they leave from here.
+//! Whatever else there is (local backends, ICMP, SCTP, fragments, options, ends of life, packets that are
+//! too long, neighbours that are not known) is left to `from_net`, untouched: its flows are the same, so a
+//! connection may go now this way, now that.
 
 use pintle_abi::{
     addr::Tuple,
     counter::{Counter, Hook},
     drop_reason::DropReason,
-    flow::Flow,
+    flow::{
+        Flow,
+        flow_flags::{FORWARD_DUE, REPLY_DUE},
+    },
 };
 
 use super::{
@@ -30,8 +34,8 @@ use crate::{
     wire::ethernet,
 };
 
-/// Once in so many ns (2^30, about a second) a packet of each connection takes the way of tc. There
-/// the kernel sees that the neighbour is in use, and finds out whether it still is where it was.
+/// Once in so many ns (2^30, about a second) a packet of each connection and direction takes the way of tc.
+/// There the kernel sees that the neighbour is in use, and finds out whether it still is where it was.
 const NEIGHBOUR_SHIFT: u32 = 30;
 
 /// Whether a hook comes before the kernel has a buffer for the packet.
@@ -90,7 +94,10 @@ fn forward<F: Family, P: Packet>(
 ) -> Result<Step, DropReason> {
     let ifindex = backend_ifindex(packet, main);
     let way = way::to_backend::<Xdp>(headers.ttl, main.flags, ifindex);
-    if !takes(packet, headers, &way, server, now ^ main.last_seen_ns) {
+    let passed = now ^ main.last_seen_ns;
+    if is_due(main, (FORWARD_DUE, REPLY_DUE), passed)
+        || !takes(packet, headers, &way, server, passed)
+    {
         return Ok(pass());
     }
     flow::seen_forward(main, headers, packet, now);
@@ -106,15 +113,31 @@ fn reply<F: Family, P: Packet>(
 ) -> Result<Step, DropReason> {
     let way = way::to_client::<Xdp>(packet, headers.ttl, main.flags, main.client_ifindex);
     let client = main.other.reverse();
-    if !takes(packet, headers, &way, &client, now_ns() ^ main.last_seen_ns) {
+    let passed = now_ns() ^ main.last_seen_ns;
+    if is_due(main, (REPLY_DUE, FORWARD_DUE), passed)
+        || !takes(packet, headers, &way, &client, passed)
+    {
         return Ok(pass());
     }
     flow::seen_reply(main, headers, packet);
     leave(packet, headers, &client, Counter::Reply)
 }
 
-/// Whether a packet goes its way from here, with this tuple; if not, it must stay as it is. `passed` has
-/// the bits in which now differs from when the connection was last seen.
+/// Whether a packet takes the way of tc because none of its direction did in this second: one of the other
+/// direction may have begun it. `passed` has the bits in which now differs from when the connection was
+/// last seen.
+#[inline(always)]
+fn is_due<A>(main: &mut Flow<A>, (own, other): (u16, u16), passed: u64) -> bool {
+    if passed >> NEIGHBOUR_SHIFT != 0 {
+        main.flags |= other;
+    } else if main.flags & own == 0 {
+        return false;
+    }
+    main.flags &= !own;
+    true
+}
+
+/// Whether a packet goes its way from here, with this tuple; if not, it must stay as it is.
 #[inline(always)]
 fn takes<F: Family, P: Packet>(
     packet: &mut P,
@@ -124,7 +147,6 @@ fn takes<F: Family, P: Packet>(
     passed: u64,
 ) -> bool {
     way.step.next == Next::Send
-        && passed >> NEIGHBOUR_SHIFT == 0
         && !may_be_partial(packet, headers)
         && exit::find(packet, to, headers.end.wrapping_sub(ethernet::LEN), passed)
 }

@@ -64,21 +64,23 @@ pub fn connections_to_this_node_are_left_to_tc(world: &mut dyn World, ip: Ip) {
     );
 }
 
-/// The kernel notices there that the neighbour is in use, and asks whether it still is where it was.
+/// The kernel notices there that the neighbour is in use, and asks whether it still is where it was: that
+/// of each direction.
 pub fn one_packet_a_second_takes_the_way_of_tc(world: &mut dyn World, ip: Ip) {
     let (client, service, node) = connected(world, ip, proto::TCP);
     let backend = ip.backend(5, 8080);
-    let (request, answer) = (data(proto::TCP, client, service), data(proto::TCP, backend, node));
-    for (sent, from, to) in [(&request, node, backend), (&answer, service, client)] {
+    let request = (data(proto::TCP, client, service), data(proto::TCP, node, backend).ttl(63));
+    let answer = (data(proto::TCP, backend, node), data(proto::TCP, service, client).ttl(63));
+    for [first, second] in [[&request, &answer], [&answer, &request]] {
         world.age_flows(2 * SECOND);
-        let arrived = data(proto::TCP, from, to).ttl(63);
-        world.takes(Hook::FromNet, sent, Exit::Routes, &arrived);
-        world.takes(Hook::FromNet, sent, Exit::Routes, &arrived);
+        for (sent, arrived) in [first, first, second, second, first] {
+            world.takes(Hook::FromNet, sent, Exit::Routes, arrived);
+        }
     }
     world.expect_early(
-        "xdp: 2 passed, xdp: 2 to a service, xdp: 1 from a service, xdp: 3 redirected, \
-         xdp: 1 new flows, xdp: 1 masqueraded flows, from_net: 1 to a service, \
-         from_net: 1 from a service, from_net: 2 redirected",
+        "xdp: 4 passed, xdp: 4 to a service, xdp: 3 from a service, xdp: 7 redirected, \
+         xdp: 1 new flows, xdp: 1 masqueraded flows, from_net: 2 to a service, \
+         from_net: 2 from a service, from_net: 4 redirected",
     );
 }
 
