@@ -9,8 +9,8 @@ pub mod device_flags {
     pub const FAST: u32 = 1 << 0;
     /// What comes from this interface is of a local pod (`detectLocalMode` by interface).
     pub const POD: u32 = 1 << 1;
-    /// It has the XDP program, and so a driver that sends frames which have no buffer of the kernel.
-    pub const XDP: u32 = 1 << 2;
+    /// Its driver takes frames without a buffer of the kernel that came in at another device.
+    pub const TAKES_FRAMES: u32 = 1 << 2;
 }
 
 abi_struct! {

@@ -18,7 +18,7 @@ abi_struct! {
 abi_struct! {
     /// Its answer.
     pub struct Exit = 24 {
-        /// The device by which packets leave.
+        /// The device by which packets leave; 0 if they cannot without the kernel's help.
         pub ifindex: u32,
         /// Longest packet that may, in bytes.
         pub mtu: u32,
@@ -31,3 +31,7 @@ abi_struct! {
 
 /// An answer holds to the end of its period: 2^27 ns, about an eighth of a second.
 pub const EXIT_SHIFT: u32 = 27;
+
+/// Once in so many periods (8, about a second) a packet takes the way of tc: there the kernel sees that the
+/// neighbour is in use, and finds out whether it still is where it was.
+pub const NEIGHBOUR_SHIFT: u32 = 3;

@@ -36,10 +36,6 @@ pub mod flow_flags {
     /// The client's socket was translated when it dialled: its packets carry the backend's address
     /// already. There is no alias, and `other` is the connection's own tuple.
     pub const SOCKET: u16 = 1 << 9;
-    /// The next packet from the client is not for XDP: the kernel is to see that its neighbour is in use.
-    pub const FORWARD_DUE: u16 = 1 << 10;
-    /// The same of the next packet from the backend.
-    pub const REPLY_DUE: u16 = 1 << 11;
 }
 
 /// Bits of [`Flow::forward`] and [`Flow::reply`]: what was seen of one direction.

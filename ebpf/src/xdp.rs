@@ -71,16 +71,6 @@ impl Frame {
         unsafe { bpf_redirect(ifindex, 0) as u32 }
     }
 
-    /// Sends it to whom it came from.
-    #[inline(always)]
-    pub fn go_back(&mut self) -> u32 {
-        let Some([a, b, c, d, e, f]) = read::<Macs>(self, 0) else { return XDP_ABORTED };
-        if set_at(self, 0, [d, e, f, a, b, c]).is_err() {
-            return XDP_ABORTED;
-        }
-        XDP_TX
-    }
-
     /// What is known of the device at which it came in.
     #[inline(always)]
     fn device(&self) -> Option<&'static Device> {
@@ -88,8 +78,8 @@ impl Frame {
         maps::DEVICES.get(&self.ifindex()).map(|device| unsafe { &*device })
     }
 
-    /// Whether frames may be sent out of a device from here: out of the one they came in by, and of
-    /// those whose drivers are known to take them.
+    /// Whether frames may be sent out of a device from here: out of the one they came in by, which every
+    /// driver with XDP can do, and of those whose drivers are known to take them.
     #[inline(always)]
     fn is_exit(&self, ifindex: u32) -> bool {
         if ifindex == self.ifindex() {
@@ -97,7 +87,7 @@ impl Frame {
         }
         let device = maps::DEVICES.get(&ifindex);
         // SAFETY: an element stays readable while the program runs (RCU).
-        device.is_some_and(|device| unsafe { (*device).flags } & device_flags::XDP != 0)
+        device.is_some_and(|device| unsafe { (*device).flags } & device_flags::TAKES_FRAMES != 0)
     }
 }
 

@@ -81,9 +81,9 @@ impl HostWorld {
         Self { xdp: true, ..Self::new(offload) }
     }
 
-    /// From now on XDP finds no way out of the node.
-    pub fn close_exits(&mut self) {
-        self.exits = false;
+    /// Whether XDP finds a way out of the node from now on.
+    pub fn set_exits(&mut self, exits: bool) {
+        self.exits = exits;
     }
 
     /// Puts the packets that follow somewhere.
@@ -304,6 +304,10 @@ impl World for HostWorld {
     }
 
     fn age_fragments(&mut self, ns: u64) {
+        kernel::advance(ns);
+    }
+
+    fn age_exits(&mut self, ns: u64) {
         kernel::advance(ns);
     }
 

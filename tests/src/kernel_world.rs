@@ -96,6 +96,7 @@ impl KernelWorld {
         });
         let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
         world.clear();
+        early::wait_for_a_second();
         world
     }
 
@@ -444,6 +445,11 @@ impl World for KernelWorld {
     fn age_fragments(&mut self, ns: u64) {
         flows::age_first::<V4>(self.hash("FRAGMENTS_V4"), ns);
         flows::age_first::<V6>(self.hash("FRAGMENTS_V6"), ns);
+    }
+
+    fn age_exits(&mut self, ns: u64) {
+        flows::age_exits::<V4>(self.hash("EXITS_V4"), ns);
+        flows::age_exits::<V6>(self.hash("EXITS_V6"), ns);
     }
 
     fn forget_flows(&mut self, which: Forget) {

@@ -180,6 +180,8 @@ pub trait World {
     fn age_affinity(&mut self, ns: u64);
     /// Makes every first fragment look older.
     fn age_fragments(&mut self, ns: u64);
+    /// Makes every answer of the forwarding table look older.
+    fn age_exits(&mut self, ns: u64);
     /// Removes every flow entry, as eviction would; main entries only, or both.
     fn forget_flows(&mut self, which: Forget);
     /// Fills a flow map with entries of other connections until it takes no more.

@@ -11,10 +11,7 @@ use pintle_abi::{
     addr::Tuple,
     counter::{Counter, Hook},
     drop_reason::DropReason,
-    flow::{
-        Flow,
-        flow_flags::{FORWARD_DUE, REPLY_DUE},
-    },
+    flow::Flow,
 };
 
 use super::{
@@ -30,13 +27,9 @@ use crate::{
     lb,
     nat::{self, Hop},
     packet::{Headers, Packet, Shape, read},
-    report,
+    reject, report,
     wire::ethernet,
 };
-
-/// Once in so many ns (2^30, about a second) a packet of each connection and direction takes the way of tc.
-/// There the kernel sees that the neighbour is in use, and finds out whether it still is where it was.
-const NEIGHBOUR_SHIFT: u32 = 30;
 
 /// Whether a hook comes before the kernel has a buffer for the packet.
 #[inline(always)]
@@ -94,10 +87,7 @@ fn forward<F: Family, P: Packet>(
 ) -> Result<Step, DropReason> {
     let ifindex = backend_ifindex(packet, main);
     let way = way::to_backend::<Xdp>(headers.ttl, main.flags, ifindex);
-    let passed = now ^ main.last_seen_ns;
-    if is_due(main, (FORWARD_DUE, REPLY_DUE), passed)
-        || !takes(packet, headers, &way, server, passed)
-    {
+    if !takes(packet, headers, &way, server) {
         return Ok(pass());
     }
     flow::seen_forward(main, headers, packet, now);
@@ -113,28 +103,11 @@ fn reply<F: Family, P: Packet>(
 ) -> Result<Step, DropReason> {
     let way = way::to_client::<Xdp>(packet, headers.ttl, main.flags, main.client_ifindex);
     let client = main.other.reverse();
-    let passed = now_ns() ^ main.last_seen_ns;
-    if is_due(main, (REPLY_DUE, FORWARD_DUE), passed)
-        || !takes(packet, headers, &way, &client, passed)
-    {
+    if !takes(packet, headers, &way, &client) {
         return Ok(pass());
     }
     flow::seen_reply(main, headers, packet);
     leave(packet, headers, &client, Counter::Reply)
-}
-
-/// Whether a packet takes the way of tc because none of its direction did in this second: one of the other
-/// direction may have begun it. `passed` has the bits in which now differs from when the connection was
-/// last seen.
-#[inline(always)]
-fn is_due<A>(main: &mut Flow<A>, (own, other): (u16, u16), passed: u64) -> bool {
-    if passed >> NEIGHBOUR_SHIFT != 0 {
-        main.flags |= other;
-    } else if main.flags & own == 0 {
-        return false;
-    }
-    main.flags &= !own;
-    true
 }
 
 /// Whether a packet goes its way from here, with this tuple; if not, it must stay as it is.
@@ -144,11 +117,10 @@ fn takes<F: Family, P: Packet>(
     headers: &Headers<F>,
     way: &Way,
     to: &Tuple<F>,
-    passed: u64,
 ) -> bool {
     way.step.next == Next::Send
         && !may_be_partial(packet, headers)
-        && exit::find(packet, to, headers.end.wrapping_sub(ethernet::LEN), passed)
+        && exit::find(packet, to, headers.end.wrapping_sub(ethernet::LEN))
 }
 
 #[inline(always)]
@@ -174,6 +146,24 @@ fn may_be_partial<F: Family>(packet: &impl Packet, headers: &Headers<F>) -> bool
     let length = headers.end.wrapping_sub(headers.transport);
     F::pseudo_header(src, dst, length, headers.proto).add_to(0) == field
 }
+
+/// Tells the client that its packet is dropped, if the answer finds its way from here; else tc does.
+#[inline(always)]
+pub fn refuse<F: Family, P: Packet>(packet: &mut P, reason: u32) -> Step {
+    let parsed = F::parse(packet, ethernet::LEN, Shape::Plain).headers();
+    let Some(headers) = parsed else { return pass() };
+    let answer = headers.tuple.reverse();
+    // It is longer than the packet by no more than its own headers.
+    let len = headers.end.wrapping_sub(ethernet::LEN) + ANSWER_HEADERS;
+    let found = packet.find_exit(answer.src, answer.dst, len);
+    if !found.is_some_and(|exit| packet.take_exit(&exit)) {
+        return pass();
+    }
+    reject::refuse::<Xdp, F, P>(packet, reason)
+}
+
+/// IPv6 and ICMPv6.
+const ANSWER_HEADERS: u32 = 48;
 
 /// What is left to do after a step of XDP: nothing for which it has no program. That is left to tc.
 #[inline(always)]

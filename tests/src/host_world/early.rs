@@ -5,7 +5,6 @@ use pintle_abi::addr::{V4, V6};
 use pintle_ebpf::{
     family::{Family, Version},
     hooks::{Next, Step, Xdp, early, entrance},
-    reject,
 };
 
 use super::{CHAIN, buffer::Buffer};
@@ -35,10 +34,7 @@ fn run<F: Family>(buffer: &mut Buffer) -> Option<Exit> {
             Next::Send => return Some(Exit::Routes),
             Next::Unusual => handle(buffer),
             Next::Connect => entrance::connect::<Xdp, F, _>(buffer, argument),
-            Next::Refuse => match reject::refuse::<Xdp, F, _>(buffer, argument).next {
-                Next::Send => return Some(Exit::Routes),
-                _ => return Some(Exit::Drop),
-            },
+            Next::Refuse => early::refuse::<F, _>(buffer, argument),
             _ => return Some(Exit::Drop),
         };
     }

@@ -8,6 +8,7 @@ use aya::{
 use pintle_abi::{
     addr::{Tuple, proto},
     affinity::{Affinity, AffinityKey},
+    exit::{EXIT_SHIFT, Exit, ExitKey},
     flow::{Flow, flow_flags},
     fragment::{Fragment, FragmentKey},
     plain::Plain,
@@ -94,6 +95,17 @@ where
     for (key, mut flow) in all {
         flow.last_seen_ns = flow.last_seen_ns.wrapping_sub(ns);
         map.insert(key, flow, 0).unwrap_or_else(|error| panic!("age a conversation: {error}"));
+    }
+}
+
+pub(super) fn age_exits<A: Copy>(mut map: HashMap<&mut MapData, ExitKey<A>, Exit>, ns: u64)
+where
+    ExitKey<A>: Pod,
+{
+    let all: Vec<_> = map.iter().filter_map(Result::ok).collect();
+    for (key, mut exit) in all {
+        exit.period = exit.period.wrapping_sub((ns >> EXIT_SHIFT) as u32);
+        map.insert(key, exit, 0).unwrap_or_else(|error| panic!("age an exit: {error}"));
     }
 }
 

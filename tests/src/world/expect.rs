@@ -99,8 +99,12 @@ impl dyn World + '_ {
     /// passes it is met there.
     pub fn count(&self, hook: Hook, counter: Counter) -> u64 {
         let shared = hook == Hook::FromNet && counter != Counter::Passed;
-        let early = if shared { self.counter(counter_index(Hook::Xdp, counter)) } else { 0 };
-        self.counter(counter_index(hook, counter)) + early
+        self.counter(counter_index(hook, counter)) + if shared { self.early(counter) } else { 0 }
+    }
+
+    /// A counter of XDP, which is 0 without it.
+    pub fn early(&self, counter: Counter) -> u64 {
+        self.counter(counter_index(Hook::Xdp, counter))
     }
 
     /// A drop reason of a hook, see [`Self::count`].

@@ -54,6 +54,7 @@ fn of_pod(pod: &PodInterface, fast_path: bool) -> Attachment {
 fn of_uplink(uplink: &Uplink, fast_path: bool, xdp: XdpMode) -> Attachment {
     let device = DeviceRecord {
         fast: fast_path,
+        takes_frames: uplink.veth,
         mtu: uplink.mtu,
         mac: uplink.mac,
         v4: uplink.v4,
@@ -65,14 +66,14 @@ fn of_uplink(uplink: &Uplink, fast_path: bool, xdp: XdpMode) -> Attachment {
 }
 
 /// Whether an uplink is to have the program of XDP. A veth has it for the asking only: its peer must
-/// receive as a driver does, and loses its offloads. A bond's program runs at its ports, of which nothing
-/// is known.
+/// receive as a driver does, and loses its offloads. Where a device has ports the program would run at
+/// these, of which nothing is known.
 fn wants_xdp(uplink: &Uplink, xdp: XdpMode) -> Native {
-    match (xdp, &*uplink.kind) {
-        (XdpMode::Off, _) => Err("switched off".to_owned()),
-        (XdpMode::Auto, "veth") => Err("it is a veth".to_owned()),
-        (_, kind @ ("bond" | "team")) => Err(format!("it is a {kind}")),
-        (XdpMode::Auto | XdpMode::Always, _) => Ok(()),
+    match xdp {
+        XdpMode::Off => Err("switched off".to_owned()),
+        XdpMode::Auto | XdpMode::Always if uplink.has_ports => Err("it has ports".to_owned()),
+        XdpMode::Auto if uplink.veth => Err("it is a veth".to_owned()),
+        XdpMode::Auto | XdpMode::Always => Ok(()),
     }
 }
 
@@ -87,11 +88,12 @@ mod tests {
 
     #[test]
     fn xdp_is_for_hardware_and_for_veths_that_are_meant() {
-        let reason = |kind: &str, xdp| {
+        let reason = |(veth, has_ports), xdp| {
             let uplink = Uplink {
                 index: IfIndex(2),
                 name: "eth0".into(),
-                kind: kind.into(),
+                veth,
+                has_ports,
                 mtu: 1500,
                 mac: [2; 6],
                 v4: None,
@@ -99,13 +101,13 @@ mod tests {
             };
             of_uplink(&uplink, true, xdp).native.unwrap().err()
         };
-        assert_eq!(reason("", XdpMode::Auto), None);
-        assert_eq!(reason("", XdpMode::Off).as_deref(), Some("switched off"));
-        assert_eq!(reason("veth", XdpMode::Auto).as_deref(), Some("it is a veth"));
-        assert_eq!(reason("veth", XdpMode::Always), None);
+        let [hardware, veth, bond] = [(false, false), (true, false), (false, true)];
+        assert_eq!(reason(hardware, XdpMode::Auto), None);
+        assert_eq!(reason(hardware, XdpMode::Off).as_deref(), Some("switched off"));
+        assert_eq!(reason(veth, XdpMode::Auto).as_deref(), Some("it is a veth"));
+        assert_eq!(reason(veth, XdpMode::Always), None);
         for xdp in [XdpMode::Auto, XdpMode::Always] {
-            assert_eq!(reason("bond", xdp).as_deref(), Some("it is a bond"));
-            assert_eq!(reason("team", xdp).as_deref(), Some("it is a team"));
+            assert_eq!(reason(bond, xdp).as_deref(), Some("it has ports"));
         }
     }
 }

@@ -424,25 +424,27 @@ impl NodeAgent {
         }
     }
 
-    /// Attaches every program. The devices that packets may be sent out of without a buffer of the kernel
-    /// are those where XDP runs; the others must not be taken for such.
+    /// Attaches every program. Frames without a buffer of the kernel may be sent out of a device only once
+    /// XDP runs there.
     fn attach_anew(&mut self, index: IfIndex, wanted: &Attachment) -> Result<(), String> {
         let (role, fast) = (wanted.role.as_str(), wanted.device.fast);
         let attached = self.attacher.attach(index, &wanted.name, wanted.role);
         attached.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
         info!(interface = wanted.name, role, fast, "attached");
-        let Some(native) = wanted.native.clone() else { return Ok(()) };
-        self.attacher.attach_native(index, &wanted.name, native);
-        let native = self.attacher.native().get(&index);
-        let reason = native.and_then(|native| native.as_ref().err());
-        info!(interface = wanted.name, native = reason.is_none(), reason, "XDP");
+        if let Some(native) = wanted.native.clone() {
+            self.attacher.attach_native(index, &wanted.name, native);
+            let native = self.attacher.native().get(&index);
+            let reason = native.and_then(|native| native.as_ref().err());
+            info!(interface = wanted.name, native = reason.is_none(), reason, "XDP");
+        }
         self.put_device(index, wanted)
     }
 
     /// Tells the programs of an interface.
     fn put_device(&mut self, index: IfIndex, wanted: &Attachment) -> Result<(), String> {
         let native = self.attacher.native().get(&index).is_some_and(Result::is_ok);
-        let device = DeviceRecord { native, ..wanted.device.clone() };
+        let takes_frames = wanted.device.takes_frames && native;
+        let device = DeviceRecord { takes_frames, ..wanted.device.clone() };
         let written = self.reconciler.tables_mut().put_device(index.0, &device);
         written.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     }

@@ -101,8 +101,9 @@ pub struct AgentArgs {
     /// How programs are attached to interfaces.
     #[arg(long, env = "PINTLE_ATTACH", value_enum, default_value = "auto")]
     pub attach: Attach,
-    /// Whether uplinks' drivers run XDP for connections from outside to other nodes.
-    #[arg(long, env = "PINTLE_XDP", value_enum, default_value = "auto")]
+    /// Whether uplinks' drivers run XDP for connections from outside to other nodes. It may cost a
+    /// device its receive offloads, for everybody's packets.
+    #[arg(long, env = "PINTLE_XDP", value_enum, default_value = "off")]
     pub xdp: XdpMode,
     /// What to do about a kube-proxy that was on this node, or still is.
     #[arg(long, env = "PINTLE_TAKE_OVER", value_enum, default_value = "auto")]
@@ -195,11 +196,12 @@ pub enum FastPath {
 /// Whether uplinks' drivers run XDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum XdpMode {
-    /// Where they can; a veth only if it is asked for.
+    /// Where they can; not on a veth.
     Auto,
     /// Never.
     Off,
-    /// Where they can, veths included.
+    /// Where they can, and on veths, whose peers need a program of XDP themselves: without, they lose
+    /// what is sent back.
     Always,
 }
 

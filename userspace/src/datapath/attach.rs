@@ -176,6 +176,7 @@ impl Attacher {
         let mut others = OF_TC.to_vec();
         others.retain(|hook| !role.hooks().contains(hook));
         if role != Role::Net {
+            self.native.remove(&index);
             others.insert(0, Hook::Xdp);
         }
         self.remove_links(index, &others);

@@ -15,8 +15,8 @@ pub struct DeviceRecord {
     pub fast: bool,
     /// What comes from it is of a local pod.
     pub pod: bool,
-    /// It has the program of XDP.
-    pub native: bool,
+    /// Its driver takes frames from XDP at other devices, once it runs XDP itself.
+    pub takes_frames: bool,
     /// MTU in bytes.
     pub mtu: u32,
     /// Its link-layer address.
@@ -33,7 +33,7 @@ impl From<&DeviceRecord> for Device {
         Self {
             flags: bit(record.fast, device_flags::FAST)
                 | bit(record.pod, device_flags::POD)
-                | bit(record.native, device_flags::XDP),
+                | bit(record.takes_frames, device_flags::TAKES_FRAMES),
             mtu: record.mtu,
             v4: record.v4.map(V4::from).unwrap_or_default(),
             v6: record.v6.map(V6::from).unwrap_or_default(),

@@ -8,11 +8,19 @@ use std::{
     path::Path,
 };
 
+use crate::node::IfIndex;
+
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
-/// A link that is pinned.
+/// Where a program of XDP is attached, and that it is the driver that runs it.
+const BPF_XDP: u32 = 37;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+
+/// A link, which lives as long as this or its pin.
 #[derive(Debug)]
 pub struct Link(OwnedFd);
 
@@ -25,6 +33,24 @@ impl Link {
         let fd = unsafe { bpf(BPF_OBJ_GET, [address.to_ne_bytes(), [0; 8]]) }?;
         // SAFETY: the kernel has just returned this descriptor, and nobody else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Lets the driver of an interface run a program of XDP; there must be none.
+    pub fn attach_xdp(program: BorrowedFd<'_>, index: IfIndex) -> io::Result<Self> {
+        let target = words(program.as_raw_fd() as u32, index.0);
+        // SAFETY: the command takes a descriptor and no pointers.
+        let fd = unsafe { bpf(BPF_LINK_CREATE, [target, words(BPF_XDP, XDP_FLAGS_DRV_MODE)]) }?;
+        // SAFETY: the kernel has just returned this descriptor, and nobody else owns it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Keeps it at a path in a bpf filesystem.
+    pub fn pin(&self, path: &Path) -> io::Result<()> {
+        let path = CString::new(path.as_os_str().as_encoded_bytes())?;
+        let address = path.as_ptr() as u64;
+        let words = [address.to_ne_bytes(), pair(self.0.as_raw_fd(), 0)];
+        // SAFETY: the path ends with a zero and lives to the end of this function.
+        unsafe { bpf(BPF_OBJ_PIN, words) }.map(drop)
     }
 
     /// Puts a program in the place of the one that runs; whoever dials meets the one or the other.
@@ -49,6 +75,10 @@ impl Link {
 }
 
 fn pair(first: RawFd, second: RawFd) -> [u8; 8] {
+    words(first as u32, second as u32)
+}
+
+fn words(first: u32, second: u32) -> [u8; 8] {
     let mut words = [0; 8];
     words[..4].copy_from_slice(&first.to_ne_bytes());
     words[4..].copy_from_slice(&second.to_ne_bytes());

@@ -37,8 +37,10 @@ pub struct Uplink {
     pub index: IfIndex,
     /// Its name.
     pub name: String,
-    /// What the kernel calls its kind; nothing for hardware.
-    pub kind: String,
+    /// Whether it is one end of a veth, as in a cluster whose nodes are containers.
+    pub veth: bool,
+    /// Whether other devices are its ports: a bond's, or the virtual function below a paravirtual device.
+    pub has_ports: bool,
     /// MTU in bytes.
     pub mtu: u32,
     /// Its link-layer address.
@@ -66,7 +68,8 @@ pub fn uplinks(state: &State, selection: &Selection, pods: &[PodInterface]) -> V
     let uplink = |link: &Link| Uplink {
         index: link.index,
         name: link.name.clone(),
-        kind: link.kind.clone(),
+        veth: link.kind == "veth",
+        has_ports: state.links.values().any(|port| port.master == Some(link.index)),
         mtu: link.mtu,
         mac: link.mac.unwrap_or_default(),
         v4: own_address(state, selection, link.index, v4_of),
