@@ -108,8 +108,8 @@ fn every_case_of_the_programs_is_measured() {
     let arguments = ["program", "--services=1,10001", "--policies=3", "--rounds=1", "--json"];
     let run: Value = serde_json::from_str(&text(&mut bench(&arguments))).expect("JSON");
     let rows = run["rows"].as_array().expect("rows");
-    // 13 cases of each family and protocol, and the one that takes 10,000 services.
-    assert_eq!(rows.len(), 3 * 4 * 13 + 1);
+    // 17 cases of each family and protocol, and the one that takes 10,000 services.
+    assert_eq!(rows.len(), 3 * 4 * 17 + 1);
     for row in rows {
         let [lowest, median, highest] =
             [0, 1, 2].map(|index| row["ns"][index].as_i64().expect("nanoseconds"));
@@ -121,6 +121,22 @@ fn every_case_of_the_programs_is_measured() {
     let programs = run["programs"].as_array().expect("programs");
     let from_pod = programs.iter().find(|program| program["name"] == "from_pod");
     assert!(from_pod.expect("from_pod")["verified"].as_u64() > Some(1_000));
+}
+
+#[test]
+fn every_way_of_a_packet_from_outside_is_measured() {
+    let _company = alone();
+    let arguments = ["xdp", "--flows=1,100", "--seconds=1", "--json"];
+    let run: Value = serde_json::from_str(&text(&mut bench(&arguments))).expect("JSON");
+    let rows = run["rows"].as_array().expect("rows");
+    let ways: Vec<_> = rows.iter().map(|row| row["path"].as_str().expect("a path")).collect();
+    assert_eq!(ways, ["fixed rewrites, XDP_TX", "pintle, XDP", "pintle, tc"].repeat(2));
+    for ways in rows.chunks(3) {
+        let ns = |index: usize| ways[index]["ns"].as_f64().expect("nanoseconds");
+        assert!(ns(0) < ns(1) && ns(1) < ns(2), "less is less: {ways:?}");
+        let lost = ways.iter().map(|row| row["lost"].as_f64().expect("packets"));
+        assert!(lost.sum::<f64>() < 1_000.0, "a thousandth of all: {ways:?}");
+    }
 }
 
 #[test]

@@ -257,7 +257,7 @@ impl Agent for FakeAgent {
                 Uplink {
                     name: "eth1".into(),
                     index: 3,
-                    without_xdp: Some("its driver has none".into()),
+                    without_xdp: Some("its driver has none, or not as the device is set up".into()),
                 },
             ],
             socket_lb: SocketLb {
