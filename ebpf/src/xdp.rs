@@ -71,6 +71,23 @@ impl Frame {
         unsafe { bpf_redirect(ifindex, 0) as u32 }
     }
 
+    /// Sends what it has become, an answer, where the node's routes lead; back to whom it came from if its
+    /// neighbour is not known, for it is too late to leave it to tc.
+    #[inline(always)]
+    pub fn answer<F: Family>(&mut self) -> u32 {
+        let (src, dst) = (read(self, ethernet::LEN + F::SRC), read(self, ethernet::LEN + F::DST));
+        let (Some(src), Some(dst)) = (src, dst) else { return XDP_ABORTED };
+        let found = self.find_exit::<F>(src, dst, self.len.wrapping_sub(ethernet::LEN));
+        if found.is_some_and(|exit| self.take_exit(&exit)) {
+            return self.leave();
+        }
+        let Some([a, b, c, d, e, f]) = read::<Macs>(self, 0) else { return XDP_ABORTED };
+        if set_at(self, 0, [d, e, f, a, b, c]).is_err() {
+            return XDP_ABORTED;
+        }
+        XDP_TX
+    }
+
     /// What is known of the device at which it came in.
     #[inline(always)]
     fn device(&self) -> Option<&'static Device> {

@@ -16,7 +16,7 @@ use pintle_ebpf::{
     hooks::{Next, Step, Xdp, early, entrance},
     maps,
     packet::Packet as _,
-    report,
+    reject, report,
     wire::ethernet::ethertype,
 };
 
@@ -75,8 +75,10 @@ fn connect<F: Family>(mut frame: Frame) -> u32 {
 fn refuse<F: Family>(mut frame: Frame) -> u32 {
     // SAFETY: the element is this CPU's own, and lives as long as the map.
     let reason = maps::XDP_ARGUMENT.get(0).map_or(0, |argument| unsafe { *argument });
-    let step = early::refuse::<F, _>(&mut frame, reason);
-    finish::<F>(frame, step)
+    match reject::refuse::<Xdp, F, _>(&mut frame, reason).next {
+        Next::Send => frame.answer::<F>(),
+        _ => XDP_DROP,
+    }
 }
 
 /// The step's number, or the program that takes it.

@@ -27,7 +27,7 @@ use crate::{
     lb,
     nat::{self, Hop},
     packet::{Headers, Packet, Shape, read},
-    reject, report,
+    report,
     wire::ethernet,
 };
 
@@ -146,24 +146,6 @@ fn may_be_partial<F: Family>(packet: &impl Packet, headers: &Headers<F>) -> bool
     let length = headers.end.wrapping_sub(headers.transport);
     F::pseudo_header(src, dst, length, headers.proto).add_to(0) == field
 }
-
-/// Tells the client that its packet is dropped, if the answer finds its way from here; else tc does.
-#[inline(always)]
-pub fn refuse<F: Family, P: Packet>(packet: &mut P, reason: u32) -> Step {
-    let parsed = F::parse(packet, ethernet::LEN, Shape::Plain).headers();
-    let Some(headers) = parsed else { return pass() };
-    let answer = headers.tuple.reverse();
-    // It is longer than the packet by no more than its own headers.
-    let len = headers.end.wrapping_sub(ethernet::LEN) + ANSWER_HEADERS;
-    let found = packet.find_exit(answer.src, answer.dst, len);
-    if !found.is_some_and(|exit| packet.take_exit(&exit)) {
-        return pass();
-    }
-    reject::refuse::<Xdp, F, P>(packet, reason)
-}
-
-/// IPv6 and ICMPv6.
-const ANSWER_HEADERS: u32 = 48;
 
 /// What is left to do after a step of XDP: nothing for which it has no program. That is left to tc.
 #[inline(always)]

@@ -5,6 +5,7 @@ use pintle_abi::addr::{V4, V6};
 use pintle_ebpf::{
     family::{Family, Version},
     hooks::{Next, Step, Xdp, early, entrance},
+    reject,
 };
 
 use super::{CHAIN, buffer::Buffer};
@@ -34,7 +35,10 @@ fn run<F: Family>(buffer: &mut Buffer) -> Option<Exit> {
             Next::Send => return Some(Exit::Routes),
             Next::Unusual => handle(buffer),
             Next::Connect => entrance::connect::<Xdp, F, _>(buffer, argument),
-            Next::Refuse => early::refuse::<F, _>(buffer, argument),
+            Next::Refuse => match reject::refuse::<Xdp, F, _>(buffer, argument).next {
+                Next::Send => return Some(Exit::Routes),
+                _ => return Some(Exit::Drop),
+            },
             _ => return Some(Exit::Drop),
         };
     }
