@@ -3,7 +3,7 @@
 
 use pintle_abi::{
     addr::{Tuple, borrowed},
-    counter::{Counter, Hook},
+    counter::Counter,
     device::device_flags,
     drop_reason::DropReason,
     flow::flow_flags,
@@ -53,7 +53,7 @@ impl Attempt {
     }
 }
 
-/// What a new connection's first packet needs; its flow entries are in the maps.
+/// What the first packet of a local pod's new connection needs; its flow entries are in the maps.
 pub struct Created<A> {
     /// The connection's tuple on the backend's side.
     pub server: Tuple<A>,
@@ -68,15 +68,9 @@ pub struct Created<A> {
 impl<F: Family> Created<F> {
     /// What is to be written of a connection to a backend, before it is.
     #[inline(always)]
-    fn plan<E: Entrance>(
-        packet: &impl Packet,
-        choice: &Choice<F>,
-        server: Tuple<F>,
-        flags: u16,
-    ) -> Self {
+    fn plan(packet: &impl Packet, choice: &Choice<F>, server: Tuple<F>, flags: u16) -> Self {
         let ifindex = choice.backend.ifindex;
-        let at_pod = E::HOOK as u32 == Hook::FromPod as u32;
-        let allowed_at = if at_pod { policy::unselected_at(packet.ifindex(), ifindex) } else { 0 };
+        let allowed_at = policy::unselected_at(packet.ifindex(), ifindex);
         Self { server, flags, ifindex, allowed_at }
     }
 
@@ -88,7 +82,7 @@ impl<F: Family> Created<F> {
     }
 }
 
-/// Tracks a new connection of the common kind; `None` if it takes another attempt.
+/// Tracks a new connection of the common kind, of a local pod; `None` if it takes another attempt.
 #[inline(always)]
 pub fn create<E: Entrance, F: Family, P: Packet>(
     transport: Transport,
@@ -102,7 +96,7 @@ pub fn create<E: Entrance, F: Family, P: Packet>(
         return Ok(None);
     }
     let path = E::CLIENT | route_flags(packet, choice);
-    let new = Created::plan::<E>(packet, choice, server, path);
+    let new = Created::plan(packet, choice, server, path);
     let (route, attempt) = (new.route(), Attempt::Common);
     let opened = flow::open::<E, F, P>(transport, headers, packet, choice, &route, attempt)?;
     Ok(opened.then_some(new))
@@ -132,7 +126,7 @@ pub fn adopt<E: Entrance, F: Family, P: Packet>(
     if path & flow_flags::FAST == 0 {
         return None;
     }
-    let new = Created::plan::<E>(packet, &choice, *tuple, path | flow_flags::SOCKET);
+    let new = Created::plan(packet, &choice, *tuple, path | flow_flags::SOCKET);
     flow::open_for_socket::<E, F, P>(transport, headers, packet, &choice, &new.route())
         .then_some(new)
 }

@@ -154,7 +154,7 @@ fn direct<E: Entrance, F: Family, P: Packet>(
     sender: End,
     shape: Shape,
 ) -> Option<Result<Step, DropReason>> {
-    if E::HOOK as u32 != Hook::FromPod as u32 || flow::is_first_segment(headers) {
+    if !is_from_pod::<E>() || flow::is_first_segment(headers) {
         return None;
     }
     if shape == Shape::Any {
@@ -214,31 +214,38 @@ fn dial<E: Entrance, F: Family, P: Packet>(
     if is_passing::<E>(packet) {
         return Ok(pass::<E>());
     }
-    let new = match lb::find_frontend::<E, F>(headers) {
-        Some(found) => {
-            let frontend = found?.frontend;
-            let Some(transport) = E::transport(headers.proto) else {
-                return Err(DropReason::UnsupportedProtocol);
-            };
-            let plain = lb::is_plain(frontend);
-            if is_leaving::<E>() || !plain || is_taken_over() || is_judged_later::<E>() {
-                return Ok(Step::CONNECT);
-            }
-            let choice = lb::select(&headers.tuple, frontend)?;
-            match connect::create::<E, F, P>(transport, headers, packet, &choice)? {
-                Some(new) => new,
-                None => return Ok(Step::CONNECT),
-            }
-        }
-        None => match dialled_by_socket::<E, F, P>(packet, headers) {
-            Some(new) => new,
-            None if standing == standing::FREE => return Ok(pass::<E>()),
-            None => return Ok(Step::DIRECT),
-        },
+    let Some(found) = lb::find_frontend::<E, F>(headers) else {
+        return match dialled_by_socket::<E, F, P>(packet, headers) {
+            Some(new) => begin::<E, F, P>(packet, headers, &new),
+            None if standing == standing::FREE => Ok(pass::<E>()),
+            None => Ok(Step::DIRECT),
+        };
     };
-    let way = way::to_backend::<E>(headers.ttl, new.flags, new.ifindex).taken::<E>(packet);
-    let at_pod = E::HOOK as u32 == Hook::FromPod as u32;
-    if at_pod && policy::current_epoch() != new.allowed_at {
+    let frontend = found?.frontend;
+    let Some(transport) = E::transport(headers.proto) else {
+        return Err(DropReason::UnsupportedProtocol);
+    };
+    // What a client outside dials is mostly masqueraded, and so never of the common kind.
+    if !is_from_pod::<E>() || !lb::is_plain(frontend) || is_taken_over() {
+        return Ok(Step::CONNECT);
+    }
+    let choice = lb::select(&headers.tuple, frontend)?;
+    let Some(new) = connect::create::<E, F, P>(transport, headers, packet, &choice)? else {
+        return Ok(Step::CONNECT);
+    };
+    begin::<E, F, P>(packet, headers, &new)
+}
+
+/// The first packet of a new connection.
+#[inline(always)]
+fn begin<E: Entrance, F: Family, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<F>,
+    new: &Created<F>,
+) -> Result<Step, DropReason> {
+    let (flags, ifindex) = (packet.veil(new.flags.into()) as u16, packet.veil(new.ifindex));
+    let way = way::to_backend::<E>(headers.ttl, flags, ifindex).taken::<E>(packet);
+    if policy::current_epoch() != new.allowed_at {
         return Ok(Step::JUDGE);
     }
     E::rewrite(packet, headers, &new.server, way.hop)?;
@@ -252,9 +259,8 @@ fn dialled_by_socket<E: Entrance, F: Family, P: Packet>(
     packet: &P,
     headers: &Headers<F>,
 ) -> Option<Created<F>> {
-    let at_pod = E::HOOK as u32 == Hook::FromPod as u32;
     let begins = headers.proto == proto::UDP || flow::is_first_segment(headers);
-    if !(at_pod && begins && is_socket_of_pods_translated()) || headers.malformed {
+    if !(is_from_pod::<E>() && begins && is_socket_of_pods_translated()) || headers.malformed {
         return None;
     }
     connect::adopt::<E, F, P>(E::transport(headers.proto)?, headers, packet)
@@ -342,6 +348,12 @@ fn reply<E: Entrance, F: Family, P: Packet>(
     Ok(way.step)
 }
 
+/// Whether packets come from a local pod here.
+#[inline(always)]
+fn is_from_pod<E: Entrance>() -> bool {
+    E::HOOK as u32 == Hook::FromPod as u32
+}
+
 /// Whether packets leave the node here.
 #[inline(always)]
 fn is_leaving<E: Entrance>() -> bool {
@@ -359,19 +371,10 @@ fn is_taken_over() -> bool {
     maps::settings().is_some_and(|settings| settings.take_over != 0)
 }
 
-/// Whether a connection from the network may have to be judged. Its entry is made by another program,
-/// which has room for that.
-#[inline(always)]
-fn is_judged_later<E: Entrance>() -> bool {
-    E::HOOK as u32 == Hook::FromNet as u32 && policy::current_epoch() != 0
-}
-
 /// A packet that is not to be translated: on to the next program, unless policies have to be asked.
 #[inline(always)]
 pub(super) fn leave<E: Entrance>(packet: &impl Packet) -> Step {
-    if E::HOOK as u32 == Hook::FromPod as u32
-        && policy::pod_standing(packet.ifindex()) != standing::FREE
-    {
+    if is_from_pod::<E>() && policy::pod_standing(packet.ifindex()) != standing::FREE {
         return Step::DIRECT;
     }
     pass::<E>()
