@@ -4,28 +4,32 @@
 use crate::abi_struct;
 
 abi_struct! {
-    /// A question to the kernel's forwarding table.
-    pub struct ExitKey<A> = (12, 36) {
+    /// How packets leave without the kernel's help.
+    pub struct Exit = 24 {
+        /// The device by which they leave; 0 if they cannot.
+        pub ifindex: u32,
+        /// Longest packet that may, in bytes.
+        pub mtu: u16,
+        /// The link-layer address with which they come in: that of the device.
+        pub host: [u16; 3],
+        /// Link-layer addresses with which they leave, as a frame has them: who it is for, then who it is from.
+        pub macs: [u16; 6],
+    }
+}
+
+abi_struct! {
+    /// A question to the kernel's forwarding table, and its answer.
+    pub struct KnownExit<A> = (40, 64) {
         /// Source address.
         pub from: A,
         /// Destination address.
         pub to: A,
         /// The device at which packets come in.
-        pub ifindex: u32,
-    }
-}
-
-abi_struct! {
-    /// Its answer.
-    pub struct Exit = 24 {
-        /// The device by which packets leave; 0 if they cannot without the kernel's help.
-        pub ifindex: u32,
-        /// Longest packet that may, in bytes.
-        pub mtu: u32,
-        /// When it was given, in periods of [`EXIT_SHIFT`].
+        pub arrived_at: u32,
+        /// When it was asked, in periods of [`EXIT_SHIFT`].
         pub period: u32,
-        /// Link-layer addresses as a frame has them: who it is for, then who it is from.
-        pub macs: [u16; 6],
+        /// The answer.
+        pub exit: Exit,
     }
 }
 

@@ -31,4 +31,4 @@ pub mod step;
 
 /// Version of every layout in this crate; part of the directory name of the pins, so that a binary
 /// never opens maps that another layout wrote.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;

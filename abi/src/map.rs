@@ -10,6 +10,26 @@ pub struct MapSpec {
     pub entries: u32,
 }
 
+impl MapSpec {
+    /// Whether the programs rely on its number of entries, so that nobody may choose another.
+    pub fn is_fixed(&self) -> bool {
+        const FIXED: [MapSpec; 11] = [
+            CLUSTER_RANGES_V4,
+            CLUSTER_RANGES_V6,
+            COUNTERS,
+            SETTINGS,
+            OVERFLOW_SEEN,
+            REFUSALS,
+            EXITS_V4,
+            EXITS_V6,
+            RARE_STEPS,
+            XDP_STEPS,
+            XDP_ARGUMENT,
+        ];
+        FIXED.iter().any(|fixed| fixed.name == self.name)
+    }
+}
+
 macro_rules! maps {
     ($($(#[$meta:meta])* $name:ident = $entries:expr;)*) => {
         $(
@@ -112,10 +132,10 @@ maps! {
     OVERFLOW_SEEN = 1;
     /// Per-CPU array of one: how many refusals were answered in the current window.
     REFUSALS = 1;
-    /// LRU hash: where packets came in, and between whom → how XDP sends them on.
-    EXITS_V4 = 4_096;
+    /// Per-CPU array: hash of where packets came in, and between whom → `KnownExit`. A power of two.
+    EXITS_V4 = 1_024;
     /// The same for IPv6.
-    EXITS_V6 = 4_096;
+    EXITS_V6 = 1_024;
     /// Program array: rare step → program.
     RARE_STEPS = crate::step::RareStep::PLACES;
     /// Program array: step of XDP → program.

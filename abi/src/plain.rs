@@ -44,7 +44,7 @@ macro_rules! abi_struct {
     ) => {
         $(#[$meta])*
         #[repr(C)]
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         pub struct $name { $($(#[$field_meta])* pub $field: $ty,)* }
 
         const _: () = {

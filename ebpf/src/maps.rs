@@ -6,7 +6,7 @@ use pintle_abi::{
     affinity::{Affinity, AffinityKey},
     counter::COUNTER_ENTRIES,
     device::Device,
-    exit::{Exit, ExitKey},
+    exit::KnownExit,
     flow::Flow,
     fragment::{Fragment, FragmentKey, HELD_ENTRIES, HELD_FRAME_LEN, Held},
     map,
@@ -130,10 +130,10 @@ maps! {
     OVERFLOW_SEEN: Array<u64> = map::OVERFLOW_SEEN.entries;
     /// Budget of refusals, see [`crate::reject`]. Written by the programs.
     REFUSALS: PerCpuArray<[u64; 2]> = map::REFUSALS.entries;
-    /// Where packets came in, and between whom → how XDP sends them on. Written by the programs.
-    EXITS_V4: LruHash<ExitKey<V4>, Exit> = map::EXITS_V4.entries;
-    /// Where packets came in, and between whom → how XDP sends them on. Written by the programs.
-    EXITS_V6: LruHash<ExitKey<V6>, Exit> = map::EXITS_V6.entries;
+    /// Hash of where packets came in, and between whom → how XDP sends them on. Written by the programs.
+    EXITS_V4: PerCpuArray<KnownExit<V4>> = map::EXITS_V4.entries;
+    /// Hash of where packets came in, and between whom → how XDP sends them on. Written by the programs.
+    EXITS_V6: PerCpuArray<KnownExit<V6>> = map::EXITS_V6.entries;
     /// Rare step → program. Written by the loader.
     RARE_STEPS: Steps = map::RARE_STEPS.entries;
     /// Step of XDP → program. Written by the loader.

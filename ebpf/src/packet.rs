@@ -61,11 +61,12 @@ pub trait Packet {
     fn is_for_host(&self) -> bool;
     /// The device through which the node's routes lead to an address; 0 if they do not.
     fn way_out<F: Family>(&self, to: F) -> u32;
-    /// How packets of `len` bytes leave for an address without the kernel's help; `None` if they cannot.
+    /// How packets like this one, of `len` bytes, leave for an address without the kernel's help; `None` if
+    /// they cannot.
     fn find_exit<F: Family>(&self, _from: F, _to: F, _len: u32) -> Option<Exit> {
         None
     }
-    /// Notes how the packet leaves; `false` if it cannot do so.
+    /// Notes how the packet leaves; `false` if it cannot do so, or is for another host.
     fn take_exit(&mut self, _exit: &Exit) -> bool {
         false
     }

@@ -141,8 +141,7 @@ impl Packet for Frame {
             return false;
         };
         let [a, b, c, d, e, f] = device.mac;
-        let own = [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes);
-        (own[0] ^ to[0]) | (own[1] ^ to[1]) | (own[2] ^ to[2]) == 0
+        is_same(to, [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes))
     }
 
     #[inline(always)]
@@ -156,16 +155,17 @@ impl Packet for Frame {
         if lookup.ask(self.context.cast()) != FOUND || !self.is_exit(lookup.ifindex) {
             return None;
         }
+        let host = read(self, 0)?;
         let [a, b, c, d, e, f] = lookup.macs;
-        let (mtu, macs) = (lookup.len.into(), [d, e, f, a, b, c]);
-        Some(Exit { ifindex: lookup.ifindex, mtu, period: 0, macs })
+        Some(Exit { ifindex: lookup.ifindex, mtu: lookup.len, host, macs: [d, e, f, a, b, c] })
     }
 
     #[inline(always)]
     fn take_exit(&mut self, exit: &Exit) -> bool {
         self.exit = (exit.ifindex, exit.macs);
+        let is_for_host = read(self, 0).is_some_and(|to| is_same(to, exit.host));
         // One in several pieces not every other driver takes.
-        exit.ifindex == self.ifindex() || self.start() + self.len as usize == self.end()
+        is_for_host && (exit.ifindex == self.ifindex() || self.start() + self.len as usize == self.end())
     }
 
     #[inline(always)]
@@ -255,6 +255,12 @@ impl Packet for Frame {
     fn reinject(&mut self) -> Result<(), Refused> {
         Err(Refused)
     }
+}
+
+/// Whether two link-layer addresses are one.
+#[inline(always)]
+fn is_same(one: [u16; 3], other: [u16; 3]) -> bool {
+    (one[0] ^ other[0]) | (one[1] ^ other[1]) | (one[2] ^ other[2]) == 0
 }
 
 #[inline(always)]

@@ -18,7 +18,7 @@ use pintle_abi::{
     affinity::{Affinity, AffinityKey},
     counter::Hook,
     device::Device,
-    exit::{Exit as ExitValue, ExitKey},
+    exit::KnownExit,
     flow::Flow,
     fragment::{Fragment, FragmentKey, Held},
     policy::{
@@ -96,6 +96,7 @@ impl KernelWorld {
         });
         let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
         world.clear();
+        early::stay_on_a_cpu();
         early::wait_for_a_second();
         world
     }
@@ -214,8 +215,8 @@ impl World for KernelWorld {
         tables::clear::<FragmentKey<V6>, Fragment>(self.hash("FRAGMENTS_V6"));
         tables::clear_trie::<SourceRange<V4>>(self.trie("SOURCE_RANGES_V4"));
         tables::clear_trie::<SourceRange<V6>>(self.trie("SOURCE_RANGES_V6"));
-        tables::clear::<ExitKey<V4>, ExitValue>(self.hash("EXITS_V4"));
-        tables::clear::<ExitKey<V6>, ExitValue>(self.hash("EXITS_V6"));
+        tables::zero_per_cpu::<KnownExit<V4>>(self.per_cpu("EXITS_V4"));
+        tables::zero_per_cpu::<KnownExit<V6>>(self.per_cpu("EXITS_V6"));
         self.clear_policies();
         tables::zero::<Prefix<V4>>(self.array("CLUSTER_RANGES_V4"));
         tables::zero::<Prefix<V6>>(self.array("CLUSTER_RANGES_V6"));
@@ -448,8 +449,8 @@ impl World for KernelWorld {
     }
 
     fn age_exits(&mut self, ns: u64) {
-        flows::age_exits::<V4>(self.hash("EXITS_V4"), ns);
-        flows::age_exits::<V6>(self.hash("EXITS_V6"), ns);
+        flows::age_exits::<V4>(self.per_cpu("EXITS_V4"), ns);
+        flows::age_exits::<V6>(self.per_cpu("EXITS_V6"), ns);
     }
 
     fn forget_flows(&mut self, which: Forget) {

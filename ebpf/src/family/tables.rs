@@ -5,7 +5,7 @@ use pintle_abi::{
     addr::{Tuple, V4, V6},
     affinity::{Affinity, AffinityKey},
     device::Device,
-    exit::{Exit, ExitKey},
+    exit::KnownExit,
     flow::Flow,
     fragment::{Fragment, FragmentKey, HELD_FRAME_LEN, Held},
     policy::{Endpoint, OtherFlow, OtherKey},
@@ -16,7 +16,7 @@ use pintle_abi::{
 };
 
 use crate::{
-    kernel::{Array, Hash, LruHash, PrefixTrie, SocketStorage},
+    kernel::{Array, Hash, LruHash, PerCpuArray, PrefixTrie, SocketStorage},
     maps,
 };
 
@@ -65,7 +65,7 @@ pub trait Tables: Sized + 'static {
     /// Conversations without ports.
     fn other_flows() -> &'static LruHash<OtherKey<Self>, OtherFlow>;
     /// Where the node's routes lead.
-    fn exits() -> &'static LruHash<ExitKey<Self>, Exit>;
+    fn exits() -> &'static PerCpuArray<KnownExit<Self>>;
     /// The source that a pod sees when it reaches itself through a service.
     fn hairpin_address(settings: &Settings) -> Self;
     /// The address that stands for masqueraded clients where the way out has none.
@@ -137,7 +137,7 @@ tables! {
         peer_ranges: PrefixTrie<Self, u32> = PEER_RANGES_V4;
         sockets: SocketStorage<Connection<Self>> = SOCKETS_V4;
         other_flows: LruHash<OtherKey<Self>, OtherFlow> = OTHER_FLOWS_V4;
-        exits: LruHash<ExitKey<Self>, Exit> = EXITS_V4;
+        exits: PerCpuArray<KnownExit<Self>> = EXITS_V4;
     }
     flows {
         tcp_flows = TCP_FLOWS_V4, Some(&maps::TCP_OVERFLOW_V4);
@@ -162,7 +162,7 @@ tables! {
         peer_ranges: PrefixTrie<Self, u32> = PEER_RANGES_V6;
         sockets: SocketStorage<Connection<Self>> = SOCKETS_V6;
         other_flows: LruHash<OtherKey<Self>, OtherFlow> = OTHER_FLOWS_V6;
-        exits: LruHash<ExitKey<Self>, Exit> = EXITS_V6;
+        exits: PerCpuArray<KnownExit<Self>> = EXITS_V6;
     }
     flows {
         tcp_flows = TCP_FLOWS_V6, Some(&maps::TCP_OVERFLOW_V6);

@@ -37,12 +37,12 @@ pub fn uncount<A>(main: &mut Flow<A>, packet: &impl Packet) {
 
 /// Notes a packet from the backend.
 #[inline(always)]
-pub fn seen_reply<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet) {
+pub fn seen_reply<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet, now: u64) {
     let bits = seen_after(main.reply, headers) | closes_first(main, headers);
     if bits != main.reply {
         main.reply = bits;
     }
-    touch(main, packet.len(), now_ns());
+    touch(main, packet.len(), now);
 }
 
 /// [`seen::CLOSES`] if a packet from the backend is its FIN, and the client has sent none: by

@@ -40,16 +40,15 @@ pub fn is_early<E: Entrance>() -> bool {
 /// A packet at the hook.
 #[inline(always)]
 pub fn handle<F: Family, P: Packet>(packet: &mut P, _: Version<F>) -> Step {
-    // What a switch floods, or a promiscuous device overhears, is for another node to translate.
-    if !packet.is_for_host() {
-        return pass();
-    }
     let parsed = F::parse(packet, ethernet::LEN, Shape::Plain).headers();
     let Some(headers) = parsed.filter(|headers| !headers.malformed) else { return pass() };
     let Some(transport) = Xdp::transport(headers.proto) else { return pass() };
     match known(packet, &headers, transport) {
         Some(result) => entrance::conclude::<Xdp>(result),
-        None if lb::find_frontend::<Xdp, F>(&headers).is_some() => Step::CONNECT,
+        // What a switch floods, or a promiscuous device overhears, is for another node to translate.
+        None if lb::find_frontend::<Xdp, F>(&headers).is_some() && packet.is_for_host() => {
+            Step::CONNECT
+        }
         None => pass(),
     }
 }
@@ -87,7 +86,7 @@ fn forward<F: Family, P: Packet>(
 ) -> Result<Step, DropReason> {
     let ifindex = backend_ifindex(packet, main);
     let way = way::to_backend::<Xdp>(headers.ttl, main.flags, ifindex);
-    if !takes(packet, headers, &way, server) {
+    if !takes(packet, headers, &way, server, now) {
         return Ok(pass());
     }
     flow::seen_forward(main, headers, packet, now);
@@ -102,11 +101,11 @@ fn reply<F: Family, P: Packet>(
     main: &mut Flow<F>,
 ) -> Result<Step, DropReason> {
     let way = way::to_client::<Xdp>(packet, headers.ttl, main.flags, main.client_ifindex);
-    let client = main.other.reverse();
-    if !takes(packet, headers, &way, &client) {
+    let (client, now) = (main.other.reverse(), now_ns());
+    if !takes(packet, headers, &way, &client, now) {
         return Ok(pass());
     }
-    flow::seen_reply(main, headers, packet);
+    flow::seen_reply(main, headers, packet, now);
     leave(packet, headers, &client, Counter::Reply)
 }
 
@@ -117,10 +116,11 @@ fn takes<F: Family, P: Packet>(
     headers: &Headers<F>,
     way: &Way,
     to: &Tuple<F>,
+    now: u64,
 ) -> bool {
     way.step.next == Next::Send
         && !may_be_partial(packet, headers)
-        && exit::find(packet, to, headers.end.wrapping_sub(ethernet::LEN))
+        && exit::find(packet, to, headers.end.wrapping_sub(ethernet::LEN), now)
 }
 
 #[inline(always)]

@@ -342,7 +342,7 @@ fn reply<E: Entrance, F: Family, P: Packet>(
         return Ok(Step::JUDGE);
     }
     let client = main.other.reverse();
-    flow::seen_reply(main, headers, packet);
+    flow::seen_reply(main, headers, packet, now_ns());
     E::rewrite(packet, headers, &client, way.hop)?;
     report::count(E::HOOK, Counter::Reply);
     Ok(way.step)

@@ -17,6 +17,7 @@ use crate::{
     fragment,
     hooks::sctp::is_tracked,
     icmp,
+    kernel::now_ns,
     nat::{self, Hop},
     packet::{Headers, Packet, Parsed, Shape},
     policy::{self, End, standing},
@@ -124,7 +125,7 @@ fn translate_reply<F: Family, P: Packet>(
     main: &mut Flow<F>,
 ) -> Result<Step, DropReason> {
     let client = main.other.reverse();
-    flow::seen_reply(main, headers, packet);
+    flow::seen_reply(main, headers, packet, now_ns());
     match transport {
         Transport::Sctp => nat::rewrite_sctp(packet, headers, &client, Hop::InStack)?,
         Transport::Tcp | Transport::Udp => nat::rewrite(packet, headers, &client, Hop::InStack)?,

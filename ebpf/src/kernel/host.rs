@@ -17,7 +17,7 @@ type Memory = Box<[u64]>;
 /// The elements of one map, by the bytes of their keys.
 type Elements = BTreeMap<Vec<u8>, Memory>;
 
-const START_NS: u64 = 1_000_000_000;
+const START_NS: u64 = 1 << 42;
 
 std::thread_local! {
     /// Elements of each map, by the address of its static.

@@ -34,6 +34,18 @@ pub(super) fn wait_for_a_second() {
     }
 }
 
+/// Keeps this thread, and those it starts, on one CPU: each has exits of its own.
+pub(super) fn stay_on_a_cpu() {
+    // SAFETY: all-zero bytes are a valid, empty CPU set; the calls read it and fill it in.
+    let kept = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        let cpu = libc::sched_getcpu();
+        libc::CPU_SET(cpu as usize, &mut set);
+        cpu >= 0 && libc::sched_setaffinity(0, size_of_val(&set), &raw const set) == 0
+    };
+    assert!(kept, "stay on a CPU: {}", std::io::Error::last_os_error());
+}
+
 const NAME: &str = "up0";
 const NEIGHBOUR: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
 

@@ -3,12 +3,12 @@
 
 use aya::{
     Pod,
-    maps::{HashMap, Map, MapData},
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues},
 };
 use pintle_abi::{
     addr::{Tuple, proto},
     affinity::{Affinity, AffinityKey},
-    exit::{EXIT_SHIFT, Exit, ExitKey},
+    exit::{EXIT_SHIFT, KnownExit},
     flow::{Flow, flow_flags},
     fragment::{Fragment, FragmentKey},
     plain::Plain,
@@ -98,14 +98,19 @@ where
     }
 }
 
-pub(super) fn age_exits<A: Copy>(mut map: HashMap<&mut MapData, ExitKey<A>, Exit>, ns: u64)
+pub(super) fn age_exits<A: Copy>(mut map: PerCpuArray<&mut MapData, KnownExit<A>>, ns: u64)
 where
-    ExitKey<A>: Pod,
+    KnownExit<A>: Pod,
 {
-    let all: Vec<_> = map.iter().filter_map(Result::ok).collect();
-    for (key, mut exit) in all {
-        exit.period = exit.period.wrapping_sub((ns >> EXIT_SHIFT) as u32);
-        map.insert(key, exit, 0).unwrap_or_else(|error| panic!("age an exit: {error}"));
+    for index in 0..map.len() {
+        let known = map.get(&index, 0).unwrap_or_else(|error| panic!("read an exit: {error}"));
+        let mut known = known.to_vec();
+        for known in &mut known {
+            known.period = known.period.wrapping_sub((ns >> EXIT_SHIFT) as u32);
+        }
+        let aged = PerCpuValues::try_from(known).map_err(MapError::from);
+        aged.and_then(|known| map.set(index, known, 0))
+            .unwrap_or_else(|error| panic!("age an exit: {error}"));
     }
 }
 

@@ -293,11 +293,9 @@ impl FromStr for MapSize {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, entries) = text.split_once('=').ok_or("give NAME=ENTRIES")?;
-        let fixed = [map::COUNTERS.name, map::SETTINGS.name];
         // Maps without a number of entries grow with what they are kept for.
-        let known = map::ALL.iter().filter(|spec| spec.entries > 0).map(|spec| spec.name);
-        let known = known.filter(|name| !fixed.contains(name));
-        let known: Vec<&str> = known.collect();
+        let known = map::ALL.iter().filter(|spec| spec.entries > 0 && !spec.is_fixed());
+        let known: Vec<&str> = known.map(|spec| spec.name).collect();
         let name = known
             .iter()
             .find(|known| **known == name)
@@ -464,6 +462,7 @@ mod tests {
             assert!(error.contains(words), "{error}");
         };
         refused(&["--source=dir:/y", "--map-size=SOCKETS_V4=1"], "no map SOCKETS_V4");
+        refused(&["--source=dir:/y", "--map-size=EXITS_V4=2048"], "no map EXITS_V4");
         refused(&["--source=dir:"], "dir:PATH");
         refused(&["--source=dir:/y", "--map-size=FLOWS=1"], "no map FLOWS");
         refused(&["--source=dir:/y", "--hairpin-addresses=10.0.0.1,10.0.0.2"], "one address");

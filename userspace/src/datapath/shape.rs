@@ -6,7 +6,7 @@ use pintle_abi::{
     addr::{Tuple, V4, V6},
     affinity::{Affinity, AffinityKey},
     device::Device,
-    exit::{Exit, ExitKey},
+    exit::KnownExit,
     flow::Flow,
     fragment::{Fragment, FragmentKey},
     map::MapSpec,
@@ -74,7 +74,7 @@ macro_rules! of_family {
             "DATAGRAMS" => Shape::lru_hash::<DatagramKey<$A>, Datagram<$A>>(),
             "PEERS" => Shape::hash::<$A, u32>(),
             "PEER_RANGES" => Shape::trie::<$A>(),
-            "EXITS" => Shape::lru_hash::<ExitKey<$A>, Exit>(),
+            "EXITS" => Shape::new::<u32, KnownExit<$A>>(MapType::PerCpuArray),
             "OTHER_FLOWS" => Shape::lru_hash::<OtherKey<$A>, OtherFlow>(),
             _ => return None,
         }
