@@ -53,7 +53,8 @@ pub mod seen {
 }
 
 abi_struct! {
-    /// One side of a tracked connection. In an alias only `other`, `flags` and `backend` matter.
+    /// One side of a tracked connection. An alias repeats what its main entry has; the counts of both
+    /// make up those of the connection.
     pub struct Flow<A> = (64, 88) {
         /// Time of the last packet, `CLOCK_MONOTONIC` in ns.
         pub last_seen_ns: u64,
@@ -84,6 +85,10 @@ abi_struct! {
         pub ingress_epoch: u32,
     }
 }
+
+/// How long packets of XDP go on without the main entry once it was told of one: to the end of a period of
+/// 2^27 ns, about an eighth of a second.
+pub const SETTLED_SHIFT: u32 = 27;
 
 /// Whether a TCP connection is over: no more data can come, and the client may open another with the
 /// same tuple. By arithmetic, because the programs ask it for every packet of a client.

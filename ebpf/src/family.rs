@@ -77,6 +77,10 @@ pub trait Family: Tables + Ordered + Default + Eq + KeyHash + Plain {
     const SRC: u32;
     /// Place of the destination address in the header.
     const DST: u32;
+    /// Place of the packet's length in the header.
+    const TOTAL_LEN: u32;
+    /// Bytes that this length does not count.
+    const UNCOUNTED: u32;
 
     /// The address as the kernel's interfaces for both families take it: in the first words.
     fn words(self) -> [u32; 4];

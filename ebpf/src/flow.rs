@@ -28,9 +28,11 @@ use crate::{
 };
 
 mod progress;
+mod settled;
 
 use progress::observed;
 pub use progress::{seen_direct, seen_forward, seen_reply, uncount};
+pub use settled::{is_settled, seen_settled, settle};
 
 /// A flow entry in a map, shared with other CPUs.
 pub type Entry<A> = &'static mut Flow<A>;
@@ -189,7 +191,7 @@ pub fn resume<E: Entrance, F: Family>(
     if fresh {
         return Resumed::Over;
     }
-    alias.last_seen_ns = now;
+    settled::told(alias, main, headers, now);
     Resumed::Main(main)
 }
 
@@ -264,6 +266,7 @@ pub fn restore<E: Entrance, F: Family>(transport: Transport, headers: &Headers<F
     let inserted =
         insert::<E, F>(transport, &key, &main, IfPresent::Refuse, Attempt::Thorough).is_ok();
     if inserted {
+        (alias.packets, alias.bytes) = (0, 0);
         report::count(E::HOOK, Counter::Restored);
     }
     inserted
@@ -300,6 +303,7 @@ pub fn open<E: Entrance, F: Family, P: Packet>(
         return Ok(false);
     }
     let (alias_key, client_first) = client.canonical();
+    (flow.packets, flow.bytes) = (0, 0);
     flow.other = *route.server;
     flow.flags = route.path | flow_flags::ALIAS | first_flag(client_first);
     match insert::<E, F>(transport, &alias_key, &flow, IfPresent::Replace, attempt) {

@@ -43,12 +43,25 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The frame of a context.
+    /// The frame of a context, as long as its first piece.
     #[inline(always)]
     pub fn new(context: *mut xdp_md) -> Self {
-        // SAFETY: the context is the one the kernel handed to the program.
-        let len = unsafe { bpf_xdp_get_buff_len(context) } as u32;
-        Self { context, len, exit: (0, [0; 6]) }
+        let mut frame = Self { context, len: 0, exit: (0, [0; 6]) };
+        frame.len = (frame.end() - frame.start()) as u32;
+        frame
+    }
+
+    /// The same with its whole length. The kernel is asked only if its header says that there is more: a
+    /// call takes as long as a look-up.
+    #[inline(always)]
+    pub fn measured<F: Family>(mut self) -> Self {
+        let claimed = read(&self, ethernet::LEN + F::TOTAL_LEN)
+            .map_or(u32::MAX, |len| ethernet::LEN + F::UNCOUNTED + u32::from(u16::from_be(len)));
+        if claimed > self.len {
+            // SAFETY: the context is the one the kernel handed to the program.
+            self.len = unsafe { bpf_xdp_get_buff_len(self.context) } as u32;
+        }
+        self
     }
 
     /// The context that the kernel handed to the program.
@@ -165,7 +178,8 @@ impl Packet for Frame {
         self.exit = (exit.ifindex, exit.macs);
         let is_for_host = read(self, 0).is_some_and(|to| is_same(to, exit.host));
         // One in several pieces not every other driver takes.
-        is_for_host && (exit.ifindex == self.ifindex() || self.start() + self.len as usize == self.end())
+        is_for_host
+            && (exit.ifindex == self.ifindex() || self.start() + self.len as usize == self.end())
     }
 
     #[inline(always)]

@@ -60,19 +60,22 @@ steps! {
 }
 
 #[inline(always)]
-fn handle<F: Family>(mut frame: Frame) -> u32 {
+fn handle<F: Family>(frame: Frame) -> u32 {
+    let mut frame = frame.measured::<F>();
     let step = early::handle::<F, _>(&mut frame, Version::<F>::THIS);
     finish::<F>(frame, step)
 }
 
 #[inline(always)]
-fn connect<F: Family>(mut frame: Frame) -> u32 {
+fn connect<F: Family>(frame: Frame) -> u32 {
+    let mut frame = frame.measured::<F>();
     let step = entrance::connect::<Xdp, F, _>(&mut frame, Attempt::Thorough as u32);
     finish::<F>(frame, step)
 }
 
 #[inline(always)]
-fn refuse<F: Family>(mut frame: Frame) -> u32 {
+fn refuse<F: Family>(frame: Frame) -> u32 {
+    let mut frame = frame.measured::<F>();
     // SAFETY: the element is this CPU's own, and lives as long as the map.
     let reason = maps::XDP_ARGUMENT.get(0).map_or(0, |argument| unsafe { *argument });
     match reject::refuse::<Xdp, F, _>(&mut frame, reason).next {

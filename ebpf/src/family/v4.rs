@@ -21,6 +21,8 @@ impl Family for V4 {
     const ADDRESS_FAMILY: u8 = 2;
     const SRC: u32 = ipv4::SRC;
     const DST: u32 = ipv4::DST;
+    const TOTAL_LEN: u32 = ipv4::TOTAL_LEN;
+    const UNCOUNTED: u32 = 0;
 
     #[inline(always)]
     fn words(self) -> [u32; 4] {

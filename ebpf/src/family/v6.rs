@@ -25,6 +25,8 @@ impl Family for V6 {
     const ADDRESS_FAMILY: u8 = 10;
     const SRC: u32 = ipv6::SRC;
     const DST: u32 = ipv6::DST;
+    const TOTAL_LEN: u32 = ipv6::PAYLOAD_LEN;
+    const UNCOUNTED: u32 = ipv6::LEN;
 
     #[inline(always)]
     fn words(self) -> [u32; 4] {

@@ -17,7 +17,7 @@ use crate::{
 /// Notes a packet from the client.
 #[inline(always)]
 pub fn seen_forward<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet, now: u64) {
-    let bits = seen_after(main.forward, headers);
+    let bits = after(main.forward, headers);
     if bits != main.forward {
         main.forward = bits;
     }
@@ -38,7 +38,7 @@ pub fn uncount<A>(main: &mut Flow<A>, packet: &impl Packet) {
 /// Notes a packet from the backend.
 #[inline(always)]
 pub fn seen_reply<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet, now: u64) {
-    let bits = seen_after(main.reply, headers) | closes_first(main, headers);
+    let bits = after(main.reply, headers) | closes_first(main, headers);
     if bits != main.reply {
         main.reply = bits;
     }
@@ -65,11 +65,11 @@ pub fn seen_direct<E: Entrance, A>(
     let arrives = E::HOOK as u32 == Hook::ToPod as u32;
     let elsewhere = match sender {
         End::Client => {
-            flow.forward = seen_after(flow.forward, headers);
+            flow.forward = after(flow.forward, headers);
             flow.egress_epoch
         }
         End::Server => {
-            flow.reply = seen_after(flow.reply, headers) | closes_first(flow, headers);
+            flow.reply = after(flow.reply, headers) | closes_first(flow, headers);
             flow.ingress_epoch
         }
     };
@@ -87,9 +87,10 @@ fn touch<A>(main: &mut Flow<A>, len: u32, now: u64) {
     main.bytes += u64::from(len);
 }
 
-/// A RST counts until its sender goes on, which shows that somebody else sent it.
+/// The bits of one direction after a packet. A RST counts until its sender goes on, which shows that
+/// somebody else sent it.
 #[inline(always)]
-fn seen_after<A>(before: u8, headers: &Headers<A>) -> u8 {
+pub(super) fn after<A>(before: u8, headers: &Headers<A>) -> u8 {
     before & !seen::RST | observed(headers)
 }
 

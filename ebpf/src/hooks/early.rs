@@ -64,33 +64,45 @@ fn known<F: Family, P: Packet>(
         Found::FromBackend(main) => Some(reply(packet, headers, main)),
         Found::FromClient(alias) => {
             let now = now_ns();
-            match flow::resume::<Xdp, F>(transport, headers, alias, now) {
-                Resumed::Main(main) => Some(forward(packet, headers, &alias.other, main, now)),
-                Resumed::Over => None,
-                Resumed::Lost => Some(Ok(pass())),
-            }
+            let main = if flow::is_settled(alias, headers, packet, now) {
+                None
+            } else {
+                match flow::resume::<Xdp, F>(transport, headers, alias, now) {
+                    Resumed::Main(main) => Some(main),
+                    Resumed::Over => return None,
+                    Resumed::Lost => return Some(Ok(pass())),
+                }
+            };
+            Some(forward(packet, headers, alias, main, now))
         }
         Found::Kernel(_) => Some(Ok(pass())),
         Found::Direct(..) | Found::Nothing => None,
     }
 }
 
-/// A packet from the client to the backend.
+/// A packet from the client to the backend; the main entry, if it has to be told.
 #[inline(always)]
 fn forward<F: Family, P: Packet>(
     packet: &mut P,
     headers: &Headers<F>,
-    server: &Tuple<F>,
-    main: &mut Flow<F>,
+    alias: &mut Flow<F>,
+    main: Option<&mut Flow<F>>,
     now: u64,
 ) -> Result<Step, DropReason> {
-    let ifindex = backend_ifindex(packet, main);
-    let way = way::to_backend::<Xdp>(headers.ttl, main.flags, ifindex);
-    if !takes(packet, headers, &way, server, now) {
+    let ifindex = backend_ifindex(packet, alias);
+    let way = way::to_backend::<Xdp>(headers.ttl, alias.flags, ifindex);
+    let server = alias.other;
+    if !takes(packet, headers, &way, &server, now) {
         return Ok(pass());
     }
-    flow::seen_forward(main, headers, packet, now);
-    leave(packet, headers, server, Counter::Forward)
+    match main {
+        Some(main) => {
+            flow::seen_forward(main, headers, packet, now);
+            flow::settle(alias, main, packet);
+        }
+        None => flow::seen_settled(alias, packet),
+    }
+    leave(packet, headers, &server, Counter::Forward)
 }
 
 /// A packet from the backend to the client.

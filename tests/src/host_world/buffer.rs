@@ -80,7 +80,11 @@ impl Packet for Buffer {
     }
 
     fn find_exit<F: Family>(&self, _from: F, _to: F, len: u32) -> Option<Exit> {
-        (self.exits && len <= MTU).then_some(Exit { ifindex: 1, mtu: MTU as u16, ..Exit::default() })
+        (self.exits && len <= MTU).then_some(Exit {
+            ifindex: 1,
+            mtu: MTU as u16,
+            ..Exit::default()
+        })
     }
 
     fn take_exit(&mut self, _exit: &Exit) -> bool {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use pintle_abi::{
     addr::proto,
     counter::{Counter, Hook},
+    flow::{flow_flags, seen},
     service::frontend_flags,
 };
 
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     frame::{Frame, flag, frame, icmp, tcp},
-    world::{Exit, Forget, FrontendSpec, Range, Verdict, World},
+    world::{BackendSpec, Exit, Forget, FrontendSpec, Place, Range, Table, Verdict, World},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -216,4 +217,41 @@ pub fn lost_flow_is_left_to_tc(world: &mut dyn World, ip: Ip) {
          xdp: 1 masqueraded flows, from_net: 2 to a service, from_net: 2 redirected, \
          from_net: 1 restored flows",
     );
+}
+
+/// And of the others' counts with it.
+pub fn main_entry_is_told_of_what_is_new(world: &mut dyn World, ip: Ip) {
+    let (client, service, node) = connected(world, ip, proto::TCP);
+    let goes_on = seen::ANY | seen::DATA;
+    let segments = [
+        (flag::ACK, goes_on),
+        (flag::ACK, goes_on),
+        (flag::RST, goes_on | seen::RST),
+        (flag::ACK, goes_on),
+        (flag::ACK, goes_on),
+        (flag::FIN | flag::ACK, goes_on | seen::FIN),
+        (flag::ACK, goes_on | seen::FIN),
+    ];
+    for ((flags, forward), sent) in segments.into_iter().zip(2..) {
+        let arrived = tcp(node, ip.backend(5, 8080), flags).ttl(63);
+        world.takes(Hook::FromNet, &tcp(client, service, flags), Exit::Routes, &arrived);
+        let flows = world.flows(ip.is_v6(), proto::TCP, Table::Main);
+        let main = flows.iter().find(|flow| flow.flags & flow_flags::ALIAS == 0);
+        assert_eq!(main.expect("a main entry").forward, forward, "after {sent}");
+        assert_eq!(flows.iter().map(|flow| flow.packets).sum::<u64>(), sent, "{flows:?}");
+    }
+}
+
+/// With the next datagram, and not some time later.
+pub fn settled_clients_leave_a_backend_that_is_gone(world: &mut dyn World, ip: Ip) {
+    let (client, service, node) = connected(world, ip, proto::UDP);
+    let datagram = data(proto::UDP, client, service);
+    for _ in 0..3 {
+        let arrived = data(proto::UDP, node, ip.backend(5, 8080)).ttl(63);
+        world.takes(Hook::FromNet, &datagram, Exit::Routes, &arrived);
+    }
+    let (addr, place) = (ip.backend(6, 8080), Place::Remote);
+    world.put_backend(BackendSpec { id: 1, addr, generation: 2, ifindex: 0, place });
+    let (_, sent) = world.send(Hook::FromNet, &datagram);
+    assert_eq!(sent.dst, addr);
 }

@@ -8,6 +8,7 @@ use pintle_abi::{
     counter::Hook,
     device::{Device, device_flags},
     drop_reason::DropReason,
+    flow::SETTLED_SHIFT,
     service::frontend_flags,
     settings::Settings,
 };
@@ -174,6 +175,8 @@ pub fn half_of_a_masqueraded_pair_is_restored(world: &mut dyn World, ip: Ip) {
             for client_port in [40000, MASQUERADE.start + 9] {
                 let port = connect(world, ip, proto, 7, client_port);
                 world.forget_flows(lost);
+                // Nothing else is evicted, so XDP may take a moment to notice.
+                world.age_flows(1 << SETTLED_SHIFT);
                 assert_eq!(connect(world, ip, proto, 7, client_port), port);
                 answers(world, ip, proto, port, 7, client_port);
                 world.forget_flows(Forget::Everything);
