@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use pintle_lab::agent::{Agent, FastPath};
 use pintle_lab::client::{DEADLINE, udp_get_from};
+use pintle_lab::manifest::slice_yaml;
 use pintle_lab::topology::{Cni, Family};
 
 use crate::company::beside_others;
@@ -61,5 +62,32 @@ fn clients_of_others_stay_when_a_backend_goes() {
             assert_eq!(&after[port], pod, "{port} {family:?}");
         }
         assert!(after.values().all(|pod| pod != gone), "{after:?}");
+    }
+}
+
+/// The slice of a node's backend, thirty times as heavy as others.
+fn heavy(scene: &ThreeNodes, node: usize, family: Family) -> String {
+    let slice = slice_yaml(&scene.web, &scene.ready(&[node]), family);
+    let name = format!("name: {}-", scene.web.name);
+    let slice = slice.replacen(&name, &format!("{name}heavy-"), 1);
+    slice.replacen("metadata:\n", "metadata:\n  annotations: {pintle.dev/weight: '30'}\n", 1)
+}
+
+#[test]
+fn a_backend_takes_connections_by_its_weight() {
+    let _company = beside_others();
+    let mut scene = scene();
+    let light = scene.ready(&[1, 2]);
+    scene.set([Policy::Cluster; 2], &light);
+    let slices = Family::BOTH.map(|family| heavy(&scene, 3, family)).join("---\n");
+    for agent in &mut scene.agents {
+        agent.manifests.write("heavy.yaml", &slices).expect("write the slices");
+        agent.settle().expect("settle");
+    }
+    for family in Family::BOTH {
+        let one = chosen(&scene, 1, family);
+        assert_eq!(one, chosen(&scene, 2, family), "the same on both nodes");
+        let taken = one.values().filter(|pod| **pod == scene.pod(3).name).count();
+        assert!(taken > one.len() / 2, "{one:?}");
     }
 }

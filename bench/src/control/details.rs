@@ -20,6 +20,7 @@ use pintle_lab::self_report::{
 };
 use pintle_lab::topology::{Cni, World};
 
+use super::maglev;
 use crate::figures::{Table, Unit};
 use crate::interrupt;
 use crate::progress::tell;
@@ -50,6 +51,7 @@ pub fn measure(quick: bool) -> Result<Table> {
             restart(&mut agent, large, &mut table)?;
         }
     }
+    maglev::measure(&world, changes.div_ceil(10), &mut table)?;
     Ok(table)
 }
 

@@ -15,6 +15,7 @@ use pintle_lab::cluster::Cluster;
 
 mod agent;
 mod details;
+mod maglev;
 mod memory;
 pub mod record;
 mod rules;

@@ -5,6 +5,7 @@
 //! and the kernel would copy as many bytes as the *real* value has.
 
 use std::{
+    collections::HashMap,
     error::Error,
     fs, io,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
@@ -217,10 +218,19 @@ impl View {
         Tuple<A>: Plain + Default,
         Flow<A>: Plain + Default,
     {
+        let first = into.len();
+        let mut pending = HashMap::new();
         for (spec, is_overflow) in maps.into_iter().zip([false, true]) {
             self.for_each(spec, |key: &Tuple<A>, value: &Flow<A>| {
                 into.extend(entry::flow(protocol, is_overflow, key, value));
+                pending.extend(entry::pending(key, value));
             })?;
+        }
+        for flow in &mut into[first..] {
+            if let Some((packets, bytes)) = pending.get(&(flow.client, flow.frontend)) {
+                flow.packets += packets;
+                flow.bytes += bytes;
+            }
         }
         Ok(())
     }

@@ -22,6 +22,9 @@ pub struct EndpointSlice {
     pub ports: Box<[SlicePort]>,
     /// The endpoints, in the order of the object.
     pub endpoints: Box<[Endpoint]>,
+    /// How much of the connections each of them takes, compared with those of other slices, where
+    /// backends are chosen as Maglev does: 1 to 100 (`pintle.dev/weight`).
+    pub weight: u8,
     /// When what it tells began to be so (`endpoints.kubernetes.io/last-change-trigger-time`).
     pub trigger_time: Option<SystemTime>,
 }

@@ -41,6 +41,8 @@ pub struct DesiredBackend {
     pub addr: BackendAddr,
     /// The pod runs on this node.
     pub local: bool,
+    /// Its part of a Maglev table, compared with those of others.
+    pub weight: u8,
 }
 
 /// A frontend as it should be in the maps.
@@ -104,6 +106,13 @@ pub struct Changes {
 }
 
 impl DesiredFrontend {
+    /// The weights of its backends in a Maglev table; empty if there is no table, or all are alike.
+    pub fn weights(&self) -> Vec<u8> {
+        let weights: Vec<u8> = self.backends.iter().map(|backend| backend.weight).collect();
+        let are_alike = weights.windows(2).all(|pair| pair[0] == pair[1]);
+        if self.table.is_none() || are_alike { Vec::new() } else { weights }
+    }
+
     /// Number of slots that it takes.
     pub fn slots(&self) -> usize {
         match self.table {

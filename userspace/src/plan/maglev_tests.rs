@@ -16,7 +16,7 @@ fn backends(count: u16) -> Vec<BackendAddr> {
 
 /// For each slot the backend itself.
 fn choices(backends: &[BackendAddr], size: TableSize) -> Vec<BackendAddr> {
-    table(backends, size).into_iter().map(|index| backends[index as usize]).collect()
+    table(backends, &[], size).into_iter().map(|index| backends[index as usize]).collect()
 }
 
 /// Slots of backends that stay, whose backend is another nevertheless.
@@ -27,24 +27,62 @@ fn moved(before: &[BackendAddr], after: &[BackendAddr], gone: BackendAddr) -> us
 
 #[test]
 fn a_table_is_the_one_that_other_versions_make() {
-    let found = table(&backends(3), TableSize(251));
+    let found = table(&backends(3), &[], TableSize(251));
     let text: String = found.iter().map(|index| char::from(b'0' + *index as u8)).collect();
     assert_eq!(&text[..40], "1222022202220222011111111111112111111112");
 }
 
 #[test]
 fn without_backends_there_is_no_table() {
-    assert!(table(&[], TableSize::default()).is_empty());
+    assert!(table(&[], &[], TableSize::default()).is_empty());
 }
 
 #[test]
 fn shares_differ_by_one_slot() {
     for (count, size) in [(1, 251), (3, 4_093), (40, 4_093), (100, 16_381), (300, 251)] {
         let mut shares = vec![0; usize::from(count)];
-        table(&backends(count), TableSize(size)).iter().for_each(|i| shares[*i as usize] += 1);
+        table(&backends(count), &[], TableSize(size)).iter().for_each(|i| shares[*i as usize] += 1);
         let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
         assert!(most - least <= 1, "{count} backends in {size} slots: {least} to {most}");
     }
+}
+
+#[test]
+fn shares_follow_the_weights() {
+    let all = backends(4);
+    let shares = |weights: &[u8]| {
+        let mut shares = [0_u32; 4];
+        let found = table(&all, weights, TableSize(4_093));
+        found.iter().for_each(|index| shares[*index as usize] += 1);
+        shares
+    };
+    // A round is 10 slots, and the last one is cut short.
+    assert_eq!(shares(&[1, 2, 3, 4]), [410, 820, 1_227, 1_636]);
+    assert_eq!(shares(&[100, 1, 1, 1]).iter().sum::<u32>(), 4_093);
+}
+
+#[test]
+fn only_the_proportion_of_weights_counts() {
+    let (all, size) = (backends(3), TableSize(251));
+    assert_eq!(table(&all, &[7, 7, 7], size), table(&all, &[], size));
+    assert_eq!(table(&all, &[20, 40, 60], size), table(&all, &[1, 2, 3], size));
+    assert_ne!(table(&all, &[1, 2, 3], size), table(&all, &[], size));
+}
+
+/// Of the connections to the nine that stay.
+#[test]
+fn a_heavy_backend_that_goes_moves_few_connections_of_others() {
+    let (all, size) = (backends(10), TableSize(4_093));
+    let weights = [5, 1, 1, 1, 1, 1, 1, 1, 1, 1];
+    let chosen = |backends: &[BackendAddr], weights: &[u8]| -> Vec<_> {
+        let found = table(backends, weights, size);
+        found.into_iter().map(|index| backends[index as usize]).collect()
+    };
+    let before = chosen(&all, &weights);
+    let after = chosen(&all[1..], &weights[1..]);
+    let stay = before.iter().filter(|backend| **backend != all[0]).count();
+    let share = moved(&before, &after, all[0]) as f64 / stay as f64;
+    assert!(share <= 0.1 + 0.01, "{share:.4} of others");
 }
 
 /// The largest share of all slots that moves between backends that stay when one goes.
@@ -92,7 +130,7 @@ proptest! {
     fn every_slot_leads_to_a_backend(ports in proptest::collection::btree_set(any::<u16>(), 1..60)) {
         let ip = IpAddr::from([0xfd00, 0x10, 0x244, 0, 0, 0, 0, 7]);
         let backends: Vec<_> = ports.into_iter().map(|port| BackendAddr { ip, port }).collect();
-        let found = table(&backends, TableSize(251));
+        let found = table(&backends, &[], TableSize(251));
         prop_assert_eq!(found.len(), 251);
         prop_assert!(found.iter().all(|index| (*index as usize) < backends.len()));
     }

@@ -80,7 +80,11 @@ fn meets(
     let endpoints = endpoints(words);
     let candidates: Vec<_> = endpoints
         .iter()
-        .map(|endpoint| Candidate { addr: BackendAddr { ip: endpoint.ip, port: 8080 }, endpoint })
+        .map(|endpoint| Candidate {
+            addr: BackendAddr { ip: endpoint.ip, port: 8080 },
+            endpoint,
+            weight: 1,
+        })
         .collect();
     let place = place();
     let outlook = Outlook { options, place: &place, node_ips: &[] };

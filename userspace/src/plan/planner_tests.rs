@@ -55,6 +55,7 @@ fn endpoint(ip: &str) -> Endpoint {
 
 fn slice(short: &str, of: &str, endpoints: Vec<Endpoint>) -> EndpointSlice {
     EndpointSlice {
+        weight: 1,
         name: name(short),
         service: name(of),
         family: endpoints.first().map_or(Family::V4, |endpoint| Family::of(endpoint.ip)),

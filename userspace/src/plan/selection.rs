@@ -25,6 +25,7 @@ pub(super) struct Place {
 pub(super) struct Candidate<'a> {
     pub addr: BackendAddr,
     pub endpoint: &'a Endpoint,
+    pub weight: u8,
 }
 
 /// What becomes of the endpoints of a service port.
@@ -52,6 +53,7 @@ pub(super) fn candidates<'a>(
             found.extend(slice.endpoints.iter().map(|endpoint| Candidate {
                 addr: BackendAddr { ip: endpoint.ip, port: number },
                 endpoint,
+                weight: slice.weight,
             }));
         }
     }
@@ -82,7 +84,7 @@ pub(super) fn select(
     let mut selection = Selection::default();
     for candidate in candidates {
         let local = place.is_local(candidate.endpoint);
-        let backend = DesiredBackend { addr: candidate.addr, local };
+        let backend = DesiredBackend { addr: candidate.addr, local, weight: candidate.weight };
         if is_usable.accepts(candidate.endpoint, place) {
             selection.backends.push(backend);
         } else if candidate.endpoint.conditions.serving {

@@ -50,6 +50,7 @@ fn endpoint(words: &str) -> Endpoint {
 
 fn slice(name: &str, port: u16, endpoints: &[&str]) -> Arc<EndpointSlice> {
     Arc::new(EndpointSlice {
+        weight: 1,
         name: ObjectName::namespaced("shop", name),
         service: ObjectName::namespaced("shop", "web"),
         family: Family::V4,
@@ -218,4 +219,15 @@ fn backends_are_in_numerical_order() {
     let found = candidates(&slices, &http(), Family::V4);
     let addrs: Vec<String> = found.iter().map(|c| c.addr.to_string()).collect();
     assert_eq!(addrs, ["10.1.0.9:80", "10.1.0.9:8080", "10.1.0.10:8080"]);
+}
+
+#[test]
+fn endpoints_weigh_what_their_slice_says() {
+    let mut heavy = slice("b", 8080, &["2"]);
+    Arc::get_mut(&mut heavy).expect("one owner").weight = 5;
+    let slices = [slice("a", 8080, &["1"]), heavy];
+    let place = Place { node: "here".into(), zone: None };
+    let all = candidates(&slices, &http(), Family::V4);
+    let backends = select(&all, TrafficPolicy::Cluster, &place).backends;
+    assert_eq!(backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [1, 5]);
 }

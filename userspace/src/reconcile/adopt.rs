@@ -14,16 +14,13 @@ use pintle_abi::service::frontend_flags;
 
 use super::{
     backends::Backends,
-    change::Held,
+    change::{Held, Table},
     reconciler::Reconciler,
     tables::{Family, FrontendRecord, Realized, Tables},
 };
 use crate::{
     model::addr::{BackendAddr, FrontendKey},
-    plan::{
-        desired::Changes,
-        maglev::{self, TableSize},
-    },
+    plan::desired::Changes,
 };
 
 impl<T: Tables> Reconciler<T> {
@@ -58,7 +55,7 @@ impl<T: Tables> Reconciler<T> {
     }
 
     /// A frontend contradicts itself if its slots lie outside the array or are another's too, or if
-    /// one of them leads to no backend (its id goes into `dead`), or if a table is not Maglev's.
+    /// one of them leads to no backend (its id goes into `dead`).
     fn adopt_frontend(
         &mut self,
         key: FrontendKey,
@@ -81,7 +78,6 @@ impl<T: Tables> Reconciler<T> {
                 is_sound = false;
             }
         }
-        is_sound &= !record.has(frontend_flags::MAGLEV) || is_table(&state.backends, &ids, slots);
         if !is_sound {
             state.disputed.slots.extend(free);
         }
@@ -94,7 +90,8 @@ impl<T: Tables> Reconciler<T> {
         self.services.reserve(record.service);
         let chosen = ids.len() as u32;
         let ids = ids.into();
-        let held = Held { record, ids, chosen, ranges, is_sound, is_counted: false };
+        let table = Table::adopted(slots);
+        let held = Held { record, ids, chosen, table, ranges, is_sound, is_counted: false };
         self.frontends.insert(key, held);
     }
 
@@ -149,13 +146,4 @@ fn members(backends: &Backends, record: &FrontendRecord, slots: &[u32]) -> Vec<u
         ids.sort_by_key(|id| backends.addr_of(*id));
     }
     ids
-}
-
-/// Whether slots are Maglev's table of these backends.
-fn is_table(backends: &Backends, ids: &[u32], slots: &[u32]) -> bool {
-    let addrs: Option<Vec<_>> = ids.iter().map(|id| backends.addr_of(*id)).collect();
-    let size = u32::try_from(slots.len()).ok().and_then(TableSize::of);
-    let Some((addrs, size)) = addrs.zip(size) else { return slots.is_empty() };
-    let table = maglev::table(&addrs, size);
-    table.into_iter().map(|index| ids[index as usize]).eq(slots.iter().copied())
 }

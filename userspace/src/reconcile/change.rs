@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One change of one frontend: the writes it takes, in their order, and what undoes them.
 
-use std::{borrow::Cow, ops::Range, time::Instant};
+use std::{
+    borrow::Cow,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    ops::Range,
+    time::Instant,
+};
 
 use pintle_abi::service::frontend_flags;
 
@@ -33,6 +38,8 @@ pub(super) struct Held {
     pub(super) ids: Box<[u32]>,
     /// Number of those that its slots lead to.
     pub(super) chosen: u32,
+    /// What is known of its Maglev table, if it has one.
+    pub(super) table: Table,
     /// Source ranges that it asks for.
     pub(super) ranges: Box<[Cidr]>,
     /// The slots are its own, and `ids` are what they hold; not so if it was adopted and
@@ -40,6 +47,37 @@ pub(super) struct Held {
     pub(super) is_sound: bool,
     /// It is counted as a frontend of its service port.
     pub(super) is_counted: bool,
+}
+
+/// What tells a Maglev table from another one of the same backends.
+#[derive(Debug)]
+pub(super) enum Table {
+    /// Their weights; empty if they are alike.
+    Weighted(Box<[u8]>),
+    /// A hash of the slots: it was adopted, and the maps know no weights.
+    Adopted(u64),
+}
+
+impl Table {
+    /// The table that the maps hold.
+    pub(super) fn adopted(slots: &[u32]) -> Self {
+        Self::Adopted(hash(slots))
+    }
+
+    /// Whether it is that of a frontend with these backends.
+    fn is_of(&self, desired: &DesiredFrontend, ids: &[u32]) -> bool {
+        match self {
+            _ if desired.table.is_none() => true,
+            Self::Weighted(weights) => **weights == desired.weights(),
+            Self::Adopted(found) => *found == hash(&slots(desired, ids)),
+        }
+    }
+}
+
+fn hash(slots: &[u32]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    slots.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Held {
@@ -53,10 +91,12 @@ impl Held {
 
     /// Whether its slots are those that a frontend shall have, and lead to exactly these backends.
     fn has_slots(&self, desired: &DesiredFrontend, ids: impl Iterator<Item = Option<u32>>) -> bool {
+        let chosen = &self.ids[..self.chosen as usize];
         self.is_sound
             && self.record.has(frontend_flags::MAGLEV) == desired.table.is_some()
             && self.record.count as usize == desired.slots()
-            && self.ids.iter().take(self.chosen as usize).copied().map(Some).eq(ids)
+            && chosen.iter().copied().map(Some).eq(ids)
+            && self.table.is_of(desired, chosen)
     }
 }
 
@@ -103,7 +143,8 @@ impl<T: Tables> Reconciler<T> {
         let ranges = desired.source_ranges.as_deref().unwrap_or_default().into();
         let chosen = desired.backends.len() as u32;
         let ids = ids.into();
-        let held = Held { record, ids, chosen, ranges, is_sound: true, is_counted: true };
+        let table = Table::Weighted(desired.weights().into());
+        let held = Held { record, ids, chosen, table, ranges, is_sound: true, is_counted: true };
         let range = held.range();
         match self.frontends.insert(*key, held) {
             Some(old) => {
@@ -311,7 +352,8 @@ pub(super) fn record(
 fn slots<'a>(desired: &DesiredFrontend, ids: &'a [u32]) -> Cow<'a, [u32]> {
     let Some(size) = desired.table else { return ids.into() };
     let backends: Vec<_> = desired.backends.iter().map(|backend| backend.addr).collect();
-    maglev::table(&backends, size).into_iter().map(|index| ids[index as usize]).collect()
+    let table = maglev::table(&backends, &desired.weights(), size);
+    table.into_iter().map(|index| ids[index as usize]).collect()
 }
 
 fn flags(desired: &DesiredFrontend) -> u32 {

@@ -36,6 +36,38 @@ fn a_table_that_is_not_maglevs_is_written_anew() {
     world.assert_exact();
 }
 
+/// The first backend weighs as much as this, the others 1.
+fn weighted(index: u8, first: u8, backends: &[u8]) -> Option<DesiredFrontend> {
+    let mut frontend = with_table(index, backends)?;
+    frontend.backends[0].weight = first;
+    Some(frontend)
+}
+
+#[test]
+fn another_weight_is_another_table() {
+    let mut tables = FakeTables::new();
+    tables.slot_capacity = 600;
+    let mut world = World::new(tables);
+    for weight in [1, 3, 2, 1] {
+        world.set(frontend(0), weighted(0, weight, &[1, 2, 3]));
+        world.pass(GRACE);
+        world.settle();
+        world.assert_exact();
+    }
+}
+
+#[test]
+fn a_table_with_weights_is_taken_over_without_writing_it() {
+    let mut tables = FakeTables::new();
+    tables.slot_capacity = 251;
+    let mut world = World::new(tables);
+    world.set(frontend(0), weighted(0, 3, &[1, 2]));
+    let writes = world.tables().faults.writes;
+    world.restart();
+    assert_eq!(world.tables().faults.writes, writes);
+    world.assert_exact();
+}
+
 #[test]
 fn a_frontend_whose_table_has_no_room_is_served_without_one_until_there_is() {
     let mut tables = FakeTables::new();

@@ -32,7 +32,11 @@ fn backend(of: &FrontendKey, index: u8) -> DesiredBackend {
         IpAddr::V4(_) => [10, 244, 0, index].into(),
         IpAddr::V6(_) => [0xfd00, 0x244, 0, 0, 0, 0, 0, index.into()].into(),
     };
-    DesiredBackend { addr: BackendAddr { ip, port: 8080 }, local: index.is_multiple_of(3) }
+    DesiredBackend {
+        addr: BackendAddr { ip, port: 8080 },
+        local: index.is_multiple_of(3),
+        weight: 1,
+    }
 }
 
 fn desired(of: &FrontendKey, backends: &[u8], draining: &[u8]) -> DesiredFrontend {
@@ -54,9 +58,10 @@ fn desired(of: &FrontendKey, backends: &[u8], draining: &[u8]) -> DesiredFronten
 fn in_slots(wanted: &DesiredFrontend) -> Vec<BackendAddr> {
     let backends: Vec<_> = wanted.backends.iter().map(|backend| backend.addr).collect();
     match wanted.table {
-        Some(size) => {
-            maglev::table(&backends, size).iter().map(|i| backends[*i as usize]).collect()
-        }
+        Some(size) => maglev::table(&backends, &wanted.weights(), size)
+            .iter()
+            .map(|i| backends[*i as usize])
+            .collect(),
         None => backends,
     }
 }

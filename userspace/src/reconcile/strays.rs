@@ -125,7 +125,7 @@ mod tests {
 
     impl Scene {
         fn set(&mut self, frontends: &[Wanted<'_>]) -> Option<Leads> {
-            let to = |last: u8| DesiredBackend { addr: backend(last), local: false };
+            let to = |last: u8| DesiredBackend { addr: backend(last), local: false, weight: 1 };
             let desired = |(key, backends): &Wanted<'_>| {
                 let desired = backends.map(|(draining, backends)| DesiredFrontend {
                     table: None,

@@ -78,6 +78,7 @@ pub(super) fn slice(ip: Ip, endpoints: &str) -> Arc<EndpointSlice> {
     let port =
         |(name, protocol): (&str, Protocol)| SlicePort { name: name.into(), port: 8080, protocol };
     Arc::new(EndpointSlice {
+        weight: 1,
         name: ObjectName::namespaced("shop", "web-1"),
         service: ObjectName::namespaced("shop", "web"),
         family: if ip.is_v6() { Family::V6 } else { Family::V4 },

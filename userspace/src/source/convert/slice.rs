@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::{
     api,
     metadata::{Converted, NameError, address, label, namespaced, port_number, texts},
-    service::protocol,
+    service::{protocol, unknown},
 };
 use crate::model::{
     intern::Interner,
@@ -27,6 +27,9 @@ use crate::model::{
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 /// Marks slices of headless Services, whatever its value.
 const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+
+/// A number for all endpoints of a slice, see [`EndpointSlice::weight`]. The API has none.
+pub const WEIGHT_ANNOTATION: &str = "pintle.dev/weight";
 
 /// When the pod or service that a slice follows changed, as the slice's controller saw it.
 const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
@@ -56,6 +59,7 @@ pub fn endpoint_slice(
         family,
         ports: ports(object, interner, &mut reasons),
         endpoints: endpoints(object, family, interner, &mut reasons),
+        weight: weight(object, &mut reasons),
         trigger_time: trigger_time(object, &mut reasons),
     };
     Ok(Converted::present(Object::EndpointSlice(slice.into()), reasons))
@@ -69,6 +73,16 @@ fn without_family(name: ObjectName, address_type: &str) -> Converted {
         converted.reasons.push(RejectReason::UnknownAddressType { value });
     }
     converted
+}
+
+fn weight(object: &api::EndpointSlice<'_>, reasons: &mut Vec<RejectReason>) -> u8 {
+    let annotations = object.metadata.annotations.as_ref();
+    let Some(text) = annotations.and_then(|all| all.get(WEIGHT_ANNOTATION)) else { return 1 };
+    let weight = text.parse().ok().filter(|weight| (1..=100).contains(weight));
+    weight.unwrap_or_else(|| {
+        reasons.push(unknown(WEIGHT_ANNOTATION, text, "1"));
+        1
+    })
 }
 
 fn trigger_time(

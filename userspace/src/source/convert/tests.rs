@@ -245,6 +245,27 @@ fn slices_that_are_none_of_our_business_are_absent() {
 }
 
 #[test]
+fn a_slice_may_give_its_endpoints_a_weight() {
+    let weighted = |annotations: &str| {
+        let meta = format!(
+            "{{name: web-a, namespace: shop, labels: {{kubernetes.io/service-name: web}}, \
+             annotations: {{{annotations}}}}}"
+        );
+        let fields = format!("metadata: {meta}\naddressType: IPv4");
+        let converted = decode(DocumentKind::EndpointSlice, &fields);
+        (parsed_slice(&converted).weight, reasons(&converted))
+    };
+    assert_eq!(weighted(""), (1, vec![]));
+    for weight in [1, 3, 100] {
+        assert_eq!(weighted(&format!("pintle.dev/weight: '{weight}'")), (weight, vec![]));
+    }
+    for bad in ["0", "101", "-1", "1.5", "", "many"] {
+        let told = format!("pintle.dev/weight: '{bad}' is unknown, '1' is used");
+        assert_eq!(weighted(&format!("pintle.dev/weight: '{bad}'")), (1, vec![told]));
+    }
+}
+
+#[test]
 fn slice_ports_without_name_or_number_are_skipped() {
     for (ports, expected, told) in [
         ("{name: '', port: 8080}", ":8080/TCP", ""),
