@@ -20,7 +20,9 @@ use pintle_abi::{
     source_range::{Prefix, SourceRange},
 };
 
-use crate::kernel::{Array, Hash, LruHash, PerCpuArray, PrefixTrie, SocketStorage, Steps};
+use crate::kernel::{
+    Array, Hash, LruHash, MappedArray, PerCpuArray, PrefixTrie, SocketStorage, Steps,
+};
 
 macro_rules! maps {
     ($($(#[$meta:meta])* $name:ident: $ty:ty = $entries:expr;)*) => {$(
@@ -36,9 +38,9 @@ maps! {
     /// Service address → slots. Written by the agent.
     FRONTENDS_V6: Hash<FrontendKey<V6>, Frontend> = map::FRONTENDS_V6.entries;
     /// Slot → backend id. Written by the agent, before the frontend that leads to it.
-    SLOTS_V4: Array<u32> = map::SLOTS_V4.entries;
+    SLOTS_V4: MappedArray<u32> = map::SLOTS_V4.entries;
     /// Slot → backend id. Written by the agent, before the frontend that leads to it.
-    SLOTS_V6: Array<u32> = map::SLOTS_V6.entries;
+    SLOTS_V6: MappedArray<u32> = map::SLOTS_V6.entries;
     /// Backend id → backend. Written by the agent, before the slot that leads to it.
     BACKENDS_V4: Array<Backend<V4>> = map::BACKENDS_V4.entries;
     /// Backend id → backend. Written by the agent, before the slot that leads to it.

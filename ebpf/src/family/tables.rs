@@ -16,7 +16,7 @@ use pintle_abi::{
 };
 
 use crate::{
-    kernel::{Array, Hash, LruHash, PerCpuArray, PrefixTrie, SocketStorage},
+    kernel::{Array, Hash, LruHash, MappedArray, PerCpuArray, PrefixTrie, SocketStorage},
     maps,
 };
 
@@ -35,7 +35,7 @@ pub trait Tables: Sized + 'static {
     /// Service addresses.
     fn frontends() -> &'static Hash<FrontendKey<Self>, Frontend>;
     /// Slots.
-    fn slots() -> &'static Array<u32>;
+    fn slots() -> &'static MappedArray<u32>;
     /// Backends.
     fn backends() -> &'static Array<Backend<Self>>;
     /// Which backend a client of a service has.
@@ -125,7 +125,7 @@ tables! {
     V4, hairpin_v4, node_v4, pods_v4, v4,
     maps {
         frontends: Hash<FrontendKey<Self>, Frontend> = FRONTENDS_V4;
-        slots: Array<u32> = SLOTS_V4;
+        slots: MappedArray<u32> = SLOTS_V4;
         backends: Array<Backend<Self>> = BACKENDS_V4;
         affinity: LruHash<AffinityKey<Self>, Affinity> = AFFINITY_V4;
         source_ranges: PrefixTrie<SourceRange<Self>, u32> = SOURCE_RANGES_V4;
@@ -150,7 +150,7 @@ tables! {
     V6, hairpin_v6, node_v6, pods_v6, v6,
     maps {
         frontends: Hash<FrontendKey<Self>, Frontend> = FRONTENDS_V6;
-        slots: Array<u32> = SLOTS_V6;
+        slots: MappedArray<u32> = SLOTS_V6;
         backends: Array<Backend<Self>> = BACKENDS_V6;
         affinity: LruHash<AffinityKey<Self>, Affinity> = AFFINITY_V6;
         source_ranges: PrefixTrie<SourceRange<Self>, u32> = SOURCE_RANGES_V6;

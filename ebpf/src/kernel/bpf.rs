@@ -8,6 +8,7 @@ use super::{IfPresent, InsertError, PerSocket};
 const BPF_ANY: u64 = 0;
 const BPF_NOEXIST: u64 = 1;
 const BPF_F_NO_PREALLOC: u32 = 1;
+const BPF_F_MMAPABLE: u32 = 1 << 10;
 const BPF_SK_STORAGE_GET_F_CREATE: u64 = 1;
 const EEXIST: i32 = -17;
 
@@ -79,12 +80,15 @@ impl<K, V> PrefixTrie<K, V> {
 
 /// An array of values.
 #[repr(transparent)]
-pub struct Array<V>(maps::Array<V>);
+pub struct Array<V, const FLAGS: u32 = 0>(maps::Array<V>);
 
-impl<V> Array<V> {
+/// The same that user space may have as its own memory.
+pub type MappedArray<V> = Array<V, BPF_F_MMAPABLE>;
+
+impl<V, const FLAGS: u32> Array<V, FLAGS> {
     /// An array of `entries` zeroed values.
     pub const fn new(entries: u32) -> Self {
-        Self(maps::Array::with_max_entries(entries, 0))
+        Self(maps::Array::with_max_entries(entries, FLAGS))
     }
 
     /// The value at an index, `None` beyond the end.

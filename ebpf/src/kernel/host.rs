@@ -213,6 +213,9 @@ impl<K: Copy, V: Copy> PrefixTrie<K, V> {
 /// An array of values, zeroed where nothing was written.
 pub struct Array<V>(Hash<u32, V>);
 
+/// User space is not there.
+pub type MappedArray<V> = Array<V>;
+
 /// One CPU only.
 pub type PerCpuArray<V> = Array<V>;
 

@@ -14,6 +14,7 @@ mod expiry;
 pub mod foreign;
 pub mod kernel_flows;
 mod link;
+mod mapped;
 mod node_tables;
 pub mod object;
 mod persist;

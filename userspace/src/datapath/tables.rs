@@ -24,6 +24,7 @@ use pintle_abi::{
 use super::{
     batch,
     entry::{AbiAddr, socket_protocol},
+    mapped::MappedArray,
     object::LoadError,
     persist::{persist, removed},
     range,
@@ -47,7 +48,7 @@ where
     Prefix<A>: aya::Pod,
 {
     frontends: Taken<HashMap<MapData, AbiKey<A>, Frontend>>,
-    slots: Taken<Array<MapData, u32>>,
+    slots: MappedArray,
     backends: Taken<Array<MapData, Backend<A>>>,
     sources: Taken<LpmTrie<MapData, SourceRange<A>, u32>>,
     cluster: Taken<Array<MapData, Prefix<A>>>,
@@ -117,8 +118,8 @@ impl KernelTables {
 impl Tables for KernelTables {
     fn slot_capacity(&self, family: Family) -> u32 {
         match family {
-            Family::V4 => self.v4.slots.capacity,
-            Family::V6 => self.v6.slots.capacity,
+            Family::V4 => self.v4.slots.entries(),
+            Family::V6 => self.v6.slots.entries(),
         }
     }
 
@@ -244,7 +245,7 @@ where
     fn take(ebpf: &mut Ebpf, names: Names) -> Result<Self, LoadError> {
         Ok(Self {
             frontends: take(ebpf, &names.frontends)?,
-            slots: take(ebpf, &names.slots)?,
+            slots: mapped(ebpf, &names.slots)?,
             backends: take(ebpf, &names.backends)?,
             sources: take(ebpf, &names.sources)?,
             cluster: take(ebpf, &names.cluster)?,
@@ -260,9 +261,7 @@ where
     }
 
     fn put_slots(&self, base: u32, ids: &[u32]) -> Result<(), WriteError> {
-        let slots: Vec<u32> = (base..).take(ids.len()).collect();
-        let fd = self.slots.fd.as_fd();
-        persist(&self.names.slots, || Ok(batch::update(fd, &slots, ids)?))
+        persist(&self.names.slots, || Ok(self.slots.write(base, ids)?))
     }
 
     fn put_frontend(&mut self, key: AbiKey<A>, record: &FrontendRecord) -> Result<(), WriteError> {
@@ -316,13 +315,9 @@ where
             let range = value.base as usize..value.base.saturating_add(value.count) as usize;
             found.push((FrontendKey { addr, scope }, record, range));
         })?;
-        let mut slots = Vec::new();
-        let end = found.iter().map(|(.., range)| range.end).max().unwrap_or(0);
-        let fd = self.slots.fd.as_fd();
-        batch::for_each_below(fd, end, |_: &u32, id: &u32| slots.push(*id))?;
-        realized.frontends.extend(found.into_iter().map(|(key, record, range)| {
-            (key, record, slots.get(range).unwrap_or_default().to_vec())
-        }));
+        let slots = |range| self.slots.read(range);
+        let found = found.into_iter().map(|(key, record, range)| (key, record, slots(range)));
+        realized.frontends.extend(found);
         self.read_ranges(realized)?;
         let backends = self.backends.fd.as_fd();
         batch::for_each(backends, |id: &u32, value: &Backend<A>| {
@@ -393,4 +388,10 @@ pub(super) fn take<M: TryFrom<Map, Error = MapError>>(
     let capacity = data.info().map_err(failed)?.max_entries();
     let fd = data.fd().as_fd().try_clone_to_owned().map_err(|error| failed(error.into()))?;
     Ok(Taken { map: M::try_from(map).map_err(failed)?, fd, capacity })
+}
+
+fn mapped(ebpf: &mut Ebpf, spec: &MapSpec) -> Result<MappedArray, LoadError> {
+    let taken: Taken<Array<MapData, u32>> = take(ebpf, spec)?;
+    MappedArray::new(taken.fd.as_fd(), taken.capacity)
+        .map_err(|error| LoadError::Pin { path: spec.name.to_owned(), source: error.into() })
 }
