@@ -13,7 +13,7 @@ pub struct MapSpec {
 impl MapSpec {
     /// Whether the programs rely on its number of entries, so that nobody may choose another.
     pub fn is_fixed(&self) -> bool {
-        const FIXED: [MapSpec; 11] = [
+        const FIXED: [MapSpec; 12] = [
             CLUSTER_RANGES_V4,
             CLUSTER_RANGES_V6,
             COUNTERS,
@@ -22,6 +22,7 @@ impl MapSpec {
             REFUSALS,
             EXITS_V4,
             EXITS_V6,
+            CLOCK,
             RARE_STEPS,
             XDP_STEPS,
             XDP_ARGUMENT,
@@ -136,6 +137,8 @@ maps! {
     EXITS_V4 = 1_024;
     /// The same for IPv6.
     EXITS_V6 = 1_024;
+    /// Per-CPU array of one: a tick, and the time then, `CLOCK_MONOTONIC` in ns.
+    CLOCK = 1;
     /// Program array: rare step → program.
     RARE_STEPS = crate::step::RareStep::PLACES;
     /// Program array: step of XDP → program.

@@ -21,6 +21,7 @@ extern crate std;
 pub mod abort;
 pub mod affinity;
 pub mod checksum;
+pub mod clock;
 pub mod connect;
 pub mod exit;
 pub mod family;

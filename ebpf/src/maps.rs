@@ -136,6 +136,8 @@ maps! {
     EXITS_V4: PerCpuArray<KnownExit<V4>> = map::EXITS_V4.entries;
     /// Hash of where packets came in, and between whom → how XDP sends them on. Written by the programs.
     EXITS_V6: PerCpuArray<KnownExit<V6>> = map::EXITS_V6.entries;
+    /// A tick, and the time then. Written by the programs.
+    CLOCK: PerCpuArray<[u64; 2]> = map::CLOCK.entries;
     /// Rare step → program. Written by the loader.
     RARE_STEPS: Steps = map::RARE_STEPS.entries;
     /// Step of XDP → program. Written by the loader.

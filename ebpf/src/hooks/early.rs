@@ -19,11 +19,11 @@ use super::{
     way::{self, Way, backend_ifindex},
 };
 use crate::{
+    clock::now_ns,
     connect::Attempt,
     exit,
     family::{Family, Transport, Version},
     flow::{self, Found, Resumed},
-    kernel::now_ns,
     lb,
     nat::{self, Hop},
     packet::{Headers, Packet, Shape, read},

@@ -256,6 +256,13 @@ pub fn now_ns() -> u64 {
     unsafe { helpers::generated::bpf_ktime_get_coarse_ns() }
 }
 
+/// The number of the tick, of which the kernel's timer makes 100 to 1,000 a second.
+#[inline(always)]
+pub fn tick() -> u64 {
+    // SAFETY: the helper has no arguments and no precondition.
+    unsafe { helpers::generated::bpf_jiffies64() }
+}
+
 /// A pseudo-random number.
 #[inline(always)]
 pub fn random() -> u32 {

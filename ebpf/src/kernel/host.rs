@@ -52,6 +52,11 @@ pub fn now_ns() -> u64 {
     NOW_NS.get()
 }
 
+/// The number of the stand-in's tick.
+pub fn tick() -> u64 {
+    NOW_NS.get()
+}
+
 /// A pseudo-random number; the same sequence after each [`reset`].
 pub fn random() -> u32 {
     DRAWN.set(DRAWN.get() + 1);

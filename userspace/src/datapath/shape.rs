@@ -98,6 +98,7 @@ pub(super) fn shape(name: &str) -> Option<Shape> {
             "SETTINGS" => Shape::array::<Settings>(),
             "OVERFLOW_SEEN" => Shape::array::<u64>(),
             "REFUSALS" => Shape::new::<u32, [u64; 2]>(MapType::PerCpuArray),
+            "CLOCK" => Shape::new::<u32, [u64; 2]>(MapType::PerCpuArray),
             "XDP_ARGUMENT" => Shape::new::<u32, u32>(MapType::PerCpuArray),
             "RARE_STEPS" | "XDP_STEPS" => Shape::new::<u32, u32>(MapType::ProgramArray),
             _ => return None,
