@@ -155,5 +155,7 @@ fn lookup(
 ) -> Result<u32> {
     let (ip, port) = cluster.frontend(service);
     let key = FrontendKey { addr: ip.into(), port: port.to_be(), proto: proto::TCP, scope: 0 };
-    Ok(frontends.get(&key, 0).context("the frontend of a service")?.base)
+    // The kernel may not see a key for a moment while its value is replaced.
+    let found = (0..10).find_map(|_| frontends.get(&key, 0).ok());
+    Ok(found.context("the frontend of a service")?.base)
 }
