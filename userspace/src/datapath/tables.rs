@@ -49,6 +49,8 @@ where
 {
     frontends: Taken<HashMap<MapData, AbiKey<A>, Frontend>>,
     slots: MappedArray,
+    /// Programs that are loaded later know it by the number of its descriptor.
+    _slots: Taken<Array<MapData, u32>>,
     backends: Taken<Array<MapData, Backend<A>>>,
     sources: Taken<LpmTrie<MapData, SourceRange<A>, u32>>,
     cluster: Taken<Array<MapData, Prefix<A>>>,
@@ -243,9 +245,11 @@ where
     Prefix<A>: Plain + Default,
 {
     fn take(ebpf: &mut Ebpf, names: Names) -> Result<Self, LoadError> {
+        let slots = take(ebpf, &names.slots)?;
         Ok(Self {
             frontends: take(ebpf, &names.frontends)?,
-            slots: mapped(ebpf, &names.slots)?,
+            slots: mapped(&slots, &names.slots)?,
+            _slots: slots,
             backends: take(ebpf, &names.backends)?,
             sources: take(ebpf, &names.sources)?,
             cluster: take(ebpf, &names.cluster)?,
@@ -390,8 +394,7 @@ pub(super) fn take<M: TryFrom<Map, Error = MapError>>(
     Ok(Taken { map: M::try_from(map).map_err(failed)?, fd, capacity })
 }
 
-fn mapped(ebpf: &mut Ebpf, spec: &MapSpec) -> Result<MappedArray, LoadError> {
-    let taken: Taken<Array<MapData, u32>> = take(ebpf, spec)?;
+fn mapped(taken: &Taken<Array<MapData, u32>>, spec: &MapSpec) -> Result<MappedArray, LoadError> {
     MappedArray::new(taken.fd.as_fd(), taken.capacity)
         .map_err(|error| LoadError::Pin { path: spec.name.to_owned(), source: error.into() })
 }

@@ -6,7 +6,7 @@
 //! best that is left ("Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section
 //! 3.4). A table depends on addresses only: not on its former content, not on the node.
 
-use std::{fmt, iter, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::Serialize;
 use siphasher::sip128::SipHasher13;
@@ -77,7 +77,8 @@ impl FromStr for TableSize {
 /// For each slot the index of its backend; empty if there is none.
 ///
 /// Backends must be in an order that every node has them in. With weights, of which there is one for each
-/// or none at all, a backend takes as many slots in a round as its weight says.
+/// or none at all, a backend takes its turn in as many rounds as its weight says: in all of them if it is the
+/// heaviest, and always in the first.
 pub fn table(backends: &[BackendAddr], weights: &[u8], size: TableSize) -> Vec<u32> {
     const FREE: u32 = u32::MAX;
     if backends.is_empty() {
@@ -85,10 +86,18 @@ pub fn table(backends: &[BackendAddr], weights: &[u8], size: TableSize) -> Vec<u
     }
     let mut table = vec![FREE; size.0 as usize];
     let mut turns: Vec<Turn> = backends.iter().map(|backend| Turn::new(backend, size)).collect();
-    let divisor = weights.iter().copied().fold(0, common_divisor).max(1);
-    let in_round = |index: u32| weights.get(index as usize).map_or(1, |weight| weight / divisor);
-    let round = (0..turns.len() as u32).flat_map(|i| iter::repeat_n(i, in_round(i).into()));
-    for index in round.cycle().take(table.len()) {
+    let heaviest = weights.iter().copied().max().unwrap_or(1);
+    let takes = |index: u32, round: u32| {
+        let weight = weights.get(index as usize).copied().unwrap_or(heaviest);
+        let before = |round: u32| (round * u32::from(weight)).div_ceil(heaviest.into());
+        before(round + 1) > before(round)
+    };
+    let rounds = (0..u32::from(heaviest)).cycle();
+    let order = rounds.flat_map(|round| {
+        let all = 0..backends.len() as u32;
+        all.filter(move |index| takes(*index, round))
+    });
+    for index in order.take(table.len()) {
         let turn = &mut turns[index as usize];
         while table[turn.slot as usize] != FREE {
             turn.skip(size);
@@ -96,10 +105,6 @@ pub fn table(backends: &[BackendAddr], weights: &[u8], size: TableSize) -> Vec<u
         table[turn.slot as usize] = index;
     }
     table
-}
-
-fn common_divisor(one: u8, other: u8) -> u8 {
-    if other == 0 { one } else { common_divisor(other, one % other) }
 }
 
 /// A backend's way through the slots.

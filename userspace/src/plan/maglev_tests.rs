@@ -49,16 +49,26 @@ fn shares_differ_by_one_slot() {
 
 #[test]
 fn shares_follow_the_weights() {
-    let all = backends(4);
-    let shares = |weights: &[u8]| {
-        let mut shares = [0_u32; 4];
-        let found = table(&all, weights, TableSize(4_093));
+    let cases = [
+        (vec![1, 2, 3, 4], 4_093),
+        (vec![100, 1, 1, 1], 4_093),
+        (vec![100, 50, 49], 251),
+        (vec![99, 100], 251),
+        ([[90; 20], [11; 20]].concat(), 1_021),
+        ([[100; 100], [99; 100]].concat(), 16_381),
+        ([[100; 60], [33; 60]].concat(), 16_381),
+    ];
+    for (weights, slots) in cases {
+        let mut shares = vec![0_u32; weights.len()];
+        let found = table(&backends(weights.len() as u16), &weights, TableSize(slots));
         found.iter().for_each(|index| shares[*index as usize] += 1);
-        shares
-    };
-    // A round is 10 slots, and the last one is cut short.
-    assert_eq!(shares(&[1, 2, 3, 4]), [410, 820, 1_227, 1_636]);
-    assert_eq!(shares(&[100, 1, 1, 1]).iter().sum::<u32>(), 4_093);
+        let sum: u32 = weights.iter().copied().map(u32::from).sum();
+        for (weight, share) in weights.iter().zip(&shares) {
+            let due = f64::from(*weight) / f64::from(sum) * f64::from(slots);
+            let off = (f64::from(*share) - due).abs();
+            assert!(*share > 0 && off <= 3.0, "{weights:?}: {share} slots for {weight}, not {due}");
+        }
+    }
 }
 
 #[test]
