@@ -53,8 +53,8 @@ pub mod seen {
 }
 
 abi_struct! {
-    /// One side of a tracked connection. An alias repeats what its main entry has; the counts of both
-    /// make up those of the connection.
+    /// One side of a tracked connection. In an alias `other`, `flags`, `backend`, `generation` and what it was
+    /// last told of the client matter; the counts of both make up those of the connection.
     pub struct Flow<A> = (64, 88) {
         /// Time of the last packet, `CLOCK_MONOTONIC` in ns.
         pub last_seen_ns: u64,

@@ -318,21 +318,23 @@ pub(super) fn backend<A: AbiAddr>(id: u32, value: &Backend<A>) -> Option<Backend
     })
 }
 
-/// Client and frontend of an alias, and the counts that its main entry does not have yet; `None` if it has
-/// all.
+/// Client, frontend and backend of an alias, and the counts that its main entry does not have yet; `None` if
+/// it has all.
 pub(super) fn pending<A: AbiAddr>(
     key: &Tuple<A>,
     value: &Flow<A>,
-) -> Option<((SocketAddr, SocketAddr), (u64, u64))> {
+) -> Option<([SocketAddr; 3], (u64, u64))> {
     let is_alias = value.flags & (flow_flags::ALIAS | flow_flags::KERNEL) == flow_flags::ALIAS;
     if !is_alias || value.packets == 0 {
         return None;
     }
     let client_first = value.flags & flow_flags::CLIENT_FIRST != 0;
-    let ends = [(key.src, key.src_port), (key.dst, key.dst_port)];
-    let [first, second] = ends.map(|(addr, port)| SocketAddr::new(addr.ip(), u16::from_be(port)));
-    let ends = if client_first { (first, second) } else { (second, first) };
-    Some((ends, (value.packets, value.bytes)))
+    let backend = (value.other.dst, value.other.dst_port);
+    let ends = [(key.src, key.src_port), (key.dst, key.dst_port), backend];
+    let [first, second, backend] =
+        ends.map(|(addr, port)| SocketAddr::new(addr.ip(), u16::from_be(port)));
+    let (client, frontend) = if client_first { (first, second) } else { (second, first) };
+    Some(([client, frontend, backend], (value.packets, value.bytes)))
 }
 
 /// A connection from its main entry; `None` for an alias, which only repeats it.
@@ -425,9 +427,11 @@ mod tests {
     #[test]
     fn counts_of_an_alias_belong_to_its_client_and_frontend() {
         let check = |flags, key| {
-            let value = Flow { packets: 3, bytes: 200, flags, ..Flow::default() };
+            let other = tuple("10.0.0.5", 50_000, "10.0.0.9", 8080);
+            let value = Flow { packets: 3, bytes: 200, other, flags, ..Flow::default() };
             let (ends, counts) = pending(&key, &value).unwrap();
-            assert_eq!(ends, ("10.0.0.1:4000".parse().unwrap(), "10.96.0.1:80".parse().unwrap()));
+            let expected = ["10.0.0.1:4000", "10.96.0.1:80", "10.0.0.9:8080"];
+            assert_eq!(ends.map(|end| end.to_string()), expected);
             assert_eq!(counts, (3, 200));
         };
         let (client, frontend) = (("10.0.0.1", 4000), ("10.96.0.1", 80));

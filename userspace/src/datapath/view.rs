@@ -227,7 +227,8 @@ impl View {
             })?;
         }
         for flow in &mut into[first..] {
-            if let Some((packets, bytes)) = pending.get(&(flow.client, flow.frontend)) {
+            if let Some((packets, bytes)) = pending.get(&[flow.client, flow.frontend, flow.backend])
+            {
                 flow.packets += packets;
                 flow.bytes += bytes;
             }
