@@ -32,7 +32,7 @@ pub fn is_settled<F: Family>(
         && alias.forward == GOES_ON
         && observed(headers) == GOES_ON
         && alias.client_ifindex == packet.ifindex()
-        // While flows are evicted, it may be gone: that must show at once.
+        // Where flows were ever evicted, it may be gone: that must show at once.
         && !overflowed()
         // The next datagram goes to a backend that is there.
         && lb::backend::<F>(alias.backend)
