@@ -7,7 +7,7 @@ use crate::{
     maps,
 };
 
-/// [`kernel::now_ns`], one tick older at most.
+/// [`kernel::now_ns`], as it was when this CPU first asked in this tick: never ahead, one tick behind at most.
 #[inline(always)]
 pub fn now_ns() -> u64 {
     let Some(clock) = maps::CLOCK.get(0) else { return kernel::now_ns() };

@@ -152,8 +152,14 @@ fn get_in<F: Family>(flows: FlowMaps<F>, key: &Tuple<F>) -> Option<*mut Flow<F>>
 
 #[inline(always)]
 fn overflowed() -> bool {
+    overflowed_at() != 0
+}
+
+/// When a flow last went to an overflow map, which may have evicted another; 0 if none ever has.
+#[inline(always)]
+fn overflowed_at() -> u64 {
     // SAFETY: array elements live as long as the map.
-    maps::OVERFLOW_SEEN.get(0).is_some_and(|seen| unsafe { *seen } != 0)
+    maps::OVERFLOW_SEEN.get(0).map_or(0, |seen| unsafe { *seen })
 }
 
 /// What stands behind an alias that a client's packet has hit.
@@ -171,7 +177,7 @@ pub enum Resumed<A: 'static> {
 pub fn resume<E: Entrance, F: Family>(
     transport: Transport,
     headers: &Headers<F>,
-    alias: &mut Flow<F>,
+    alias: &Flow<F>,
     now: u64,
 ) -> Resumed<F> {
     let (key, _) = alias.other.canonical();
@@ -191,7 +197,6 @@ pub fn resume<E: Entrance, F: Family>(
     if fresh {
         return Resumed::Over;
     }
-    settled::told(alias, main, headers, now);
     Resumed::Main(main)
 }
 

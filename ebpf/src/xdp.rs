@@ -51,8 +51,9 @@ impl Frame {
         frame
     }
 
-    /// The same with its whole length. The kernel is asked only if its header says that there is more: a
-    /// call takes as long as a look-up.
+    /// The same with its whole length. The kernel is asked only if its header says that there is more than
+    /// the first piece (frames of several have padding at most behind what they say): a call takes as long as
+    /// a look-up.
     #[inline(always)]
     pub fn measured<F: Family>(mut self) -> Self {
         let claimed = read(&self, ethernet::LEN + F::TOTAL_LEN)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The host build of the programs as a [`World`]: plain functions, plain memory, a clock to turn.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use pintle_abi::{
     addr::{Tuple, V4, V6, proto},
@@ -305,6 +305,10 @@ impl World for HostWorld {
 
     fn age_fragments(&mut self, ns: u64) {
         kernel::advance(ns);
+    }
+
+    fn wait(&mut self, time: Duration) {
+        kernel::advance(time.as_nanos() as u64);
     }
 
     fn age_exits(&mut self, ns: u64) {

@@ -4,6 +4,8 @@
 use std::{
     net::IpAddr,
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -88,6 +90,7 @@ impl KernelWorld {
     pub fn shared_with_xdp() -> MutexGuard<'static, Self> {
         static WORLD: LazyLock<Mutex<KernelWorld>> = LazyLock::new(|| {
             let mut world = KernelWorld::small();
+            object::load_xdp(world.ebpf()).unwrap_or_else(|error| panic!("{error:#}"));
             let uplink = Uplink::new().unwrap_or_else(|error| panic!("{error:#}"));
             let written = world.hash("DEVICES").insert(uplink.index(), uplink.device(), 0);
             written.unwrap_or_else(|error| panic!("write device: {error}"));
@@ -446,6 +449,10 @@ impl World for KernelWorld {
     fn age_fragments(&mut self, ns: u64) {
         flows::age_first::<V4>(self.hash("FRAGMENTS_V4"), ns);
         flows::age_first::<V6>(self.hash("FRAGMENTS_V6"), ns);
+    }
+
+    fn wait(&mut self, time: Duration) {
+        thread::sleep(time);
     }
 
     fn age_exits(&mut self, ns: u64) {

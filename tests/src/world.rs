@@ -3,7 +3,10 @@
 //!
 //! Packet vectors ([`crate::vectors`]) are written once against this and run on both.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use pintle_abi::{
     addr::{V4, V6},
@@ -174,6 +177,8 @@ pub trait World {
     fn counter(&self, index: u32) -> u64;
     /// Every flow entry of a protocol in a table.
     fn flows(&self, v6: bool, proto: u8, table: Table) -> Vec<FlowSpec>;
+    /// Lets time pass.
+    fn wait(&mut self, time: Duration);
     /// Makes every flow entry look idle for that much longer.
     fn age_flows(&mut self, ns: u64);
     /// Makes every client's last use of a service with affinity look older.

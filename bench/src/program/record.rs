@@ -94,7 +94,8 @@ impl Row {
 pub fn programs() -> Result<Vec<Verified>> {
     let small = pintle_abi::map::ALL.iter().filter(|map| map.entries > ENTRIES);
     let sizes = small.map(|map| (map.name.to_owned(), ENTRIES)).collect();
-    let ebpf = object::load(None, &sizes)?;
+    let mut ebpf = object::load(None, &sizes)?;
+    object::load_xdp(&mut ebpf)?;
     let verified = |(name, program): (&str, &aya::programs::Program)| {
         let info = program.info()?;
         Ok(Verified {

@@ -14,10 +14,17 @@ use crate::{
     wire::tcp::flag,
 };
 
-/// Notes a packet from the client.
+/// Notes a packet from the client, and in the alias that the main entry is told of it.
 #[inline(always)]
-pub fn seen_forward<A>(main: &mut Flow<A>, headers: &Headers<A>, packet: &impl Packet, now: u64) {
+pub fn seen_forward<A>(
+    alias: &mut Flow<A>,
+    main: &mut Flow<A>,
+    headers: &Headers<A>,
+    packet: &impl Packet,
+    now: u64,
+) {
     let bits = after(main.forward, headers);
+    (alias.last_seen_ns, alias.forward) = (now, bits);
     if bits != main.forward {
         main.forward = bits;
     }
@@ -90,7 +97,7 @@ fn touch<A>(main: &mut Flow<A>, len: u32, now: u64) {
 /// The bits of one direction after a packet. A RST counts until its sender goes on, which shows that
 /// somebody else sent it.
 #[inline(always)]
-pub(super) fn after<A>(before: u8, headers: &Headers<A>) -> u8 {
+fn after<A>(before: u8, headers: &Headers<A>) -> u8 {
     before & !seen::RST | observed(headers)
 }
 

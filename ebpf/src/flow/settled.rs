@@ -7,10 +7,7 @@
 
 use pintle_abi::flow::{Flow, SETTLED_SHIFT, seen};
 
-use super::{
-    overflowed,
-    progress::{after, observed},
-};
+use super::{overflowed_at, progress::observed};
 use crate::{
     family::Family,
     lb,
@@ -32,18 +29,11 @@ pub fn is_settled<F: Family>(
         && alias.forward == GOES_ON
         && observed(headers) == GOES_ON
         && alias.client_ifindex == packet.ifindex()
-        // Where flows were ever evicted, it may be gone: that must show at once.
-        && !overflowed()
+        // It may have been evicted since: that must show at once.
+        && overflowed_at() < alias.last_seen_ns
         // The next datagram goes to a backend that is there.
         && lb::backend::<F>(alias.backend)
             .is_some_and(|backend| backend.generation == alias.generation)
-}
-
-/// Notes in the alias that the main entry is told of a packet.
-#[inline(always)]
-pub(super) fn told<A>(alias: &mut Flow<A>, main: &Flow<A>, headers: &Headers<A>, now: u64) {
-    alias.last_seen_ns = now;
-    alias.forward = after(main.forward, headers);
 }
 
 /// Counts a packet of which it is not told.
@@ -53,7 +43,8 @@ pub fn seen_settled<A>(alias: &mut Flow<A>, packet: &impl Packet) {
     alias.bytes += u64::from(packet.len());
 }
 
-/// Leaves the alias' counts to the main entry, with a packet of which it is told.
+/// Leaves the alias' counts to the main entry, with a packet of which it is told. Like all counts of flows
+/// they are as good as the network's order: two CPUs that have a client's packets at once may err.
 #[inline(always)]
 pub fn settle<A>(alias: &mut Flow<A>, main: &mut Flow<A>, packet: &impl Packet) {
     main.packets += alias.packets;

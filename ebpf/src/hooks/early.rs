@@ -97,7 +97,7 @@ fn forward<F: Family, P: Packet>(
     }
     match main {
         Some(main) => {
-            flow::seen_forward(main, headers, packet, now);
+            flow::seen_forward(alias, main, headers, packet, now);
             flow::settle(alias, main, packet);
         }
         None => flow::seen_settled(alias, packet),

@@ -128,7 +128,7 @@ pub(super) fn known<E: Entrance, F: Family, P: Packet>(
                 Resumed::Lost => return Some(Ok(Step::RESTORE)),
             };
             let server = alias.other;
-            flow::seen_forward(main, headers, packet, now);
+            flow::seen_forward(alias, main, headers, packet, now);
             let ifindex = backend_ifindex(packet, main);
             let way = way::to_backend::<E>(headers.ttl, main.flags, ifindex).taken::<E>(packet);
             if policy::is_stale::<E, F>(main, End::Client, &way) {

@@ -2,7 +2,7 @@
 //! What XDP does by itself, and what it leaves to `from_net` as it was. That both together do what `from_net`
 //! alone does, all the other vectors tell.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use pintle_abi::{
     addr::proto,
@@ -21,6 +21,8 @@ use crate::{
 };
 
 const SECOND: u64 = 1_000_000_000;
+/// The longest tick that a kernel is built with.
+const TICK: Duration = Duration::from_millis(10);
 
 /// A node port with a pod of another node; its first client is connected.
 fn connected(world: &mut dyn World, ip: Ip, proto: u8) -> (SocketAddr, SocketAddr, SocketAddr) {
@@ -240,6 +242,31 @@ pub fn main_entry_is_told_of_what_is_new(world: &mut dyn World, ip: Ip) {
         assert_eq!(main.expect("a main entry").forward, forward, "after {sent}");
         assert_eq!(flows.iter().map(|flow| flow.packets).sum::<u64>(), sent, "{flows:?}");
     }
+}
+
+/// One that went to the overflow maps may have taken the place of a main entry there; but only then.
+pub fn overflowing_flows_unsettle_others_for_a_moment(world: &mut dyn World, ip: Ip) {
+    let (client, service, node) = connected(world, ip, proto::TCP);
+    let send = |world: &mut dyn World| {
+        let arrived = data(proto::TCP, node, ip.backend(5, 8080)).ttl(63);
+        world.takes(Hook::FromNet, &data(proto::TCP, client, service), Exit::Routes, &arrived);
+        let flows = world.flows(ip.is_v6(), proto::TCP, Table::Main);
+        let alias = flows.iter().find(|flow| flow.flags & flow_flags::ALIAS != 0);
+        alias.expect("an alias").packets > 0
+    };
+    let settles = |world: &mut dyn World| {
+        // Also after the end of a period, and after a tick of the clock.
+        (0..50).any(|_| {
+            world.wait(TICK);
+            send(world)
+        })
+    };
+    assert!(settles(world));
+    world.fill_flows(ip.is_v6(), proto::TCP);
+    world.send(Hook::FromNet, &first(proto::TCP, ip.outside(8, 40000), service));
+    assert_eq!(world.flows(ip.is_v6(), proto::TCP, Table::Overflow).len(), 2);
+    assert!(!send(world));
+    assert!(settles(world));
 }
 
 /// With the next datagram, and not some time later.

@@ -54,6 +54,7 @@ macro_rules! for_each_early_vector {
             rare_packets_are_left_to_tc, refused_clients_are_answered_at_once,
             unwelcome_clients_are_dropped_at_once, taken_source_port_is_left_to_tc,
             lost_flow_is_left_to_tc, main_entry_is_told_of_what_is_new,
+            overflowing_flows_unsettle_others_for_a_moment,
             settled_clients_leave_a_backend_that_is_gone
         }
     };

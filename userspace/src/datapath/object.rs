@@ -46,6 +46,14 @@ pub enum LoadError {
         /// What the kernel said.
         source: MapError,
     },
+    /// A map cannot be memory of this process.
+    #[error("map {map} into memory")]
+    Memory {
+        /// The map.
+        map: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
     /// The object is not one of ours, or the kernel refused a map.
     #[error("load the maps")]
     Object(#[from] aya::EbpfError),
@@ -65,7 +73,7 @@ pub enum LoadError {
     },
 }
 
-/// Loads every program of this binary; nothing is attached yet.
+/// Loads the programs of tc, nothing is attached yet; [`load_xdp`] those of XDP, if an uplink wants them.
 ///
 /// With a pin directory, maps that are pinned there are used as they are, the others are created
 /// and pinned. Without one, every map is new and goes with the returned value.
@@ -92,19 +100,29 @@ pub fn load(pins: Option<&Path>, sizes: &Sizes) -> Result<Ebpf, LoadError> {
         }
     }
     let mut ebpf = loader.load(OBJECT)?;
-    load_programs(&mut ebpf)?;
-    for step in RareStep::ALL {
-        put_step(&mut ebpf, &map::RARE_STEPS, *step as u32, step.program())?;
-    }
-    for step in XdpStep::ALL {
-        put_step(&mut ebpf, &map::XDP_STEPS, *step as u32, step.program())?;
-    }
+    let hooks = Hook::ALL.iter().filter(|hook| **hook != Hook::Xdp).map(|hook| hook.as_str());
+    let steps = || RareStep::ALL.iter().map(|step| (*step as u32, step.program()));
+    load_programs(&mut ebpf, hooks.chain(steps().map(|(_, name)| name)).collect())?;
+    put_steps(&mut ebpf, &map::RARE_STEPS, steps())?;
     Ok(ebpf)
 }
 
-/// Loads the programs, several at a time: the kernel's verifier takes tens of milliseconds for one.
-fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    let mut names = names();
+/// Loads the programs of XDP, unless they are: whoever does without need not wait for the verifier.
+pub fn load_xdp(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    if xdp(ebpf)?.fd().is_ok() {
+        return Ok(());
+    }
+    let steps = || XdpStep::ALL.iter().map(|step| (*step as u32, step.program()));
+    let names = std::iter::once(Hook::Xdp.as_str()).chain(steps().map(|(_, name)| name));
+    load_programs(ebpf, names.collect())?;
+    put_steps(ebpf, &map::XDP_STEPS, steps())
+}
+
+/// Loads programs by name, several at a time: the kernel's verifier takes tens of milliseconds for one.
+fn load_programs(ebpf: &mut Ebpf, mut names: Vec<&'static str>) -> Result<(), LoadError> {
+    // A program may be several steps.
+    names.sort_unstable();
+    names.dedup();
     let waiting = ebpf.programs_mut().filter_map(|(name, program)| {
         let index = names.iter().position(|known| *known == name)?;
         Some((names.swap_remove(index), program))
@@ -133,29 +151,20 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     })
 }
 
-/// Names of the programs of hooks and steps.
-fn names() -> Vec<&'static str> {
-    let hooks = Hook::ALL.iter().map(|hook| hook.as_str());
-    let rare = RareStep::ALL.iter().map(|step| step.program());
-    let mut names: Vec<_> = hooks.chain(rare).collect();
-    names.extend(XdpStep::ALL.iter().map(|step| step.program()));
-    names.sort_unstable();
-    names.dedup();
-    names
-}
-
-/// Puts the program of a step in its place; it changes over in one step.
-fn put_step(
+/// Puts the programs of steps in their places; each changes over in one step.
+fn put_steps(
     ebpf: &mut Ebpf,
-    steps: &'static MapSpec,
-    place: u32,
-    name: &'static str,
+    places: &'static MapSpec,
+    steps: impl Iterator<Item = (u32, &'static str)>,
 ) -> Result<(), LoadError> {
-    let fd = fd(ebpf, name)?;
-    let map = ebpf.map_mut(steps.name).ok_or(LoadError::Incomplete(steps.name))?;
-    ProgramArray::try_from(map)
-        .and_then(|mut steps| steps.set(place, &fd, 0))
-        .map_err(LoadError::Step)
+    for (place, name) in steps {
+        let fd = fd(ebpf, name)?;
+        let map = ebpf.map_mut(places.name).ok_or(LoadError::Incomplete(places.name))?;
+        ProgramArray::try_from(map)
+            .and_then(|mut places| places.set(place, &fd, 0))
+            .map_err(LoadError::Step)?;
+    }
+    Ok(())
 }
 
 fn fd(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramFd, LoadError> {

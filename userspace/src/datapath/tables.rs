@@ -396,5 +396,5 @@ pub(super) fn take<M: TryFrom<Map, Error = MapError>>(
 
 fn mapped(taken: &Taken<Array<MapData, u32>>, spec: &MapSpec) -> Result<MappedArray, LoadError> {
     MappedArray::new(taken.fd.as_fd(), taken.capacity)
-        .map_err(|error| LoadError::Pin { path: spec.name.to_owned(), source: error.into() })
+        .map_err(|source| LoadError::Memory { map: spec.name, source })
 }

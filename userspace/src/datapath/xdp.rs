@@ -20,11 +20,11 @@ use crate::node::IfIndex;
 /// Why an uplink has no program of XDP.
 #[derive(Debug, Error)]
 pub enum NoXdp {
-    /// The program is missing.
+    /// The kernel refuses the programs.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The program is not loaded.
-    #[error("load the program of XDP")]
+    #[error("the program of XDP is not loaded")]
     Program(#[from] ProgramError),
     /// The driver cannot run one, or some do not as they are set up now.
     #[error("its driver has none, or not as the device is set up")]
@@ -40,9 +40,10 @@ pub enum NoXdp {
     Pin(#[source] io::Error),
 }
 
-/// Attaches the program to an interface, or replaces the one that an earlier agent attached.
+/// Attaches the program to an interface (the first time it is loaded, too), or replaces the one that an earlier agent attached.
 pub fn attach(ebpf: &mut Ebpf, pins: &Pins, index: IfIndex, name: &str) -> Result<(), NoXdp> {
     let path = pins.link(Hook::Xdp, index);
+    object::load_xdp(ebpf)?;
     let program = object::xdp(ebpf)?.fd()?.as_fd();
     if path.exists() {
         match Link::open(&path).and_then(|link| link.update(program)) {

@@ -131,9 +131,10 @@ impl<T: Tables> Reconciler<T> {
         if desired.is_split && !self.frontends.contains_key(&FrontendKey::external(key.addr)) {
             return Err(ReconcileError::Waits);
         }
-        self.check_room(key, desired)?;
+        let keeps_slots = self.keeps_slots(key, desired);
+        self.check_room(key, desired, keeps_slots)?;
         let ids = self.acquire(family, desired, resolve, now)?;
-        let record = match self.write(key, desired, &ids) {
+        let record = match self.write(key, desired, &ids, keeps_slots) {
             Ok(record) => record,
             Err(error) => {
                 self.release(family, &ids, now);
@@ -179,11 +180,19 @@ impl<T: Tables> Reconciler<T> {
         Ok(())
     }
 
+    /// Whether a frontend has its slots already. Of a table that was adopted that takes as long as to make one.
+    fn keeps_slots(&self, key: &FrontendKey, desired: &DesiredFrontend) -> bool {
+        let backends = &self.families[Family::of(key.addr.ip) as usize].backends;
+        let ids = desired.backends.iter().map(|backend| backends.id_of(&backend.addr));
+        self.frontends.get(key).is_some_and(|old| old.has_slots(desired, ids))
+    }
+
     /// Refuses a change before anything is written, if not all of it has room.
     fn check_room(
         &self,
         key: &FrontendKey,
         desired: &DesiredFrontend,
+        keeps_slots: bool,
     ) -> Result<(), ReconcileError> {
         let family = Family::of(key.addr.ip);
         let state = &self.families[family as usize];
@@ -193,9 +202,8 @@ impl<T: Tables> Reconciler<T> {
         };
         let missing = state.backends.missing(desired.backends.iter().chain(&desired.draining));
         check("BACKENDS", missing, state.backends.room())?;
-        let ids = desired.backends.iter().map(|backend| state.backends.id_of(&backend.addr));
         let old = self.frontends.get(key);
-        if !old.is_some_and(|old| old.has_slots(desired, ids)) {
+        if !keeps_slots {
             check(SLOTS, desired.slots(), state.slots.longest() as usize)?;
         }
         if old.is_none() {
@@ -237,16 +245,18 @@ impl<T: Tables> Reconciler<T> {
         key: &FrontendKey,
         desired: &DesiredFrontend,
         ids: &[u32],
+        keeps_slots: bool,
     ) -> Result<FrontendRecord, ReconcileError> {
         let family = Family::of(key.addr.ip);
         self.write_backends(family)?;
-        let chosen = &ids[..desired.backends.len()];
         let old = self.frontends.get(key).filter(|old| old.is_sound);
         let old_record = old.map(|old| old.record);
-        let kept = old.filter(|old| old.has_slots(desired, chosen.iter().copied().map(Some)));
-        let (range, is_new) = match kept {
+        let (range, is_new) = match old.filter(|_| keeps_slots) {
             Some(old) => (old.range(), false),
-            None => (self.write_slots(family, &slots(desired, chosen))?, true),
+            None => {
+                let chosen = &ids[..desired.backends.len()];
+                (self.write_slots(family, &slots(desired, chosen))?, true)
+            }
         };
         let service = self.services.acquire(&desired.service);
         let record = record(desired, service, &range);
