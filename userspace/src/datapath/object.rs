@@ -107,18 +107,16 @@ pub fn load(pins: Option<&Path>, sizes: &Sizes) -> Result<Ebpf, LoadError> {
     Ok(ebpf)
 }
 
-/// Loads the programs of XDP, unless they are: whoever does without need not wait for the verifier.
+/// Loads the programs of XDP that are not loaded yet: whoever does without need not wait for the verifier.
 pub fn load_xdp(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    if xdp(ebpf)?.fd().is_ok() {
-        return Ok(());
-    }
     let steps = || XdpStep::ALL.iter().map(|step| (*step as u32, step.program()));
     let names = std::iter::once(Hook::Xdp.as_str()).chain(steps().map(|(_, name)| name));
     load_programs(ebpf, names.collect())?;
     put_steps(ebpf, &map::XDP_STEPS, steps())
 }
 
-/// Loads programs by name, several at a time: the kernel's verifier takes tens of milliseconds for one.
+/// Loads programs by name that are not loaded yet, several at a time: the kernel's verifier takes tens of
+/// milliseconds for one.
 fn load_programs(ebpf: &mut Ebpf, mut names: Vec<&'static str>) -> Result<(), LoadError> {
     // A program may be several steps.
     names.sort_unstable();
@@ -127,6 +125,7 @@ fn load_programs(ebpf: &mut Ebpf, mut names: Vec<&'static str>) -> Result<(), Lo
         let index = names.iter().position(|known| *known == name)?;
         Some((names.swap_remove(index), program))
     });
+    let waiting = waiting.filter(|(_, program)| program.fd().is_err());
     let waiting = Mutex::new(waiting.collect::<Vec<_>>());
     if let Some(missing) = names.first() {
         return Err(LoadError::Incomplete(missing));

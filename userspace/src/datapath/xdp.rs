@@ -7,7 +7,7 @@ use std::{io, os::fd::AsFd as _};
 use aya::{Ebpf, programs::ProgramError};
 use pintle_abi::counter::Hook;
 use thiserror::Error;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     attach::remove_pin,
@@ -43,7 +43,10 @@ pub enum NoXdp {
 /// Attaches the program to an interface (the first time it is loaded, too), or replaces the one that an earlier agent attached.
 pub fn attach(ebpf: &mut Ebpf, pins: &Pins, index: IfIndex, name: &str) -> Result<(), NoXdp> {
     let path = pins.link(Hook::Xdp, index);
-    object::load_xdp(ebpf)?;
+    object::load_xdp(ebpf).inspect_err(|error| {
+        // What the verifier said is too long for a reason in `status`.
+        warn!(error = error as &dyn std::error::Error, "load the programs of XDP");
+    })?;
     let program = object::xdp(ebpf)?.fd()?.as_fd();
     if path.exists() {
         match Link::open(&path).and_then(|link| link.update(program)) {
