@@ -85,36 +85,39 @@ pub fn table(backends: &[BackendAddr], weights: &[u8], size: TableSize) -> Vec<u
         return Vec::new();
     }
     let mut table = vec![FREE; size.0 as usize];
-    let mut turns: Vec<Turn> = backends.iter().map(|backend| Turn::new(backend, size)).collect();
-    let heaviest = weights.iter().copied().max().unwrap_or(1);
-    let takes = |index: u32, round: u32| {
-        let weight = weights.get(index as usize).copied().unwrap_or(heaviest);
-        let before = |round: u32| (round * u32::from(weight)).div_ceil(heaviest.into());
-        before(round + 1) > before(round)
-    };
-    let rounds = (0..u32::from(heaviest)).cycle();
-    let order = rounds.flat_map(|round| {
-        let all = 0..backends.len() as u32;
-        all.filter(move |index| takes(*index, round))
-    });
-    for index in order.take(table.len()) {
-        let turn = &mut turns[index as usize];
-        while table[turn.slot as usize] != FREE {
-            turn.skip(size);
+    let heaviest = weights.iter().copied().max().unwrap_or(1).into();
+    let weight = |index: usize| weights.get(index).map_or(heaviest, |weight| (*weight).into());
+    let new = |(index, backend)| Turn::new(backend, weight(index), size);
+    let mut turns: Vec<Turn> = backends.iter().enumerate().map(new).collect();
+    let mut free = table.len();
+    loop {
+        for (turn, index) in turns.iter_mut().zip(0..) {
+            if !turn.is_in_round(heaviest) {
+                continue;
+            }
+            while table[turn.slot as usize] != FREE {
+                turn.skip(size);
+            }
+            table[turn.slot as usize] = index;
+            free -= 1;
+            if free == 0 {
+                return table;
+            }
         }
-        table[turn.slot as usize] = index;
     }
-    table
 }
 
 /// A backend's way through the slots.
 struct Turn {
     slot: u32,
     step: u32,
+    weight: u32,
+    /// What it has had too much of when the round begins, in shares of the heaviest.
+    debt: u32,
 }
 
 impl Turn {
-    fn new(backend: &BackendAddr, TableSize(slots): TableSize) -> Self {
+    fn new(backend: &BackendAddr, weight: u32, TableSize(slots): TableSize) -> Self {
         let mut bytes = [0; 18];
         let end = match backend.ip {
             IpAddr::V4(ip) => {
@@ -129,7 +132,20 @@ impl Turn {
         bytes[end..end + 2].copy_from_slice(&backend.port.to_be_bytes());
         let hash = SipHasher13::new_with_keys(KEYS[0], KEYS[1]).hash(&bytes[..end + 2]);
         let below = |hash: u64, end: u32| (hash % u64::from(end)) as u32;
-        Self { slot: below(hash.h1, slots), step: 1 + below(hash.h2, slots - 1) }
+        let (slot, step) = (below(hash.h1, slots), 1 + below(hash.h2, slots - 1));
+        Self { slot, step, weight, debt: 0 }
+    }
+
+    /// Whether it takes a slot in the next round: in the first one, and of any `heaviest` that follow each other in
+    /// as many as its weight says.
+    fn is_in_round(&mut self, heaviest: u32) -> bool {
+        let takes = self.debt < self.weight;
+        if takes {
+            self.debt += heaviest - self.weight;
+        } else {
+            self.debt -= self.weight;
+        }
+        takes
     }
 
     fn skip(&mut self, TableSize(slots): TableSize) {
