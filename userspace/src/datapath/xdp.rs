@@ -40,7 +40,8 @@ pub enum NoXdp {
     Pin(#[source] io::Error),
 }
 
-/// Attaches the program to an interface (the first time it is loaded, too), or replaces the one that an earlier agent attached.
+/// Attaches the program to an interface, or replaces the one that an earlier agent attached. Before the first
+/// time the programs are loaded.
 pub fn attach(ebpf: &mut Ebpf, pins: &Pins, index: IfIndex, name: &str) -> Result<(), NoXdp> {
     let path = pins.link(Hook::Xdp, index);
     object::load_xdp(ebpf).inspect_err(|error| {

@@ -4,7 +4,7 @@
 //!
 //! Each backend prefers the slots of a table in an order of its own; they take turns, each takes the
 //! best that is left ("Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section
-//! 3.4). A table depends on addresses only: not on its former content, not on the node.
+//! 3.4). A table depends on addresses and weights only: not on its former content, not on the node.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
