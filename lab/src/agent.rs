@@ -24,6 +24,7 @@ use tempfile::TempDir;
 
 use crate::manifest::ManifestDir;
 use crate::netns::NetNs;
+use crate::patience::at_most;
 use crate::topology::Node;
 use crate::xdp;
 
@@ -31,8 +32,10 @@ const BPFFS: &str = "/sys/fs/bpf";
 const ROOT_PREFIX: &str = "pintle-lab-";
 /// How long the agent may take to notice a file; a change without effect costs as much.
 const NOTICE: Duration = Duration::from_secs(1);
-/// How long it may take to load its programs; an interpreted machine takes most of that.
+/// How long it may take to load its programs.
 const READY: Duration = Duration::from_secs(60);
+/// How long it may take to end.
+const END: Duration = Duration::from_secs(5);
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Whether packets may skip the node's stack.
@@ -208,7 +211,7 @@ impl Agent {
 
     /// Returns when everything that the agent has read so far is programmed.
     pub fn wait_ready(&mut self) -> Result<()> {
-        let end = Instant::now() + READY;
+        let end = Instant::now() + at_most(READY);
         loop {
             let out = self.cli(&["status", "--wait", "--timeout", "10"])?;
             if out.status.success() {
@@ -226,7 +229,7 @@ impl Agent {
 
     /// Lets the agent notice the files just written, then waits until they are programmed.
     pub fn settle(&mut self) -> Result<()> {
-        let end = Instant::now() + NOTICE;
+        let end = Instant::now() + at_most(NOTICE);
         while self.revision_read().is_some_and(|read| read <= self.settled) && Instant::now() < end
         {
             std::thread::sleep(Duration::from_millis(10));
@@ -257,7 +260,7 @@ impl Agent {
     /// Waits for the process to end by itself.
     pub fn wait_for_end(&mut self) -> Result<ExitStatus> {
         let mut child = self.child.take().context("the agent does not run")?;
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + at_most(END);
         while Instant::now() < end {
             if let Some(status) = child.try_wait()? {
                 return Ok(status);
@@ -266,7 +269,7 @@ impl Agent {
         }
         child.kill()?;
         child.wait()?;
-        bail!("the agent did not end within 5 s\n{}", self.log())
+        bail!("the agent did not end\n{}", self.log())
     }
 
     /// Asks the process to stop and waits for it; what it attached stays.
@@ -274,7 +277,7 @@ impl Agent {
         let mut child = self.child.take().context("the agent does not run")?;
         // SAFETY: the child is not reaped yet, so its pid is still its own.
         unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + at_most(END);
         while Instant::now() < end {
             if let Some(status) = child.try_wait()? {
                 ensure!(status.success(), "agent stopped with {status}\n{}", self.log());
@@ -284,7 +287,7 @@ impl Agent {
         }
         child.kill()?;
         child.wait()?;
-        bail!("agent ignored SIGTERM for 5 s\n{}", self.log())
+        bail!("agent ignored SIGTERM\n{}", self.log())
     }
 
     /// Stops the process and starts another binary in its place.

@@ -14,6 +14,7 @@ pub mod kube_proxy;
 pub mod manifest;
 pub mod netns;
 pub mod objects;
+pub mod patience;
 pub mod self_report;
 pub mod server;
 pub mod topology;

@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::device;
+use crate::{device, patience::at_most};
+
+/// How long the kernel may take to notice a device's carrier.
+const CARRIER: Duration = Duration::from_secs(5);
 
 /// A network namespace; the kernel removes it, and its devices, with the last clone.
 #[derive(Clone)]
@@ -119,10 +122,10 @@ impl NetNs {
 
     /// Waits until the kernel has noticed the device's carrier; before that it drops packets.
     pub fn wait_running(&self, device: &str) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + at_most(CARRIER);
         self.run(|| {
             while !device::is_running(device).with_context(|| format!("flags of {device}"))? {
-                ensure!(Instant::now() < end, "{device} has no carrier after 5 s");
+                ensure!(Instant::now() < end, "{device} has no carrier");
                 thread::sleep(Duration::from_millis(1));
             }
             Ok(())

@@ -13,6 +13,7 @@ use pintle_abi::{
     addr::proto::UDP,
     counter::{Counter, Hook},
 };
+use pintle_lab::patience::at_most;
 use pintle_tests::{
     frame::udp,
     kernel_world::KernelWorld,
@@ -55,7 +56,8 @@ fn arrive_in_any_order(ip: Ip) {
     let mut verdict = |index: usize| world.send_bytes(Hook::FromPod, &pieces[index].bytes()).0;
     assert_eq!([2, 1, 0].map(&mut verdict), [Verdict::Drop, Verdict::Drop, Verdict::Deliver]);
     let started = Instant::now();
-    while world.count(Hook::FromPod, Counter::Forward) < 3 && started.elapsed() < DEADLINE {
+    while world.count(Hook::FromPod, Counter::Forward) < 3 && started.elapsed() < at_most(DEADLINE)
+    {
         thread::sleep(Duration::from_millis(1));
     }
     world.expect(

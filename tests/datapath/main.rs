@@ -42,7 +42,7 @@ macro_rules! with_xdp_in_the_kernel {
             $(#[test]
             fn $vector() {
                 for ip in [Ip::V4, Ip::V6] {
-                    $file::$vector(&mut *KernelWorld::shared_with_xdp(), ip);
+                    $file::$vector(&mut *KernelWorld::shared_with_xdp_at_rest(), ip);
                 }
             })*
         }

@@ -41,7 +41,7 @@ mod early;
 mod flows;
 mod tables;
 
-use early::Uplink;
+use early::{Clock, Uplink};
 
 use flows::{FLOW_MAPS, flow_map};
 
@@ -57,12 +57,13 @@ const SKB_LEN: usize = 192;
 pub struct KernelWorld {
     ebpf: Ebpf,
     uplink: Option<Uplink>,
+    clock: Clock,
 }
 
 impl KernelWorld {
     /// Loads the programs and writes the settings.
     pub fn load(sizes: &object::Sizes) -> Result<Self> {
-        let mut world = Self { ebpf: object::load(None, sizes)?, uplink: None };
+        let mut world = Self { ebpf: object::load(None, sizes)?, uplink: None, clock: Clock::Goes };
         world.put_settings(&settings());
         world.put_device(&device());
         Ok(world)
@@ -100,8 +101,20 @@ impl KernelWorld {
         let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
         world.clear();
         early::stay_on_a_cpu();
-        early::wait_for_a_second();
+        world.set_clock(Clock::Goes);
         world
+    }
+
+    /// The same, where time does not pass for XDP but in [`World::wait`].
+    pub fn shared_with_xdp_at_rest() -> MutexGuard<'static, Self> {
+        let mut world = Self::shared_with_xdp();
+        world.set_clock(Clock::Held);
+        world
+    }
+
+    fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+        tables::fill_per_cpu(self.per_cpu("CLOCK"), clock.value());
     }
 
     /// The loaded object.
@@ -218,16 +231,19 @@ impl World for KernelWorld {
         tables::clear::<FragmentKey<V6>, Fragment>(self.hash("FRAGMENTS_V6"));
         tables::clear_trie::<SourceRange<V4>>(self.trie("SOURCE_RANGES_V4"));
         tables::clear_trie::<SourceRange<V6>>(self.trie("SOURCE_RANGES_V6"));
-        tables::zero_per_cpu::<KnownExit<V4>>(self.per_cpu("EXITS_V4"));
-        tables::zero_per_cpu::<KnownExit<V6>>(self.per_cpu("EXITS_V6"));
         self.clear_policies();
         tables::zero::<Prefix<V4>>(self.array("CLUSTER_RANGES_V4"));
         tables::zero::<Prefix<V6>>(self.array("CLUSTER_RANGES_V6"));
         tables::zero::<Held<V4>>(self.array("HELD_V4"));
         tables::zero::<Held<V6>>(self.array("HELD_V6"));
         tables::zero::<u64>(self.array("OVERFLOW_SEEN"));
-        tables::zero_per_cpu::<u64>(self.per_cpu("COUNTERS"));
-        tables::zero_per_cpu::<[u64; 2]>(self.per_cpu("REFUSALS"));
+        tables::fill_per_cpu(self.per_cpu("COUNTERS"), 0_u64);
+        tables::fill_per_cpu(self.per_cpu("REFUSALS"), [0_u64; 2]);
+        // Large, and of XDP alone.
+        if self.uplink.is_some() {
+            tables::fill_per_cpu(self.per_cpu("EXITS_V4"), KnownExit::<V4>::default());
+            tables::fill_per_cpu(self.per_cpu("EXITS_V6"), KnownExit::<V6>::default());
+        }
     }
 
     fn put_settings(&mut self, settings: &Settings) {
@@ -453,6 +469,7 @@ impl World for KernelWorld {
 
     fn wait(&mut self, time: Duration) {
         thread::sleep(time);
+        self.set_clock(self.clock);
     }
 
     fn age_exits(&mut self, ns: u64) {

@@ -8,13 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context, Result, anyhow};
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{ProgramFd, loaded_programs};
 use pintle::datapath::pins::Pins;
 use pintle::node::IfIndex;
 use pintle_abi::addr::{Tuple, V4, V6};
-use pintle_abi::counter::Hook;
+use pintle_abi::counter::{Counter, Hook, counter_index};
 use pintle_abi::flow::Flow;
 use pintle_abi::map::{self, MapSpec};
 use pintle_lab::agent::{Agent, FastPath};
@@ -187,6 +187,14 @@ impl Site {
     ) -> Result<Ran> {
         wrapper.restart()?;
         self.inside(cpus, || wrapper.run(frame, context, repeat))
+    }
+
+    /// How many packets XDP has sent on so far.
+    pub fn redirected_early(&self) -> Result<u64> {
+        let data = MapData::from_pin(Pins::new(self.agent.bpf_root()).map(&map::COUNTERS))?;
+        let counters = PerCpuArray::<_, u64>::try_from(Map::PerCpuArray(data))?;
+        let index = counter_index(Hook::Xdp, Counter::Redirected);
+        Ok(counters.get(&index, 0)?.iter().sum())
     }
 
     fn inside<T: Send>(&self, cpus: Cpus, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {

@@ -2,36 +2,41 @@
 //! The program of XDP in test runs. They take place at the loopback device of a network namespace whose
 //! routes lead everything out of another device, to a neighbour that is known.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf,
     programs::{TestRun as _, TestRunOptions},
 };
 use pintle::datapath::object;
-use pintle_abi::{
-    device::{Device, device_flags},
-    exit::{EXIT_SHIFT, NEIGHBOUR_SHIFT},
-};
+use pintle_abi::device::{Device, device_flags};
 use pintle_lab::{device, netns::NetNs};
 
 use crate::world::Verdict;
 
-/// Waits until the second whose first packets take the way of tc has some time left: a vector is not to
-/// reach into another.
-pub(super) fn wait_for_a_second() {
-    const SECOND: u64 = 1 << (EXIT_SHIFT + NEIGHBOUR_SHIFT);
-    const ENOUGH: u64 = SECOND / 4;
+/// The clock of XDP, which is held while a vector runs that tells what goes by tc from what does not: how
+/// long its packets take must not decide that.
+#[derive(Clone, Copy)]
+pub(super) enum Clock {
+    Goes,
+    Held,
+}
+
+impl Clock {
+    /// What [`map::CLOCK`](pintle_abi::map::CLOCK) has for it: a tick, and the time then.
+    pub(super) fn value(self) -> [u64; 2] {
+        match self {
+            Self::Goes => [0, 0],
+            Self::Held => [u64::MAX, now_ns()],
+        }
+    }
+}
+
+/// The time as the programs have it, `CLOCK_MONOTONIC_COARSE` in ns.
+fn now_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call fills in the struct.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    let now = time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64;
-    let left = SECOND - now % SECOND;
-    if left < ENOUGH {
-        // And a tick, by which the programs' clock is late.
-        std::thread::sleep(Duration::from_nanos(left) + Duration::from_millis(10));
-    }
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// Keeps this thread, and those it starts, on one CPU: each has exits of its own.

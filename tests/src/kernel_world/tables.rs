@@ -49,11 +49,11 @@ pub(super) fn zero<V: Pod + Default>(mut map: Array<&mut MapData, V>) {
     }
 }
 
-pub(super) fn zero_per_cpu<V: Pod + Default>(mut map: PerCpuArray<&mut MapData, V>) {
+pub(super) fn fill_per_cpu<V: Pod>(mut map: PerCpuArray<&mut MapData, V>, value: V) {
     let cpus = nr_cpus().unwrap_or_else(|(_, error)| panic!("count the CPUs: {error}"));
     for index in 0..map.len() {
-        let values = PerCpuValues::try_from(vec![V::default(); cpus])
-            .unwrap_or_else(|error| panic!("clear an array: {error}"));
-        map.set(index, values, 0).unwrap_or_else(|error| panic!("clear an array: {error}"));
+        let values = PerCpuValues::try_from(vec![value; cpus])
+            .unwrap_or_else(|error| panic!("fill an array: {error}"));
+        map.set(index, values, 0).unwrap_or_else(|error| panic!("fill an array: {error}"));
     }
 }

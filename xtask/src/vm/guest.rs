@@ -3,6 +3,7 @@
 
 use super::{Task, folder, image::Image, initramfs};
 use anyhow::{Context, Result};
+use std::fmt;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A guest that has not powered off by then hangs.
-const TIME_OUT: Duration = Duration::from_secs(1200);
+const TIME_OUT: Duration = Duration::from_secs(2400);
 
 /// How much of a console is shown when something failed.
 const TAIL: usize = 60;
@@ -108,21 +109,48 @@ pub fn result_line(console: &str) -> String {
     lines.collect::<Vec<_>>().join("\n    ")
 }
 
-/// What went wrong, with the end of the console; every program of the task must have ended well.
-pub fn failure(console: &str, task: Task<'_>) -> Option<String> {
+/// What went wrong in a guest.
+pub struct Failure {
+    /// In a line.
+    pub what: String,
+    /// The end of the console.
+    tail: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; the console ends with\n    {}", self.what, self.tail)
+    }
+}
+
+/// What went wrong, if so: every program of the task must have ended well.
+pub fn failure(console: &str, task: Task<'_>) -> Option<Failure> {
     let programs: &[&str] = match task {
         Task::Test => &["datapath", "sctp", "clock", "verify"],
         Task::Verify => &["verify"],
         Task::Bench(_) => &["bench"],
     };
     let bad = programs.iter().find(|program| exit_code(console, program) != Some(0))?;
-    let what = match exit_code(console, bad) {
+    let mut what = match exit_code(console, bad) {
         Some(code) => format!("{bad} ended with {code}"),
         None => format!("{bad} did not end"),
     };
-    let lines: Vec<&str> = console.lines().collect();
-    let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n    ");
-    Some(format!("{what}; the console ends with\n    {tail}"))
+    for name in failed_tests(console) {
+        what += &format!(", {name} failed");
+    }
+    Some(Failure { what, tail: tail(console) })
+}
+
+/// The tests of which the harness said so.
+fn failed_tests(console: &str) -> impl Iterator<Item = &str> {
+    console.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
+}
+
+/// The end of the console, without what the verifier's costs are.
+fn tail(console: &str) -> String {
+    let lines = console.lines().filter(|line| !line.starts_with(initramfs::VERIFY));
+    let lines: Vec<&str> = lines.collect();
+    lines[lines.len().saturating_sub(TAIL)..].join("\n    ")
 }
 
 fn exit_code(console: &str, program: &str) -> Option<i32> {
@@ -141,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_guest_is_well_when_both_programs_ended_with_zero() {
-        assert_eq!(failure(GOOD, Task::Test), None);
+        assert!(failure(GOOD, Task::Test).is_none());
         assert_eq!(result_line(GOOD), "test result: ok\n    test result: ok");
         assert_eq!(marked(GOOD, "pintle-verify"), "{\"kernel\":\"6.1\"}");
     }
@@ -154,8 +182,11 @@ mod tests {
     #[test]
     fn a_guest_that_fails_or_stops_half_way_is_not_well() {
         let failed = GOOD.replace("datapath 0", "datapath 101");
-        assert!(failure(&failed, Task::Test).unwrap().starts_with("datapath ended with 101"));
-        assert_eq!(failure(&failed, Task::Verify), None);
-        assert!(failure("panic", Task::Test).unwrap().starts_with("datapath did not end"));
+        let failed = format!("test a::good ... ok\ntest a::bad::v4 ... FAILED\n{failed}");
+        let wrong = |console: &str| failure(console, Task::Test).expect("a failure");
+        assert_eq!(wrong(&failed).what, "datapath ended with 101, a::bad::v4 failed");
+        assert!(wrong(&failed).to_string().ends_with("clock 0\n    pintle-ended verify 0"));
+        assert_eq!(wrong("panic").what, "datapath did not end");
+        assert!(failure(&failed, Task::Verify).is_none());
     }
 }

@@ -60,6 +60,9 @@ pub const VERIFY: &str = "pintle-verify";
 /// What the init script puts before each line of a benchmark's run.
 pub const BENCH: &str = "pintle-bench";
 
+/// How many times as long as on this machine something may take in a guest.
+const PATIENCE: u32 = 10;
+
 /// Builds the archive and returns its path.
 pub fn build(image: &Image, files: &[Placed], task: Task<'_>) -> Result<PathBuf> {
     let tree = folder(image.series).join("initramfs");
@@ -217,8 +220,8 @@ fn write_init(tree: &Path, modules: &[String], task: Task<'_>) -> Result<()> {
 }
 
 fn tests() -> String {
-    let mut script = format!("datapath --test-threads=1; echo {ENDED} datapath $?\n");
-    script += "export PINTLE_BIN=/bin/pintle\n";
+    let mut script = format!("export PINTLE_BIN=/bin/pintle PINTLE_PATIENCE={PATIENCE}\n");
+    script += &format!("datapath --test-threads=1; echo {ENDED} datapath $?\n");
     script += &format!("sctp --test-threads=1; echo {ENDED} sctp $?\n");
     // The clock of this machine is nobody else's.
     script + &format!("PINTLE_GUEST=1 clock --test-threads=1; echo {ENDED} clock $?\n")

@@ -12,6 +12,7 @@ mod initramfs;
 use crate::workspace;
 use anyhow::{Context, Result, bail};
 use binaries::Placed;
+use guest::Failure;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
@@ -41,7 +42,7 @@ pub struct Report {
     /// The lines in which the tests counted themselves.
     pub tests: String,
     /// What is wrong, when something is.
-    pub failure: Option<String>,
+    pub failure: Option<Failure>,
     /// From power-on to power-off.
     pub seconds: f64,
 }
@@ -60,19 +61,18 @@ pub fn obstacle() -> Option<String> {
 /// Runs the datapath tests on every kernel and prints what each said.
 pub fn test() -> Result<()> {
     let reports = boot_all(Task::Test)?;
+    let mut failures = Vec::new();
     for Report { series, verify, tests, failure, seconds, .. } in &reports {
         match failure {
             None => println!("kernel {series} in {seconds:.0} s: {tests}\n    {verify}"),
-            Some(failure) => println!("kernel {series}: failed in {seconds:.0} s\n{failure}"),
+            Some(failure) => {
+                println!("kernel {series} in {seconds:.0} s: {failure}");
+                failures.push(format!("kernel {series}: {}", failure.what));
+            }
         }
     }
-    let failed: Vec<_> = reports
-        .iter()
-        .filter(|report| report.failure.is_some())
-        .map(|report| report.series)
-        .collect();
-    if !failed.is_empty() {
-        bail!("failed on {}", failed.join(", "));
+    if !failures.is_empty() {
+        bail!("{}", failures.join("; "));
     }
     Ok(())
 }
